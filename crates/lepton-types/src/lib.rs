@@ -7,6 +7,7 @@
 mod ids;
 mod names;
 mod quantities;
+pub mod resources;
 mod time;
 
 pub use ids::{
