@@ -30,6 +30,18 @@ impl Id {
         )
     }
 
+    /// The 16 bytes, most significant first; they sort as ids do.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// From what [`Id::to_bytes`] gave.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
     /// The milliseconds since 1970 that the id carries.
     #[must_use]
     pub fn created_at(self) -> Timestamp {

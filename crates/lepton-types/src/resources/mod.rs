@@ -230,6 +230,11 @@ pub trait Spec: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// The word by which lists are filtered.
     fn phase(status: &Self::Status) -> &'static str;
+
+    /// What lists are filtered by beside the owner: a run's experiment.
+    fn group(&self) -> Option<Id> {
+        None
+    }
 }
 
 impl<S: Spec> Resource<S, S::Status> {
@@ -277,7 +282,7 @@ impl<S: Spec> Resource<S, S::Status> {
 }
 
 macro_rules! spec_of {
-    ($spec:ty, $status:ty, $kind:ident, named: $named:literal, $phase:expr) => {
+    ($spec:ty, $status:ty, $kind:ident, named: $named:literal, $phase:expr $(, group: $group:expr)?) => {
         impl crate::resources::Spec for $spec {
             const KIND: crate::resources::Kind = crate::resources::Kind::$kind;
             const NAMED: bool = $named;
@@ -287,6 +292,11 @@ macro_rules! spec_of {
                 let phase: fn(&$status) -> &'static str = $phase;
                 phase(status)
             }
+
+            $(fn group(&self) -> Option<crate::Id> {
+                let group: fn(&$spec) -> Option<crate::Id> = $group;
+                group(self)
+            })?
         }
     };
 }

@@ -133,4 +133,4 @@ mod extended_float {
 
 spec_of!(RunSpec, RunStatus, Run, named: false, |status| {
     if status.deleted_at.is_some() { "deleted" } else { status.phase.as_str() }
-});
+}, group: |spec| Some(spec.experiment.id()));

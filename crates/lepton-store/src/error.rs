@@ -1,0 +1,115 @@
+//! What can go wrong with the store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lepton_types::resources::Kind;
+
+/// The store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room is left on the disk.
+    #[error("the disk that holds the metadata is full")]
+    DiskFull,
+    /// The writer has stopped.
+    #[error("the store is closed")]
+    Closed,
+    /// A record does not read back.
+    #[error("a stored {kind} cannot be read back")]
+    Corrupt {
+        /// Its kind.
+        kind: Kind,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The group of transactions that this one was in was not committed.
+    #[error("the metadata store could not write to its disk")]
+    NotCommitted(#[source] Arc<rusqlite::Error>),
+    /// Anything else the database says.
+    #[error("the metadata store failed")]
+    Database(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// A transaction met a state that it did not expect, and changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Something of that name is there already.
+    #[error("{kind} `{name}` already exists")]
+    AlreadyExists {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// Somebody else changed or deleted it first.
+    #[error("{kind} `{name}` was changed by somebody else: read it again")]
+    Changed {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// A parameter of a run has another value; parameters are written once.
+    #[error("parameter `{key}` is already set to `{stored}`; parameters cannot be changed")]
+    ParamChanged {
+        /// The parameter.
+        key: String,
+        /// Its value, cut to 64 characters.
+        stored: String,
+    },
+}
+
+/// A transaction was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// It met a state that it did not expect.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<rusqlite::Error> for CommitError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It was written by a newer Lepton.
+    #[error(
+        "`{file}` has schema {found}, and this Lepton knows up to {known}: use the newer Lepton, \
+         or restore the backup that it made"
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// The schema of the file.
+        found: u32,
+        /// The newest schema that is known here.
+        known: u32,
+    },
+    /// The file cannot be used.
+    #[error("cannot open the metadata in `{file}`")]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The writer's thread cannot be started.
+    #[error("cannot start the store's writer")]
+    Thread(#[source] std::io::Error),
+}

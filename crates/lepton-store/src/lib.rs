@@ -1,0 +1,223 @@
+//! Metadata: resources, the parameters, tags and series of runs, events, and
+//! the feed of changes.
+//!
+//! Owns: what is written, in which order, and that an acknowledged write is on
+//! disk. Must not know: HTTP, who may do what, the planner, what a spec means.
+//!
+//! Every write is a [`Transaction`]: it happens whole or not at all. Updates are
+//! compare-and-swap on `resource_version`, which is one counter for the whole
+//! store, so it orders all changes; [`Store::changes`] reads them back.
+
+mod error;
+mod query;
+mod sqlite;
+mod transaction;
+
+use std::path::Path;
+
+use lepton_types::resources::{Event, Kind, MetricPoint, Resource, Spec};
+use lepton_types::{Id, Name, RunId};
+use tokio::sync::watch;
+
+pub use error::{CommitError, Conflict, OpenError, StoreError};
+pub use query::{Change, EventQuery, Page, Query, SeriesQuery};
+pub use transaction::{EventDraft, Transaction};
+
+/// The metadata of one Lepton. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+/// A closed set: PostgreSQL joins it as a second variant.
+#[derive(Clone)]
+enum Backend {
+    Sqlite(sqlite::Sqlite),
+}
+
+impl Store {
+    /// Opens or makes the store in `file`, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or was written by a newer Lepton.
+    pub fn open(file: &Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            backend: Backend::Sqlite(sqlite::Sqlite::open(file)?),
+        })
+    }
+
+    /// Does all of `transaction` or nothing; returns once it is on disk.
+    ///
+    /// # Errors
+    /// A conflict that left everything as it was, or a failing disk.
+    pub async fn commit(&self, transaction: Transaction) -> Result<u64, CommitError> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.commit(transaction).await,
+        }
+    }
+
+    /// The resource of this name (or id, for kinds without unique names).
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn get<S: Spec>(
+        &self,
+        project: &Name,
+        key: &str,
+    ) -> Result<Option<Resource<S, S::Status>>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, key) = (project.to_string(), key.to_owned());
+        sqlite
+            .read(move |reader| reader.get::<S>(&project, &key))
+            .await
+    }
+
+    /// The resource of this id.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn get_by_id<S: Spec>(
+        &self,
+        id: Id,
+    ) -> Result<Option<Resource<S, S::Status>>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.get_by_id::<S>(id)).await
+    }
+
+    /// One page of resources, in the order of their making.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn list<S: Spec>(
+        &self,
+        query: Query,
+    ) -> Result<Page<Resource<S, S::Status>>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.list::<S>(&query)).await
+    }
+
+    /// All of a kind that `query` asks for, page after page.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn list_all<S: Spec>(
+        &self,
+        query: Query,
+    ) -> Result<Vec<Resource<S, S::Status>>, StoreError> {
+        let mut all = Vec::new();
+        let mut query = query;
+        loop {
+            let page = self.list::<S>(query.clone()).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Changes after `since`, oldest first, at most `limit`: for each resource the
+    /// newest state only.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn changes(&self, since: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| reader.changes(since, limit))
+            .await
+    }
+
+    /// Tells the newest `resource_version`, and when it moves.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.subscribe(),
+        }
+    }
+
+    /// Events, oldest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn events(&self, query: EventQuery) -> Result<Vec<Event>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.events(&query)).await
+    }
+
+    /// The parameters of a run, sorted by key.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn params(&self, run: RunId) -> Result<Vec<(String, String)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| reader.pairs(sqlite::Pairs::Params, run.id()))
+            .await
+    }
+
+    /// The tags of a run, sorted by key.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn tags(&self, run: RunId) -> Result<Vec<(String, String)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| reader.pairs(sqlite::Pairs::Tags, run.id()))
+            .await
+    }
+
+    /// The newest point of every metric of a run, sorted by key.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn latest_metrics(&self, run: RunId) -> Result<Vec<MetricPoint>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| reader.latest_metrics(run.id()))
+            .await
+    }
+
+    /// The newest points of many runs at once, for lists.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn latest_metrics_of(
+        &self,
+        runs: Vec<Id>,
+    ) -> Result<Vec<(Id, Vec<MetricPoint>)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| {
+                runs.iter()
+                    .map(|run| Ok((*run, reader.latest_metrics(*run)?)))
+                    .collect()
+            })
+            .await
+    }
+
+    /// One metric's series in the order of step, then time.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn series(&self, query: SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.series(&query)).await
+    }
+
+    /// How many resources of a kind stand in each phase, over all projects.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn count_by_phase(&self, kind: Kind) -> Result<Vec<(String, u64)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.count_by_phase(kind)).await
+    }
+
+    /// Waits for the writes under way and stops writing.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+}

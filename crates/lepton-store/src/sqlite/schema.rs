@@ -1,0 +1,106 @@
+//! Tables and their migrations.
+//!
+//! | table | key | holds |
+//! |---|---|---|
+//! | `resources` | `id` | one row a resource; `body` is its JSON; `version` is the store's counter at its last change |
+//! | `tombstones` | `version` | deleted resources, for the change feed |
+//! | `events` | `sequence` | what happened, for people |
+//! | `run_params`, `run_tags` | `run, key` | text of runs |
+//! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
+//! | `metric_latest` | `run, key` | the newest point of each series |
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::OpenError;
+
+/// Each entry brings the schema from its index to the next. Never edit one that was released.
+const MIGRATIONS: [&str; 1] = [r"
+CREATE TABLE resources (
+    id BLOB NOT NULL PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    project TEXT NOT NULL,
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    owner BLOB,
+    grp BLOB,
+    phase TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX resources_key ON resources (kind, project, key);
+CREATE INDEX resources_name ON resources (kind, project, name, id);
+CREATE INDEX resources_phase ON resources (kind, project, phase, id);
+CREATE INDEX resources_all ON resources (kind, project, id);
+CREATE INDEX resources_owner ON resources (owner, kind, id) WHERE owner IS NOT NULL;
+CREATE INDEX resources_group ON resources (grp, kind, id) WHERE grp IS NOT NULL;
+CREATE UNIQUE INDEX resources_version ON resources (version);
+CREATE TABLE tombstones (
+    version INTEGER NOT NULL PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    project TEXT NOT NULL,
+    id BLOB NOT NULL
+);
+CREATE TABLE events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    project TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    name TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE INDEX events_about ON events (id, sequence);
+CREATE TABLE run_params (
+    run BLOB NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE TABLE run_tags (
+    run BLOB NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE TABLE metric_points (
+    run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
+    value INTEGER NOT NULL, PRIMARY KEY (run, key, step, at, value)
+) WITHOUT ROWID;
+CREATE TABLE metric_latest (
+    run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
+    value INTEGER NOT NULL, PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+"];
+
+/// Brings the schema up to date; an older store is copied beside itself first.
+pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let unusable = |source| OpenError::Unusable {
+        file: file.to_owned(),
+        source,
+    };
+    let found: u32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(unusable)?;
+    let known = u32::try_from(MIGRATIONS.len()).expect("invariant: few migrations");
+    if found > known {
+        return Err(OpenError::Newer {
+            file: file.to_owned(),
+            found,
+            known,
+        });
+    }
+    if found > 0 && found < known {
+        let backup = file.with_extension(format!("schema-{found}.backup"));
+        if !backup.exists() {
+            connection
+                .execute("VACUUM INTO ?1", [backup.to_string_lossy()])
+                .map_err(unusable)?;
+        }
+    }
+    for (version, script) in (1..=known).zip(MIGRATIONS).skip(found as usize) {
+        let step = connection.transaction().map_err(unusable)?;
+        step.execute_batch(script).map_err(unusable)?;
+        step.pragma_update(None, "user_version", version)
+            .map_err(unusable)?;
+        step.commit().map_err(unusable)?;
+    }
+    Ok(())
+}

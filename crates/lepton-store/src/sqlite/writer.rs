@@ -1,0 +1,425 @@
+//! The writer: one thread that takes transactions from a bounded queue and commits
+//! all that wait with one sync of the disk.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use lepton_types::resources::MetricPoint;
+use lepton_types::{Id, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{oneshot, watch};
+
+use crate::transaction::{EventDraft, Row, Write};
+use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
+
+/// Transactions that may wait; callers beyond wait for a place.
+const QUEUE_MAX: usize = 1_024;
+
+/// Transactions under one sync: enough to hide it, few enough to answer soon.
+const GROUP_MAX: usize = 256;
+
+/// Events that are kept, the newest; about 50 MB of them.
+const EVENTS_KEPT: i64 = 200_000;
+
+/// Deletions that watchers may lag behind by.
+const TOMBSTONES_KEPT: i64 = 1_000_000;
+
+/// How many groups pass between two trims of what is bounded.
+const TRIM_EVERY: u64 = 1_000;
+
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: tokio::sync::mpsc::Sender<Request>,
+    version: watch::Receiver<u64>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+enum Request {
+    Commit(Transaction, oneshot::Sender<Result<u64, CommitError>>),
+    Close,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Self, OpenError> {
+        let version = newest_version(&connection).unwrap_or(0);
+        let (queue, requests) = tokio::sync::mpsc::channel(QUEUE_MAX);
+        let (announce, version) = watch::channel(version);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || work(connection, requests, &announce))
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            queue,
+            version,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    pub(super) async fn commit(&self, transaction: Transaction) -> Result<u64, CommitError> {
+        if transaction.is_empty() {
+            return Ok(*self.version.borrow());
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Commit(transaction, reply);
+        self.queue
+            .send(request)
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.clone()
+    }
+
+    pub(super) async fn close(&self) {
+        if self.queue.send(Request::Close).await.is_err() {
+            return;
+        }
+        let thread = self.thread.lock().ok().and_then(|mut slot| slot.take());
+        if let Some(thread) = thread {
+            let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+fn work(
+    mut connection: Connection,
+    mut requests: tokio::sync::mpsc::Receiver<Request>,
+    announce: &watch::Sender<u64>,
+) {
+    let mut groups = 0_u64;
+    while let Some(first) = requests.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP_MAX
+            && let Ok(next) = requests.try_recv()
+        {
+            group.push(next);
+        }
+        let closing = group
+            .iter()
+            .any(|request| matches!(request, Request::Close));
+        commit_group(&mut connection, group, announce);
+        groups += 1;
+        if groups.is_multiple_of(TRIM_EVERY)
+            && let Err(error) = trim(&connection)
+        {
+            tracing::warn!(%error, "old events could not be trimmed");
+        }
+        if closing {
+            break;
+        }
+    }
+    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+        tracing::warn!(%error, "the last checkpoint of the store failed");
+    }
+}
+
+fn commit_group(connection: &mut Connection, group: Vec<Request>, announce: &watch::Sender<u64>) {
+    let mut done = Vec::with_capacity(group.len());
+    let outcome = apply_group(connection, group, *announce.borrow(), &mut done);
+    match outcome {
+        Ok(version) => {
+            // Readers see the commit before watchers hear of it, and both before the caller.
+            announce.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+            for (reply, result) in done {
+                let _caller_left = reply.send(result);
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "a group of transactions could not be committed");
+            let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+            let cause = Arc::new(error);
+            let failure = || match full {
+                true => StoreError::DiskFull,
+                false => StoreError::NotCommitted(Arc::clone(&cause)),
+            };
+            for (reply, result) in done {
+                // A conflict is true whatever became of the others.
+                let _caller_left = reply.send(result.and_then(|_| Err(failure().into())));
+            }
+        }
+    }
+}
+
+type Reply = (
+    oneshot::Sender<Result<u64, CommitError>>,
+    Result<u64, CommitError>,
+);
+
+fn apply_group(
+    connection: &mut Connection,
+    group: Vec<Request>,
+    version: u64,
+    done: &mut Vec<Reply>,
+) -> Result<u64, rusqlite::Error> {
+    let mut version = version;
+    let mut whole =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for request in group {
+        let Request::Commit(transaction, reply) = request else {
+            continue;
+        };
+        let mut next = version;
+        let part = whole.savepoint()?;
+        let result = apply(&part, &transaction, &mut next);
+        match result {
+            Ok(()) => {
+                part.commit()?;
+                version = next;
+                done.push((reply, Ok(version)));
+            }
+            Err(error) => {
+                drop(part);
+                done.push((reply, Err(error)));
+            }
+        }
+    }
+    whole.commit()?;
+    Ok(version)
+}
+
+fn apply(
+    connection: &Connection,
+    transaction: &Transaction,
+    version: &mut u64,
+) -> Result<(), CommitError> {
+    for write in &transaction.writes {
+        match write {
+            Write::Create(row) => create(connection, row, next(version))?,
+            Write::Update(row) => update(connection, row, next(version))?,
+            Write::Delete {
+                kind,
+                id,
+                name,
+                expected,
+            } => {
+                let found: Option<u64> = connection
+                    .prepare_cached("SELECT version FROM resources WHERE id = ?1")?
+                    .query_row([id.to_bytes()], |row| row.get(0))
+                    .optional()?;
+                if found != Some(*expected) {
+                    return Err(Conflict::Changed {
+                        kind: *kind,
+                        name: name.clone(),
+                    }
+                    .into());
+                }
+                delete_owned(connection, *id, version)?;
+            }
+            Write::Event(event) => record_event(connection, event)?,
+            Write::Params { run, pairs } => set_params(connection, *run, pairs)?,
+            Write::Tags { run, pairs } => set_tags(connection, *run, pairs)?,
+            Write::DeleteTag { run, key } => {
+                connection
+                    .prepare_cached("DELETE FROM run_tags WHERE run = ?1 AND key = ?2")?
+                    .execute(params![run.to_bytes(), key])?;
+            }
+            Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
+        }
+    }
+    Ok(())
+}
+
+fn next(version: &mut u64) -> u64 {
+    *version += 1;
+    *version
+}
+
+fn create(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO resources (id, kind, project, key, name, owner, grp, phase, version, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            row.id.to_bytes(),
+            row.kind.code(),
+            row.project,
+            row.key,
+            row.name,
+            row.owner.map(Id::to_bytes),
+            row.group.map(Id::to_bytes),
+            row.phase,
+            version,
+            row.json,
+        ])?;
+    if inserted == 1 {
+        return Ok(());
+    }
+    Err(Conflict::AlreadyExists {
+        kind: row.kind,
+        name: row.name.clone(),
+    }
+    .into())
+}
+
+fn update(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
+    let updated = connection
+        .prepare_cached(
+            "UPDATE OR IGNORE resources SET key = ?1, name = ?2, owner = ?3, grp = ?4, phase = ?5,
+             version = ?6, body = ?7 WHERE id = ?8 AND version = ?9",
+        )?
+        .execute(params![
+            row.key,
+            row.name,
+            row.owner.map(Id::to_bytes),
+            row.group.map(Id::to_bytes),
+            row.phase,
+            version,
+            row.json,
+            row.id.to_bytes(),
+            row.expected,
+        ])?;
+    if updated == 1 {
+        return Ok(());
+    }
+    let found: Option<u64> = connection
+        .prepare_cached("SELECT version FROM resources WHERE id = ?1")?
+        .query_row([row.id.to_bytes()], |found| found.get(0))
+        .optional()?;
+    let (kind, name) = (row.kind, row.name.clone());
+    Err(match found {
+        Some(found) if found == row.expected => Conflict::AlreadyExists { kind, name },
+        _ => Conflict::Changed { kind, name },
+    }
+    .into())
+}
+
+/// Deletes `id` and, breadth first, whatever it owns.
+fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<(), CommitError> {
+    let mut waiting = vec![id];
+    while let Some(id) = waiting.pop() {
+        let owned: Vec<[u8; 16]> = connection
+            .prepare_cached("SELECT id FROM resources WHERE owner = ?1")?
+            .query_map([id.to_bytes()], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        waiting.extend(owned.into_iter().map(Id::from_bytes));
+        connection
+            .prepare_cached(
+                "INSERT INTO tombstones (version, kind, project, id)
+                 SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
+            )?
+            .execute(params![next(version), id.to_bytes()])?;
+        for table in ["run_params", "run_tags", "metric_points", "metric_latest"] {
+            connection
+                .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
+                .execute([id.to_bytes()])?;
+        }
+        connection
+            .prepare_cached("DELETE FROM resources WHERE id = ?1")?
+            .execute([id.to_bytes()])?;
+    }
+    Ok(())
+}
+
+fn record_event(connection: &Connection, event: &EventDraft) -> Result<(), CommitError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO events (at, project, kind, id, name, severity, reason, message)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            event.at.as_millis(),
+            event.project.as_str(),
+            event.kind.code(),
+            event.id.to_bytes(),
+            event.name,
+            event.severity.as_str(),
+            event.reason,
+            event.message,
+        ])?;
+    Ok(())
+}
+
+fn set_params(
+    connection: &Connection,
+    run: Id,
+    pairs: &[(String, String)],
+) -> Result<(), CommitError> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO run_params (run, key, value) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    let mut select =
+        connection.prepare_cached("SELECT value FROM run_params WHERE run = ?1 AND key = ?2")?;
+    for (key, value) in pairs {
+        if insert.execute(params![run.to_bytes(), key, value])? == 1 {
+            continue;
+        }
+        let stored: String = select.query_row(params![run.to_bytes(), key], |row| row.get(0))?;
+        if stored != *value {
+            let stored = stored.chars().take(64).collect();
+            return Err(Conflict::ParamChanged {
+                key: key.clone(),
+                stored,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn set_tags(
+    connection: &Connection,
+    run: Id,
+    pairs: &[(String, String)],
+) -> Result<(), CommitError> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO run_tags (run, key, value) VALUES (?1, ?2, ?3)
+         ON CONFLICT (run, key) DO UPDATE SET value = excluded.value",
+    )?;
+    for (key, value) in pairs {
+        upsert.execute(params![run.to_bytes(), key, value])?;
+    }
+    Ok(())
+}
+
+fn append_metrics(
+    connection: &Connection,
+    run: Id,
+    points: &[MetricPoint],
+) -> Result<(), CommitError> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO metric_points (run, key, step, at, value) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO NOTHING",
+    )?;
+    // The newest is the one of the highest step, then time, as MLflow has it.
+    let mut latest = connection.prepare_cached(
+        "INSERT INTO metric_latest (run, key, step, at, value) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (run, key) DO UPDATE
+         SET step = excluded.step, at = excluded.at, value = excluded.value
+         WHERE (excluded.step, excluded.at) >= (step, at)",
+    )?;
+    for point in points {
+        let at = point
+            .timestamp
+            .unwrap_or(Timestamp::from_millis(0))
+            .as_millis();
+        let bits = point.value.to_bits().cast_signed();
+        let row = params![run.to_bytes(), point.key, point.step, at, bits];
+        insert.execute(row)?;
+        latest.execute(row)?;
+    }
+    Ok(())
+}
+
+fn trim(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute(
+        "DELETE FROM events WHERE sequence <= (SELECT MAX(sequence) FROM events) - ?1",
+        [EVENTS_KEPT],
+    )?;
+    connection.execute(
+        "DELETE FROM tombstones WHERE version <= (SELECT MAX(version) FROM tombstones) - ?1",
+        [TOMBSTONES_KEPT],
+    )?;
+    Ok(())
+}
+
+fn newest_version(connection: &Connection) -> Result<u64, rusqlite::Error> {
+    connection.query_row(
+        "SELECT MAX(COALESCE((SELECT MAX(version) FROM resources), 0),
+                    COALESCE((SELECT MAX(version) FROM tombstones), 0))",
+        [],
+        |row| row.get(0),
+    )
+}
