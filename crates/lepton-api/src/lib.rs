@@ -1,0 +1,19 @@
+//! What goes over the wire: requests, responses, error codes and their meaning.
+//!
+//! Owns: the shapes of `/api/v1`. Must not know: the store, the server, any logic.
+//! `/api/v1` only grows: a field may be added, none renamed or removed.
+
+mod errors;
+mod requests;
+mod responses;
+
+pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
+pub use requests::{
+    Apply, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken, LogToRun, Manifest,
+    ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias, SubmitProgram, SubmitTrain,
+    UpdateModel, UpdateRun,
+};
+pub use responses::{
+    AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedToken, FieldChange, List, RunView,
+    SeriesPage, ServerInfo, TokenView, WatchEvent, WatchKind, WhoAmI,
+};
