@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lepton_store::{
-    CommitError, Conflict, EventDraft, EventQuery, Query, SeriesQuery, Store, Transaction,
+    CommitError, Comparison, Conflict, EventDraft, EventQuery, MetricFilter, Query, SeriesQuery,
+    Store, Transaction,
 };
 use lepton_types::resources::{
     EventSeverity, Kind, MetricPoint, Project, ProjectSpec, Resource, Run, RunPhase, RunSpec,
