@@ -9,5 +9,6 @@
 
 pub mod cluster;
 mod rng;
+pub mod workloads;
 
 pub use rng::{PlanRng, Stream};
