@@ -178,6 +178,10 @@ fn run(
         .collect()
 }
 
+#[expect(
+    clippy::result_large_err,
+    reason = "the binding's error carries its builder"
+)]
 fn start_session(
     environment: &ort::environment::Environment,
     model: ModelSource<'_>,

@@ -9,13 +9,14 @@
 //! Must not know: SQL, who is allowed to call, where a model file came from. ONNX
 //! Runtime is loaded only by [`engine::Engine::load`], hence never by the gateway.
 
-// pub mod batcher;
-// pub mod body;
+pub mod batcher;
+pub mod body;
 pub mod engine;
 // pub mod gateway;
-// pub mod metrics;
+pub mod metrics;
 pub mod oip;
 pub mod rows;
 pub mod signature;
 pub mod tensor;
-// pub mod worker;
+pub mod token;
+pub mod worker;

@@ -17,7 +17,7 @@ use crate::signature::{Signature, TensorSpec};
 
 pub use elements::DataError;
 pub(crate) use elements::excerpt;
-pub use reply::{EncodedReply, InferReply};
+pub use reply::{EncodedReply, InferReply, UnknownOutput};
 pub use request::{InferRequest, JsonError, RequestError, RequestedOutput};
 
 /// The header that tells how many of a body's first bytes are JSON, when tensors follow.
