@@ -12,7 +12,7 @@
 pub mod batcher;
 pub mod body;
 pub mod engine;
-// pub mod gateway;
+pub mod gateway;
 pub mod metrics;
 pub mod oip;
 pub mod rows;

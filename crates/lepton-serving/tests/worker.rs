@@ -1,4 +1,5 @@
 //! A replica over HTTP, with real models.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod rig;
 
