@@ -79,7 +79,10 @@ pub enum Role {
 impl Role {
     /// Whether nothing more is known than that it is a tensor.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for a reference"
+    )]
     pub fn is_tensor(&self) -> bool {
         *self == Self::Tensor
     }
@@ -110,7 +113,13 @@ impl TensorSpec {
     /// A tensor of which nothing is known but its type.
     #[must_use]
     pub fn new(name: impl Into<String>, datatype: Datatype, shape: Vec<i64>) -> Self {
-        Self { name: name.into(), datatype, shape, role: Role::Tensor, example: None }
+        Self {
+            name: name.into(),
+            datatype,
+            shape,
+            role: Role::Tensor,
+            example: None,
+        }
     }
 
     /// The same with a meaning.
@@ -133,7 +142,13 @@ mod tests {
         assert_eq!(signature.inputs[0].shape, [-1, 4]);
         assert_eq!(signature.outputs[0].datatype, Datatype::Bytes);
         let again = serde_json::to_string(&signature).unwrap();
-        assert!(!again.contains("role") && !again.contains("classes"), "{again}");
-        assert_eq!(serde_json::from_str::<Signature>(&again).unwrap(), signature);
+        assert!(
+            !again.contains("role") && !again.contains("classes"),
+            "{again}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Signature>(&again).unwrap(),
+            signature
+        );
     }
 }

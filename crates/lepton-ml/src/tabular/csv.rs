@@ -37,7 +37,11 @@ pub(super) fn read(sources: &[Source], options: &ReadOptions) -> Result<Frame, R
             }
         }
     }
-    let columns = survey.names.into_iter().zip(builders.into_iter().map(Builder::finish)).collect();
+    let columns = survey
+        .names
+        .into_iter()
+        .zip(builders.into_iter().map(Builder::finish))
+        .collect();
     Frame::new(columns).map_err(|e| ReadFault::Duplicate(e).at(&sources[0], Some(1)))
 }
 
@@ -50,7 +54,11 @@ struct Survey {
 }
 
 fn survey(sources: &[Source], options: &ReadOptions) -> Result<Survey, ReadError> {
-    let mut survey = Survey { names: Vec::new(), text: Vec::new(), rows: 0 };
+    let mut survey = Survey {
+        names: Vec::new(),
+        text: Vec::new(),
+        rows: 0,
+    };
     for (index, source) in sources.iter().enumerate() {
         let mut records = Records::open(source, options.limits)?;
         if !records.next()? {
@@ -68,7 +76,9 @@ fn survey(sources: &[Source], options: &ReadOptions) -> Result<Survey, ReadError
             records.check_width(survey.names.len())?;
             survey.rows += 1;
             if survey.rows.saturating_mul(survey.names.len()) > options.limits.cells {
-                let fault = ReadFault::TooManyCells { limit: options.limits.cells };
+                let fault = ReadFault::TooManyCells {
+                    limit: options.limits.cells,
+                };
                 return Err(fault.at(source, Some(records.line)));
             }
             for (at, text) in survey.text.iter_mut().enumerate() {
@@ -88,7 +98,9 @@ fn survey(sources: &[Source], options: &ReadOptions) -> Result<Survey, ReadError
 /// The columns' names; a column without one is called by its position, from 1.
 fn header(records: &Records<'_>) -> Result<Vec<String>, ReadFault> {
     if records.fields() > records.limits.columns {
-        return Err(ReadFault::TooManyColumns { limit: records.limits.columns });
+        return Err(ReadFault::TooManyColumns {
+            limit: records.limits.columns,
+        });
     }
     let names: Vec<String> = (0..records.fields())
         .map(|at| match records.field(at).trim() {
@@ -144,14 +156,20 @@ impl Builder {
             (Self::Number(values), Cell::Missing) => values.push(f64::NAN),
             (Self::Number(_), Cell::Text(text)) => {
                 let value = text.chars().take(64).collect();
-                return Err(ReadFault::NotANumber { column: name.to_owned(), value });
+                return Err(ReadFault::NotANumber {
+                    column: name.to_owned(),
+                    value,
+                });
             }
             (Self::Text(texts), Cell::Missing) => texts.push(None),
             (Self::Text(texts), _) => {
                 texts.push(Some(field.trim()));
                 if texts.bytes() > limits.text_bytes {
                     let limit = limits.text_bytes;
-                    return Err(ReadFault::TooMuchText { column: name.to_owned(), limit });
+                    return Err(ReadFault::TooMuchText {
+                        column: name.to_owned(),
+                        limit,
+                    });
                 }
             }
         }
@@ -186,7 +204,9 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     fn open(source: &'a Source, limits: ReadLimits) -> Result<Self, ReadError> {
-        let input = source.open().map_err(|e| ReadFault::Io(e).at(source, None))?;
+        let input = source
+            .open()
+            .map_err(|e| ReadFault::Io(e).at(source, None))?;
         let mut records = Self {
             source,
             limits,
@@ -239,11 +259,9 @@ impl<'a> Records<'a> {
                 let blank = input.iter().take_while(|b| matches!(b, b'\n' | b'\r'));
                 self.line = self.parser.line() + blank.filter(|b| **b == b'\n').count() as u64;
             }
-            let (result, read, wrote, ends) = self.parser.read_record(
-                input,
-                &mut out[written..],
-                &mut self.ends[ended_fields..],
-            );
+            let (result, read, wrote, ends) =
+                self.parser
+                    .read_record(input, &mut out[written..], &mut self.ends[ended_fields..]);
             self.unread.start += read;
             written += wrote;
             ended_fields += ends;
@@ -286,7 +304,10 @@ impl<'a> Records<'a> {
         if self.fields == expected {
             return Ok(());
         }
-        Err(self.fault(ReadFault::Ragged { found: self.fields, expected }))
+        Err(self.fault(ReadFault::Ragged {
+            found: self.fields,
+            expected,
+        }))
     }
 
     fn fault(&self, fault: ReadFault) -> ReadError {
@@ -322,7 +343,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: impl Into<Vec<u8>>) -> Result<Frame, ReadError> {
-        read(&[Source::bytes("t.csv", text.into())], &ReadOptions::default())
+        read(
+            &[Source::bytes("t.csv", text.into())],
+            &ReadOptions::default(),
+        )
     }
 
     fn refusal(text: impl Into<Vec<u8>>) -> String {
@@ -334,9 +358,15 @@ mod tests {
         let frame = parse("a,b,c\n1,x,\n,NA,2\n 3.5 ,\"y, z\",nan\n").unwrap();
         assert_eq!(frame.rows(), 3);
         let a = frame.column("a").unwrap();
-        assert_eq!((a.column_type(), a.text(2), a.is_missing(1)), (ColumnType::Number, Some("3.5".into()), true));
+        assert_eq!(
+            (a.column_type(), a.text(2), a.is_missing(1)),
+            (ColumnType::Number, Some("3.5".into()), true)
+        );
         let b = frame.column("b").unwrap();
-        assert_eq!((b.text(0), b.text(1), b.text(2)), (Some("x".into()), None, Some("y, z".into())));
+        assert_eq!(
+            (b.text(0), b.text(1), b.text(2)),
+            (Some("x".into()), None, Some("y, z".into()))
+        );
         assert_eq!(frame.column("c").unwrap().column_type(), ColumnType::Number);
     }
 
@@ -359,10 +389,22 @@ mod tests {
     fn bad_files_are_refused_with_their_line() {
         assert_eq!(refusal(""), "`t.csv`: the file is empty");
         assert_eq!(refusal("\n\n"), "`t.csv`: the file is empty");
-        assert_eq!(refusal("a,b\n"), "`t.csv`: the file has a header but no rows");
-        assert_eq!(refusal("a,b\n1,2\n3\n"), "`t.csv`, line 3: 1 fields where the header has 2");
-        assert_eq!(refusal("a,b\n\n\n1,2,3\n"), "`t.csv`, line 4: 3 fields where the header has 2");
-        assert_eq!(refusal("a,a\n1,2\n"), "`t.csv`, line 1: two columns are called `a`");
+        assert_eq!(
+            refusal("a,b\n"),
+            "`t.csv`: the file has a header but no rows"
+        );
+        assert_eq!(
+            refusal("a,b\n1,2\n3\n"),
+            "`t.csv`, line 3: 1 fields where the header has 2"
+        );
+        assert_eq!(
+            refusal("a,b\n\n\n1,2,3\n"),
+            "`t.csv`, line 4: 3 fields where the header has 2"
+        );
+        assert_eq!(
+            refusal("a,a\n1,2\n"),
+            "`t.csv`, line 1: two columns are called `a`"
+        );
         assert_eq!(
             refusal(b"a,b\n1,x\n2,\xff\n".to_vec()),
             "`t.csv`, line 3: not UTF-8 at byte 1 of the line: save the file as UTF-8"
@@ -373,10 +415,27 @@ mod tests {
     fn a_column_of_known_type_is_held_to_it() {
         let source = [Source::bytes("t.csv", "a,b\n1,2\nx,3\n")];
         let types = [("a".to_owned(), ColumnType::Number)].into();
-        let error = read(&source, &ReadOptions { types, ..Default::default() }).unwrap_err();
-        assert_eq!(error.to_string(), "`t.csv`, line 3: column `a` must be a number, but is `x`");
+        let error = read(
+            &source,
+            &ReadOptions {
+                types,
+                ..Default::default()
+            },
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`t.csv`, line 3: column `a` must be a number, but is `x`"
+        );
         let types = [("b".to_owned(), ColumnType::Text)].into();
-        let frame = read(&source, &ReadOptions { types, ..Default::default() }).unwrap();
+        let frame = read(
+            &source,
+            &ReadOptions {
+                types,
+                ..Default::default()
+            },
+        )
+        .unwrap();
         assert_eq!(frame.column("b").unwrap().column_type(), ColumnType::Text);
     }
 
@@ -404,8 +463,15 @@ mod tests {
                     Err(error) => break error,
                 }
             };
-            assert!(matches!(error.fault, ReadFault::RecordTooLong { .. }), "{error}");
-            assert!(served.get() < limits.record_bytes + 4 * CHUNK_BYTES, "{}", served.get());
+            assert!(
+                matches!(error.fault, ReadFault::RecordTooLong { .. }),
+                "{error}"
+            );
+            assert!(
+                served.get() < limits.record_bytes + 4 * CHUNK_BYTES,
+                "{}",
+                served.get()
+            );
             assert!(records.text.capacity() <= 4 * limits.record_bytes);
         }
     }
@@ -415,7 +481,10 @@ mod tests {
         let one = Source::bytes("1.csv", "a,b\n1,2\n");
         let two = Source::bytes("2.csv", "a,b\nx,4\n");
         let frame = read(&[one.clone(), two], &ReadOptions::default()).unwrap();
-        assert_eq!((frame.rows(), frame.column("a").unwrap().text(0)), (2, Some("1".into())));
+        assert_eq!(
+            (frame.rows(), frame.column("a").unwrap().text(0)),
+            (2, Some("1".into()))
+        );
         let other = Source::bytes("3.csv", "a,c\n5,6\n");
         let error = read(&[one, other], &ReadOptions::default()).unwrap_err();
         assert_eq!(

@@ -63,7 +63,9 @@ pub struct UnknownColumn {
 }
 
 fn hint(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |name| format!(": did you mean `{name}`?"))
+    nearest
+        .as_ref()
+        .map_or_else(String::new, |name| format!(": did you mean `{name}`?"))
 }
 
 /// Two columns share a name.
@@ -88,9 +90,16 @@ impl Frame {
             return Err(DuplicateColumn { name: name.clone() });
         }
         let rows = columns.first().map_or(0, |(_, column)| column.len());
-        assert!(columns.iter().all(|(_, column)| column.len() == rows), "columns of one length");
+        assert!(
+            columns.iter().all(|(_, column)| column.len() == rows),
+            "columns of one length"
+        );
         let (names, columns) = columns.into_iter().unzip();
-        Ok(Self { names, columns, rows })
+        Ok(Self {
+            names,
+            columns,
+            rows,
+        })
     }
 
     /// How many rows there are.
@@ -117,7 +126,10 @@ impl Frame {
     pub fn column(&self, name: &str) -> Result<&Column, UnknownColumn> {
         match self.names.iter().position(|n| n == name) {
             Some(at) => Ok(&self.columns[at]),
-            None => Err(UnknownColumn { name: name.to_owned(), nearest: self.nearest(name) }),
+            None => Err(UnknownColumn {
+                name: name.to_owned(),
+                nearest: self.nearest(name),
+            }),
         }
     }
 
@@ -126,7 +138,12 @@ impl Frame {
         let far = (name.chars().count() / 3).max(1);
         self.names
             .iter()
-            .map(|other| (edit_distance(&name.to_lowercase(), &other.to_lowercase()), other))
+            .map(|other| {
+                (
+                    edit_distance(&name.to_lowercase(), &other.to_lowercase()),
+                    other,
+                )
+            })
             .filter(|(distance, _)| *distance <= far)
             .min_by_key(|(distance, _)| *distance)
             .map(|(_, other)| other.clone())
@@ -137,7 +154,11 @@ impl Frame {
     pub fn take(&self, rows: &[usize]) -> Self {
         Self {
             names: self.names.clone(),
-            columns: self.columns.iter().map(|column| column.take(rows)).collect(),
+            columns: self
+                .columns
+                .iter()
+                .map(|column| column.take(rows))
+                .collect(),
             rows: rows.len(),
         }
     }
@@ -229,7 +250,9 @@ impl TextColumn {
     /// The value of that row, unless it is missing.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<&str> {
-        self.values.get(self.codes[row] as usize).map(String::as_str)
+        self.values
+            .get(self.codes[row] as usize)
+            .map(String::as_str)
     }
 
     /// Each row's code: a position in [`Self::values`], or past its end if missing.
@@ -310,7 +333,9 @@ mod tests {
     use super::*;
 
     fn frame() -> Frame {
-        let colours = [Some("red"), None, Some("blue"), Some("red")].into_iter().collect();
+        let colours = [Some("red"), None, Some("blue"), Some("red")]
+            .into_iter()
+            .collect();
         Frame::new(vec![
             ("size".into(), Column::Number(vec![1.0, f64::NAN, 3.0, 4.5])),
             ("colour".into(), Column::Text(colours)),
@@ -321,7 +346,10 @@ mod tests {
     #[test]
     fn an_unknown_column_names_the_nearest() {
         let error = frame().column("color").unwrap_err();
-        assert_eq!(error.to_string(), "there is no column `color`: did you mean `colour`?");
+        assert_eq!(
+            error.to_string(),
+            "there is no column `color`: did you mean `colour`?"
+        );
         let error = frame().column("price").unwrap_err();
         assert_eq!(error.to_string(), "there is no column `price`");
     }
@@ -331,9 +359,15 @@ mod tests {
         let taken = frame().take(&[3, 1]);
         assert_eq!(taken.rows(), 2);
         let colour = taken.column("colour").unwrap();
-        assert_eq!((colour.text(0).as_deref(), colour.text(1)), (Some("red"), None));
+        assert_eq!(
+            (colour.text(0).as_deref(), colour.text(1)),
+            (Some("red"), None)
+        );
         let size = taken.column("size").unwrap();
-        assert_eq!((size.text(0).as_deref(), size.is_missing(1)), (Some("4.5"), true));
+        assert_eq!(
+            (size.text(0).as_deref(), size.is_missing(1)),
+            (Some("4.5"), true)
+        );
     }
 
     #[test]

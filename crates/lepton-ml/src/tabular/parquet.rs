@@ -34,14 +34,18 @@ pub(super) fn read(sources: &[Source], options: &ReadOptions) -> Result<Frame, R
     }
     let mut columns = Vec::new();
     for (at, name) in tables[0].names.clone().into_iter().enumerate() {
-        let texts = tables.iter().any(|t| t.kinds[at] == Kind::Text || t.kinds[at] == Kind::Truth);
+        let texts = tables
+            .iter()
+            .any(|t| t.kinds[at] == Kind::Text || t.kinds[at] == Kind::Truth);
         let wanted = match (options.types.get(&name), texts) {
             (Some(ColumnType::Text), _) | (None, true) => ColumnType::Text,
             (Some(ColumnType::Number), _) | (None, false) => ColumnType::Number,
         };
         let mut sink = Sink::new(&name, wanted, options.limits);
         for (table, source) in tables.iter().zip(sources) {
-            table.read_column(at, &mut sink).map_err(|fault| fault.at(source, None))?;
+            table
+                .read_column(at, &mut sink)
+                .map_err(|fault| fault.at(source, None))?;
         }
         let column = sink.finish();
         columns.push((name, column));
@@ -72,29 +76,47 @@ fn open(source: &Source, limits: ReadLimits, rows: &mut usize) -> Result<Table, 
     let metadata = reader.metadata().file_metadata();
     let schema = metadata.schema_descr();
     if schema.num_columns() > limits.columns {
-        return Err(ReadFault::TooManyColumns { limit: limits.columns });
+        return Err(ReadFault::TooManyColumns {
+            limit: limits.columns,
+        });
     }
     *rows = rows.saturating_add(usize::try_from(metadata.num_rows()).unwrap_or(0));
     if rows.saturating_mul(schema.num_columns()) > limits.cells {
-        return Err(ReadFault::TooManyCells { limit: limits.cells });
+        return Err(ReadFault::TooManyCells {
+            limit: limits.cells,
+        });
     }
     let names = schema.columns().iter().map(|c| c.path().string()).collect();
-    let kinds = schema.columns().iter().map(kind).collect::<Result<_, _>>()?;
-    Ok(Table { reader, names, kinds })
+    let kinds = schema
+        .columns()
+        .iter()
+        .map(kind)
+        .collect::<Result<_, _>>()?;
+    Ok(Table {
+        reader,
+        names,
+        kinds,
+    })
 }
 
 fn reader<R: ChunkReader + 'static>(input: R) -> Result<SerializedFileReader<R>, ReadFault> {
     SerializedFileReader::new(input).map_err(broken)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that `map_err` wants"
+)]
 fn broken(error: ParquetError) -> ReadFault {
     ReadFault::Parquet(error.to_string())
 }
 
 fn kind(column: &Arc<ColumnDescriptor>) -> Result<Kind, ReadFault> {
     let unsupported = |kind: &str| {
-        Err(ReadFault::UnsupportedColumn { column: column.path().string(), kind: kind.to_owned() })
+        Err(ReadFault::UnsupportedColumn {
+            column: column.path().string(),
+            kind: kind.to_owned(),
+        })
     };
     if column.max_rep_level() > 0 || column.path().parts().len() > 1 {
         return unsupported("nested");
@@ -147,13 +169,15 @@ impl Table {
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group).map_err(broken)?;
             match group.get_column_reader(at).map_err(broken)? {
-                ColumnReader::BoolColumnReader(reader) => {
-                    each(reader, |v| sink.text(v.map(|v| if *v { "true" } else { "false" })))
-                }
-                ColumnReader::ByteArrayColumnReader(reader) => each(reader, |v: Option<&ByteArray>| {
-                    let text = v.map(|v| v.as_utf8()).transpose();
-                    sink.text(text.map_err(|_| ReadFault::NotUtf8 { offset: 0 })?)
+                ColumnReader::BoolColumnReader(reader) => each(reader, |v| {
+                    sink.text(v.map(|v| if *v { "true" } else { "false" }))
                 }),
+                ColumnReader::ByteArrayColumnReader(reader) => {
+                    each(reader, |v: Option<&ByteArray>| {
+                        let text = v.map(|v| v.as_utf8()).transpose();
+                        sink.text(text.map_err(|_| ReadFault::NotUtf8 { offset: 0 })?)
+                    })
+                }
                 _ => Ok(()),
             }?;
         }
@@ -202,7 +226,11 @@ impl<'a> Sink<'a> {
             ColumnType::Number => Values::Number(Vec::new()),
             ColumnType::Text => Values::Text(TextBuilder::default()),
         };
-        Self { name, limits, values }
+        Self {
+            name,
+            limits,
+            values,
+        }
     }
 
     fn number(&mut self, value: Option<f64>) -> Result<(), ReadFault> {
@@ -220,7 +248,10 @@ impl<'a> Sink<'a> {
         match &mut self.values {
             Values::Number(_) if value.is_some_and(|v| !v.is_empty()) => {
                 let value = value.unwrap_or_default().chars().take(64).collect();
-                Err(ReadFault::NotANumber { column: self.name.to_owned(), value })
+                Err(ReadFault::NotANumber {
+                    column: self.name.to_owned(),
+                    value,
+                })
             }
             Values::Number(values) => {
                 values.push(f64::NAN);
@@ -230,7 +261,10 @@ impl<'a> Sink<'a> {
                 texts.push(value);
                 let limit = self.limits.text_bytes;
                 if texts.bytes() > limit {
-                    return Err(ReadFault::TooMuchText { column: self.name.to_owned(), limit });
+                    return Err(ReadFault::TooMuchText {
+                        column: self.name.to_owned(),
+                        limit,
+                    });
                 }
                 Ok(())
             }

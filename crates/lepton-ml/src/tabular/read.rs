@@ -175,7 +175,11 @@ pub enum ReadFault {
 
 impl ReadFault {
     pub(super) fn at(self, source: &Source, line: Option<u64>) -> ReadError {
-        ReadError { file: source.name(), line, fault: self }
+        ReadError {
+            file: source.name(),
+            line,
+            fault: self,
+        }
     }
 }
 
@@ -183,7 +187,10 @@ impl Source {
     /// Bytes in memory under a file name.
     #[must_use]
     pub fn bytes(name: impl Into<String>, data: impl Into<Bytes>) -> Self {
-        Self::Bytes { name: name.into(), data: data.into() }
+        Self::Bytes {
+            name: name.into(),
+            data: data.into(),
+        }
     }
 
     /// What to call it in messages.
@@ -228,16 +235,27 @@ impl Source {
 /// Fails with the file and, where there is one, the line that is wrong.
 pub fn read(sources: &[Source], options: &ReadOptions) -> Result<Frame, ReadError> {
     let Some(first) = sources.first() else {
-        return Err(ReadError { file: "data".into(), line: None, fault: ReadFault::NoSource });
+        return Err(ReadError {
+            file: "data".into(),
+            line: None,
+            fault: ReadFault::NoSource,
+        });
     };
     let mut formats = Vec::with_capacity(sources.len());
     for source in sources {
-        formats.push(source.is_parquet().map_err(|e| ReadFault::Io(e).at(source, None))?);
+        formats.push(
+            source
+                .is_parquet()
+                .map_err(|e| ReadFault::Io(e).at(source, None))?,
+        );
     }
     match formats.iter().position(|&parquet| parquet != formats[0]) {
         Some(other) => {
             let difference = "one is CSV, the other Parquet".to_owned();
-            let fault = ReadFault::HeaderMismatch { first: first.name(), difference };
+            let fault = ReadFault::HeaderMismatch {
+                first: first.name(),
+                difference,
+            };
             Err(fault.at(&sources[other], None))
         }
         None if formats[0] => parquet::read(sources, options),
@@ -253,12 +271,21 @@ pub(super) fn same_columns(
     if first.1 == other.1 {
         return Ok(());
     }
-    let at = first.1.iter().zip(other.1).take_while(|(a, b)| a == b).count();
+    let at = first
+        .1
+        .iter()
+        .zip(other.1)
+        .take_while(|(a, b)| a == b)
+        .count();
     let difference = match (first.1.get(at), other.1.get(at)) {
         (Some(a), Some(b)) => format!("`{b}` where `{a}` is expected"),
         (Some(a), None) => format!("`{a}` is not there"),
         (None, Some(b)) => format!("`{b}` is one too many"),
         (None, None) => "their order differs".to_owned(),
     };
-    Err(ReadFault::HeaderMismatch { first: first.0.name(), difference }.at(other.0, Some(1)))
+    Err(ReadFault::HeaderMismatch {
+        first: first.0.name(),
+        difference,
+    }
+    .at(other.0, Some(1)))
 }
