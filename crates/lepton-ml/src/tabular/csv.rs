@@ -10,6 +10,7 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::frame::{Column, ColumnType, DuplicateColumn, Frame, TextBuilder};
 use super::read::{ReadError, ReadFault, ReadLimits, ReadOptions, Source, same_columns};
+use super::summary::{ColumnSummary, TableSummary};
 
 /// Bytes read from a file at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -45,11 +46,46 @@ pub(super) fn read(sources: &[Source], options: &ReadOptions) -> Result<Frame, R
     Frame::new(columns).map_err(|e| ReadFault::Duplicate(e).at(&sources[0], Some(1)))
 }
 
+/// Tells what the files hold, a record at a time.
+pub(super) fn summarise(sources: &[Source]) -> Result<TableSummary, ReadError> {
+    let limits = ReadLimits {
+        cells: usize::MAX,
+        ..ReadLimits::default()
+    };
+    let survey = survey(
+        sources,
+        &ReadOptions {
+            limits,
+            ..ReadOptions::default()
+        },
+    )?;
+    let columns = survey
+        .names
+        .into_iter()
+        .zip(survey.text)
+        .zip(survey.missing);
+    let columns = columns.map(|((name, text), missing)| ColumnSummary {
+        name,
+        column_type: if text {
+            ColumnType::Text
+        } else {
+            ColumnType::Number
+        },
+        missing,
+    });
+    Ok(TableSummary {
+        rows: survey.rows as u64,
+        columns: columns.collect(),
+    })
+}
+
 /// What a first reading tells.
 struct Survey {
     names: Vec<String>,
     /// Which columns hold a value that is no number.
     text: Vec<bool>,
+    /// How many rows have no value, by column.
+    missing: Vec<u64>,
     rows: usize,
 }
 
@@ -57,6 +93,7 @@ fn survey(sources: &[Source], options: &ReadOptions) -> Result<Survey, ReadError
     let mut survey = Survey {
         names: Vec::new(),
         text: Vec::new(),
+        missing: Vec::new(),
         rows: 0,
     };
     for (index, source) in sources.iter().enumerate() {
@@ -67,6 +104,7 @@ fn survey(sources: &[Source], options: &ReadOptions) -> Result<Survey, ReadError
         let names = header(&records).map_err(|fault| fault.at(source, Some(1)))?;
         if index == 0 {
             survey.text = vec![false; names.len()];
+            survey.missing = vec![0; names.len()];
             survey.names = names;
         } else {
             same_columns((&sources[0], &survey.names), (source, &names))?;
@@ -81,8 +119,13 @@ fn survey(sources: &[Source], options: &ReadOptions) -> Result<Survey, ReadError
                 };
                 return Err(fault.at(source, Some(records.line)));
             }
-            for (at, text) in survey.text.iter_mut().enumerate() {
-                *text = *text || matches!(cell(records.field(at)), Cell::Text(_));
+            for (at, (text, missing)) in survey.text.iter_mut().zip(&mut survey.missing).enumerate()
+            {
+                match cell(records.field(at)) {
+                    Cell::Missing => *missing += 1,
+                    Cell::Text(_) => *text = true,
+                    Cell::Number(_) => {}
+                }
             }
         }
         if survey.rows == before && sources.len() == 1 {

@@ -10,6 +10,7 @@ pub mod metrics;
 mod parquet;
 pub mod prepare;
 pub mod read;
+pub mod summary;
 pub mod target;
 
 pub use frame::{Column, ColumnType, Frame};

@@ -15,6 +15,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::frame::{Column, ColumnType, Frame, TextBuilder};
 use super::read::{ReadError, ReadFault, ReadLimits, ReadOptions, Source, same_columns};
+use super::summary::{ColumnSummary, TableSummary};
 
 /// Values decoded at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -53,6 +54,46 @@ pub(super) fn read(sources: &[Source], options: &ReadOptions) -> Result<Frame, R
     Frame::new(columns).map_err(|e| ReadFault::Duplicate(e).at(&sources[0], None))
 }
 
+/// Tells what the files hold from their footers; values without statistics count as present.
+pub(super) fn summarise(sources: &[Source]) -> Result<TableSummary, ReadError> {
+    let mut rows = 0;
+    let mut columns: Vec<ColumnSummary> = Vec::new();
+    let mut first_names = Vec::new();
+    for source in sources {
+        let limits = ReadLimits {
+            cells: usize::MAX,
+            ..ReadLimits::default()
+        };
+        let table = open(source, limits, &mut rows).map_err(|fault| fault.at(source, None))?;
+        if columns.is_empty() {
+            first_names.clone_from(&table.names);
+            columns.extend(table.names.iter().map(|name| ColumnSummary {
+                name: name.clone(),
+                column_type: ColumnType::Number,
+                missing: 0,
+            }));
+        }
+        same_columns((&sources[0], &first_names), (source, &table.names))?;
+        for (at, column) in columns.iter_mut().enumerate() {
+            if matches!(table.kinds[at], Kind::Text | Kind::Truth) {
+                column.column_type = ColumnType::Text;
+            }
+            let groups = table.reader.metadata().row_groups();
+            let missing = groups
+                .iter()
+                .filter_map(|group| group.column(at).statistics()?.null_count_opt());
+            column.missing += missing.sum::<u64>();
+        }
+    }
+    if rows == 0 {
+        return Err(ReadFault::NoRows.at(&sources[0], None));
+    }
+    Ok(TableSummary {
+        rows: rows as u64,
+        columns,
+    })
+}
+
 struct Table {
     reader: Box<dyn FileReader>,
     names: Vec<String>,
@@ -70,7 +111,7 @@ enum Kind {
 
 fn open(source: &Source, limits: ReadLimits, rows: &mut usize) -> Result<Table, ReadFault> {
     let reader: Box<dyn FileReader> = match source {
-        Source::Path(path) => Box::new(reader(File::open(path)?)?),
+        Source::Path(path) | Source::Stored { path, .. } => Box::new(reader(File::open(path)?)?),
         Source::Bytes { data, .. } => Box::new(reader(data.clone())?),
     };
     let metadata = reader.metadata().file_metadata();

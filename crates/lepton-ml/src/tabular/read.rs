@@ -20,6 +20,13 @@ use super::{csv, parquet};
 pub enum Source {
     /// A file.
     Path(PathBuf),
+    /// A file that people know under another name.
+    Stored {
+        /// What to call it in messages.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+    },
     /// Bytes in memory, and what to call them in messages.
     Bytes {
         /// A file name.
@@ -198,18 +205,18 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
-            Self::Bytes { name, .. } => name.clone(),
+            Self::Stored { name, .. } | Self::Bytes { name, .. } => name.clone(),
         }
     }
 
     pub(super) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
-            Self::Path(path) => Box::new(File::open(path)?),
+            Self::Path(path) | Self::Stored { path, .. } => Box::new(File::open(path)?),
             Self::Bytes { data, .. } => Box::new(&data[..]),
         })
     }
 
-    fn is_parquet(&self) -> io::Result<bool> {
+    pub(super) fn is_parquet(&self) -> io::Result<bool> {
         let mut magic = [0; 4];
         let mut file = self.open()?;
         let mut filled = 0;

@@ -51,7 +51,7 @@ fn attempt(number: u8, job: &Job) -> Attempt {
         number: 1,
         nodes: vec!["here".to_owned(); job.spec.workers as usize],
         resources: cpus(1),
-        stop: None,
+        master_port: 20_000,
     };
     let mut attempt = Resource::draft(id(number), Name::default_project(), "a", NOW, spec)
         .owned_by(Kind::Job, job.metadata.id);
