@@ -299,7 +299,7 @@ async fn events_are_numbered_and_filtered() {
             id: id(number),
             name: format!("job-{number}"),
             severity: EventSeverity::Warning,
-            reason: "Failed",
+            reason: "Failed".to_owned(),
             message: "exited with status 1".to_owned(),
         });
         store.commit(record).await.unwrap();
