@@ -271,7 +271,8 @@ impl Replica {
         Ok(())
     }
 
-    fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+    fn is_ready(&self) -> bool {
+        let runs = |loaded: &Loaded| loaded.batcher.is_running();
+        self.loaded.get().is_some_and(runs) && !*self.draining.borrow()
     }
 }

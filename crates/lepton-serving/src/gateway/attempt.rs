@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::headers;
 use super::replica::{InFlight, ReplicaState};
 use crate::body::{BodyBudget, BodyLease};
-use crate::token::REPLICA_TOKEN_HEADER;
+use crate::token::{REPLICA_NOT_READY_HEADER, REPLICA_TOKEN_HEADER};
 
 /// Answers up to this size are held until they are whole, so that a replica which dies
 /// half-way is noticed before the caller has seen a byte. Larger ones are passed on as
@@ -48,6 +48,8 @@ pub(super) struct Repeatable {
 pub(super) enum AttemptError {
     /// It was never reached.
     Unreachable,
+    /// It says that it is not ready.
+    NotReady,
     /// The connection ended before the answer did.
     Lost,
 }
@@ -82,6 +84,9 @@ impl ReplicaClient {
                 AttemptError::Lost
             }
         })?;
+        if response.headers().contains_key(REPLICA_NOT_READY_HEADER) {
+            return Err(AttemptError::NotReady);
+        }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::for_caller(&parts.headers);
         let body = hold(body, in_flight, budget).await?;
