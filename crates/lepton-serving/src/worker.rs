@@ -32,6 +32,8 @@ const BODY_BUDGET_BYTES: usize = 4 * BODY_BYTES_MAX;
 pub struct ServeOptions {
     /// The model file.
     pub model: PathBuf,
+    /// What is known of the meaning of its inputs and outputs beyond what the file says.
+    pub signature: Option<Signature>,
     /// ONNX Runtime's shared library.
     pub library: PathBuf,
     /// Where to listen.
@@ -59,6 +61,7 @@ impl ServeOptions {
     pub fn new(model: PathBuf, library: PathBuf, listen: SocketAddr, token: ReplicaToken) -> Self {
         Self {
             model,
+            signature: None,
             library,
             listen,
             name: "model".to_owned(),
@@ -185,7 +188,14 @@ impl Worker {
         let Self { options, .. } = &self;
         let (library, model) = (options.library.clone(), options.model.clone());
         let threads = options.threads;
-        let load = move || Engine::load(&library, ModelSource::File(&model), threads);
+        let told = options.signature.clone();
+        let load = move || {
+            let mut engine = Engine::load(&library, ModelSource::File(&model), threads)?;
+            if let Some(told) = &told {
+                engine.adopt(told);
+            }
+            Ok(engine)
+        };
         self.run_model(load, shutdown).await
     }
 
