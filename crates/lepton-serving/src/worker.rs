@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::batcher::{BatchOptions, Batcher, Model};
 use crate::body::{BODY_BYTES_MAX, BodyBudget};
@@ -236,9 +236,19 @@ impl Worker {
                 .await
         });
 
+        // A thread that nobody waits for: a process asked to stop while it loads stops.
+        let (loaded, outcome) = oneshot::channel();
         let loading = Arc::clone(&replica);
-        let load = tokio::task::spawn_blocking(move || loading.load(load));
-        let outcome = finish_loading_or_stop(load, shutdown).await;
+        let started = std::thread::Builder::new()
+            .name("loading".to_owned())
+            .spawn(move || loaded.send(loading.load(load)));
+        let outcome = match started {
+            Ok(_) => finish_loading_or_stop(outcome, shutdown).await,
+            Err(source) => Err(ServeError::System {
+                what: "a thread to load the model",
+                source,
+            }),
+        };
         replica.draining.send_replace(true);
         match tokio::time::timeout(drain_max, server).await {
             Ok(_) => tracing::info!("drained"),
@@ -250,13 +260,13 @@ impl Worker {
 
 /// Waits for the shutdown, and on the way for the model, whose failure ends it early.
 async fn finish_loading_or_stop(
-    load: tokio::task::JoinHandle<Result<(), ServeError>>,
+    loaded: oneshot::Receiver<Result<(), ServeError>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     tokio::pin!(shutdown);
     tokio::select! {
         () = &mut shutdown => return Ok(()),
-        loaded = load => loaded.unwrap_or(Err(ServeError::LoadPanicked))?,
+        loaded = loaded => loaded.unwrap_or(Err(ServeError::LoadPanicked))?,
     }
     shutdown.await;
     Ok(())

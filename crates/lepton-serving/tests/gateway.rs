@@ -505,6 +505,37 @@ async fn a_large_answer_is_passed_on_whole() {
 }
 
 #[tokio::test]
+async fn events_are_passed_on_as_they_come() {
+    let listener = listener().await;
+    let address = listener.local_addr().unwrap();
+    let more = Arc::new(Semaphore::new(0));
+    let permits = Arc::clone(&more);
+    let app = Router::new().fallback(any(async move || {
+        let events = futures_util::stream::unfold(0, move |at| {
+            let permits = Arc::clone(&permits);
+            async move {
+                if at > 0 {
+                    permits.acquire().await.unwrap().forget();
+                }
+                (at < 2).then(|| (Ok::<_, std::io::Error>(Bytes::from("data: x\n\n")), at + 1))
+            }
+        });
+        (
+            [("content-type", "text/event-stream")],
+            Body::from_stream(events),
+        )
+    }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let gateway = Gateway::default();
+    gateway.publish(table(1, vec![replica_at(address)]));
+    let mut answer = ask(&gateway, "").await.unwrap();
+    let first = answer.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "data: x\n\n");
+    more.add_permits(2);
+    assert_eq!(text(answer).await, "data: x\n\n");
+}
+
+#[tokio::test]
 async fn bodies_too_large_are_refused_at_the_gateway() {
     let replica = fake("x").await;
     let gateway = Gateway::new(1_000);
