@@ -195,6 +195,12 @@ async fn a_refused_connection_is_tried_elsewhere_and_the_replica_left_out() {
         assert_eq!(text(ask(&gateway, "x").await.unwrap()).await, "alive");
     }
     assert!(gateway.ejected(dead_replica.id));
+    let key = EndpointKey {
+        project: Name::default_project(),
+        endpoint: name("affine"),
+    };
+    let status = gateway.status(&key).unwrap();
+    assert_eq!((status.replicas, status.replicas_up), (2, 1));
     assert!(gateway.usage()[0].retries <= 3);
 }
 

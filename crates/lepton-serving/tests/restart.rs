@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use lepton_serving::gateway::{EndpointKey, Gateway, Health, Replica, Route, RouteTable, probe};
@@ -79,6 +80,18 @@ impl Process {
             assert!(ended.is_none(), "the replica ended: {ended:?}");
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A line of the process's `/proc/…/status`.
+    fn memory_kib(&self, line: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        std::fs::read_to_string(path)
+            .unwrap()
+            .lines()
+            .find_map(|found| found.strip_prefix(line))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .and_then(|number| number.trim().parse().ok())
+            .unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -252,17 +265,35 @@ async fn a_replica_is_ready_within_a_second_and_small() {
     let process = Process::start().await;
     // Generous: the machine may be building. Alone it takes about 50 ms.
     assert!(started.elapsed() < Duration::from_secs(5));
-    let path = format!("/proc/{}/status", process.child.id());
-    let status = std::fs::read_to_string(path).unwrap();
-    let resident_kib: u64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .and_then(|number| number.trim().parse().ok())
-        .unwrap();
+    let resident = process.memory_kib("VmRSS:");
     println!(
-        "resident: {resident_kib} KiB, ready after {:?}",
+        "resident: {resident} KiB, ready after {:?}",
         started.elapsed()
     );
-    assert!(resident_kib < 100 << 10, "{resident_kib} KiB");
+    assert!(resident < 100 << 10, "{resident} KiB");
+}
+
+#[tokio::test]
+async fn a_body_of_100_mb_is_refused_in_bounded_memory() {
+    let process = Process::start().await;
+    let caller = rig::Caller::new(process.replica.address);
+    let usual = process.memory_kib("VmHWM:");
+    // The length is told: nothing is kept.
+    let body = Bytes::from(vec![b'['; 100 << 20]);
+    let answer = caller.post("/v2/models/affine/infer", body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let peak = process.memory_kib("VmHWM:");
+    println!("peak: {usual} KiB before, {peak} KiB after");
+    assert!(
+        peak < usual + (16 << 10),
+        "{usual} KiB before, {peak} KiB after"
+    );
+    // Nothing but nesting: read once, not built up.
+    let mut body = br#"{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":["#.to_vec();
+    body.resize(24 << 20, b'[');
+    let answer = caller.post("/v2/models/affine/infer", body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let peak = process.memory_kib("VmHWM:");
+    println!("peak after 24 MiB of brackets: {peak} KiB");
+    assert!(peak < usual + (96 << 10), "{peak} KiB");
 }
