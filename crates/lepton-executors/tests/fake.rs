@@ -1,4 +1,9 @@
 //! The executor of the simulation keeps the promises that all executors keep, and repeats itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "its steps are functions shared by tests"
+)]
 
 mod suite;
 

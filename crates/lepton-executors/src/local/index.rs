@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -306,35 +307,39 @@ impl Index {
     }
 }
 
-/// Reads a folder. The order matters: a shim writes its exit record before it lets its lock go.
+/// Reads a folder. The order matters, for a shim may pass through all its states meanwhile. It takes
+/// its lock, then claims, and lets the lock go after it wrote its exit record: a claim that was seen
+/// before the lock was found free belongs to a shim that is gone, and its record was there to be read
+/// after that.
 fn look(dir: &Path, addresses: BTreeMap<String, SocketAddr>) -> Look {
+    let claimed = dir.join(record::CLAIM).exists();
+    let lives = shim_lives(dir);
     if let Some(ended) = ended(dir) {
         return Look::Is(ended);
     }
-    if shim_lives(dir) {
-        return Look::Is(match record::read::<RunningRecord>(dir, record::RUNNING) {
-            Ok(Some(RunningRecord {
-                pid,
-                since,
-                enforcement,
-            })) => Observation::Running {
-                pid,
-                since,
-                addresses,
-                enforcement,
-            },
-            _ => Observation::Starting,
-        });
-    }
-    if let Some(ended) = ended(dir) {
-        return Look::Is(ended);
-    }
-    if dir.join(record::CLAIM).exists() {
-        return Look::Is(Observation::Lost {
+    match (claimed, lives) {
+        (_, true) => Look::Is(running(dir, addresses)),
+        (true, false) => Look::Is(Observation::Lost {
             reason: LostReason::ShimDied,
-        });
+        }),
+        (false, false) => Look::Unclaimed,
     }
-    Look::Unclaimed
+}
+
+fn running(dir: &Path, addresses: BTreeMap<String, SocketAddr>) -> Observation {
+    match record::read::<RunningRecord>(dir, record::RUNNING) {
+        Ok(Some(RunningRecord {
+            pid,
+            since,
+            enforcement,
+        })) => Observation::Running {
+            pid,
+            since,
+            addresses,
+            enforcement,
+        },
+        _ => Observation::Starting,
+    }
 }
 
 fn ended(dir: &Path) -> Option<Observation> {
@@ -373,8 +378,11 @@ fn bind(root: &Path) -> io::Result<UnixDatagram> {
         _ => {}
     }
     let (_held, short) = address(root, &path);
-    let socket = UnixDatagram::bind(short)?;
-    socket.set_read_timeout(Some(LOOK_EVERY))?;
+    let socket = UnixDatagram::bind(&short)?;
+    // No worker of another user may nudge.
+    fs::set_permissions(&short, fs::Permissions::from_mode(0o600))?;
+    // Twice as often, so that a datagram just before does not put the look off for long.
+    socket.set_read_timeout(Some(LOOK_EVERY / 2))?;
     Ok(socket)
 }
 

@@ -297,9 +297,12 @@ impl Supervisor {
         self.stdout.pump();
         self.stderr.pump();
         let (cpu_millis, largest_kib) = sys::children_usage();
-        let peak = self.cgroup.memory_peak().unwrap_or(0).max(self.memory_peak);
+        let peak = self
+            .cgroup
+            .memory_peak()
+            .unwrap_or_else(|| self.memory_peak.max(largest_kib * 1024));
         let usage = Usage {
-            memory_peak: MemoryBytes::from_bytes(if peak > 0 { peak } else { largest_kib * 1024 }),
+            memory_peak: MemoryBytes::from_bytes(peak),
             cpu_time: DurationMs::from_millis(cpu_millis),
             log_bytes_lost: self.stdout.lost() + self.stderr.lost(),
         };
