@@ -12,6 +12,7 @@ use crate::ground::{Local, sh};
 use crate::suite::{self, Ground, outcome};
 
 pub(crate) const ALL: &[(&str, fn())] = &[
+    ("commands_open_no_folders", commands_open_no_folders),
     ("private_homes_stay_private", private_homes_stay_private),
     (
         "tools_in_a_private_folder_work",
@@ -106,6 +107,35 @@ fn tools_in_a_private_folder_work() {
     ));
     assert_ne!(outcome(&local, id), ExitOutcome::Code(0));
     assert_eq!(local.log(id, LogStream::Stdout), "");
+}
+
+/// A user who spells a path out sees no more than one who does not.
+fn commands_open_no_folders() {
+    if !is_root() {
+        return;
+    }
+    let home = private();
+    let tool = home.path().join("docs/tool");
+    fs::create_dir(home.path().join("docs")).unwrap();
+    fs::write(&tool, "#!/bin/sh\necho tool\n").unwrap();
+    fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
+    let local = Local::new();
+    let command = Program::Command(vec![tool.display().to_string()]);
+    let id = local.start(&suite::spec(command.clone()));
+    match outcome(&local, id) {
+        ExitOutcome::CouldNotStart(why) => assert!(why.contains("cannot enter"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let docs = home.path().join("docs").display().to_string();
+    let spec = WorkloadSpec {
+        env: [("PATH".to_owned(), format!("{docs}:/usr/bin:/bin"))].into(),
+        ..suite::spec(Program::Command(vec!["tool".to_owned()]))
+    };
+    let id = local.start(&spec);
+    assert!(matches!(outcome(&local, id), ExitOutcome::CouldNotStart(_)));
+    let named = Local::with(|config| config.readable = vec![home.path().join("docs")]);
+    let id = named.start(&suite::spec(command));
+    assert_eq!(outcome(&named, id), ExitOutcome::Code(0));
 }
 
 fn a_workers_folder_in_a_private_folder_works() {

@@ -178,6 +178,19 @@ fn groups_are_removed() {
         let by_group = enforcement.memory != MemoryEnforcement::Sampled;
         assert_eq!(by_group, !found.is_empty(), "{enforcement:?} {found:?}");
     }
+    for group in &found {
+        for (file, value) in [
+            ("cpu.cfs_quota_us", "50000"),
+            ("cpu.max", "50000 100000"),
+            ("pids.max", "4096"),
+        ] {
+            if let Ok(text) = fs::read_to_string(group.join(file)) {
+                let unlimited = !text.starts_with(value);
+                let other_hierarchy = text.trim() == "max" || text.trim() == "-1";
+                assert!(!unlimited || other_hierarchy, "{}: {text}", group.display());
+            }
+        }
+    }
     local.executor.stop(id, StopReason::Unneeded).unwrap();
     outcome(&local, id);
     assert!(found.iter().all(|group| !group.exists()), "{found:?}");
