@@ -17,12 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lepton_types::Name;
+use lepton_types::{Clock, Name, SystemClock};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files;
 use crate::record::{self, CgroupParents, ExitRecord, Plan, RunningRecord};
-use crate::{LostReason, Observation, StartError, Wake, WorkloadId, shim};
+use crate::{
+    ExitOutcome, LostReason, Observation, StartError, StopReason, Usage, Wake, WorkloadId, shim,
+};
 
 /// How long a change may stay unseen when its datagram is lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -279,12 +281,16 @@ impl Index {
         };
         let seen = match look(&dir, addresses) {
             Look::Is(observation) => observation,
-            Look::Unclaimed => {
-                if spawned.elapsed() >= CLAIM_WITHIN && self.spawn(&dir).is_ok() {
-                    self.mark_spawned(id);
-                }
+            Look::Unclaimed if spawned.elapsed() < CLAIM_WITHIN => return false,
+            Look::Unclaimed if self.spawn(&dir).is_ok() => {
+                self.mark_spawned(id);
                 return false;
             }
+            // No shim can be started, so none will obey a request to stop.
+            Look::Unclaimed => match end_unclaimed(&dir) {
+                Some(ended) => ended,
+                None => return false,
+            },
         };
         if matches!(seen, Observation::Lost { .. }) {
             shim::kill_leftovers(&self.cgroups, id);
@@ -340,6 +346,23 @@ fn running(dir: &Path, addresses: BTreeMap<String, SocketAddr>) -> Observation {
         },
         _ => Observation::Starting,
     }
+}
+
+/// Ends a worker that was asked to stop before any shim claimed it: by claiming it, so that none will.
+fn end_unclaimed(dir: &Path) -> Option<Observation> {
+    let reason = record::read::<StopReason>(dir, record::STOP).ok()??;
+    record::create(&dir.join(record::CLAIM))
+        .ok()?
+        .sync_all()
+        .ok()?;
+    let record = ExitRecord {
+        outcome: ExitOutcome::Stopped(reason),
+        started_at: None,
+        finished_at: SystemClock.now(),
+        usage: Usage::default(),
+    };
+    record::write_exit(dir, &record).ok()?;
+    ended(dir)
 }
 
 fn ended(dir: &Path) -> Option<Observation> {

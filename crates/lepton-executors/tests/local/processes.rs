@@ -15,6 +15,10 @@ use crate::suite::{self, Ground, outcome};
 
 pub(crate) const ALL: &[(&str, fn())] = &[
     (
+        "unclaimed_workers_are_started_or_stopped",
+        unclaimed_workers_are_started_or_stopped,
+    ),
+    (
         "signals_are_told_apart_from_codes",
         signals_are_told_apart_from_codes,
     ),
@@ -321,6 +325,41 @@ fn a_killed_shim_is_lost_and_takes_its_worker() {
         })
         .unwrap();
     assert_eq!(local.executor.observe().unwrap()[&id], lost);
+}
+
+/// A server died between making the folder and starting the shim; the next one does the rest.
+fn unclaimed_workers_are_started_or_stopped() {
+    let local = Local::new();
+    let long_ago = |local: Local, id: lepton_executors::WorkloadId| {
+        let Local {
+            executor, folder, ..
+        } = local;
+        drop(executor);
+        let dir = folder.path().join(format!("workers/workers/{id}"));
+        for name in ["claim", "exit.json", "running.json", "lock"] {
+            let _ = fs::remove_file(dir.join(name));
+        }
+        folder
+    };
+    let id = local.sh("exit 4");
+    outcome(&local, id);
+    let local = Local::at(long_ago(local, id), |_| {});
+    assert_eq!(outcome(&local, id), ExitOutcome::Code(4));
+
+    let folder = long_ago(local, id);
+    let stuck = Local::at(folder, |config| config.binary = "/nonexistent".into());
+    assert_eq!(
+        stuck.executor.observe().unwrap()[&id],
+        Observation::Starting
+    );
+    stuck.executor.stop(id, StopReason::Cancelled).unwrap();
+    assert_eq!(
+        outcome(&stuck, id),
+        ExitOutcome::Stopped(StopReason::Cancelled)
+    );
+    let refused = stuck.executor.start(&suite::spec(sh("true")));
+    assert!(matches!(refused, Err(StartError::Shim(_))));
+    assert_eq!(stuck.executor.observe().unwrap().len(), 1);
 }
 
 fn bad_specifications_are_refused() {
