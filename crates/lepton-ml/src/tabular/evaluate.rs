@@ -33,7 +33,7 @@ pub(super) struct Judged {
 }
 
 /// Rows of a fold that are shuffled and predicted again; more would not change a ranking.
-const IMPORTANCE_ROWS: usize = 500;
+const IMPORTANCE_ROWS: usize = 200;
 /// Columns beyond which importances are not computed.
 const IMPORTANCE_COLUMNS: usize = 1_000;
 

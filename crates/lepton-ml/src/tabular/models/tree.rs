@@ -64,14 +64,16 @@ impl Trees {
     /// The sums of all rows, row-major, added tree by tree in 32 bits.
     #[must_use]
     pub fn sums(&self, features: &Matrix, rows: usize) -> Vec<f32> {
+        let outputs = self.base.len();
         let mut sums = self.base.repeat(rows);
-        for (row, sums) in sums.chunks_exact_mut(self.base.len()).enumerate() {
-            let values = if features.width == 0 {
-                &[]
-            } else {
-                features.row(row)
-            };
-            for tree in &self.trees {
+        // Tree by tree, so that one tree's nodes stay in the cache for all rows.
+        for tree in &self.trees {
+            for (row, sums) in sums.chunks_exact_mut(outputs).enumerate() {
+                let values = if features.width == 0 {
+                    &[]
+                } else {
+                    features.row(row)
+                };
                 for (sum, value) in sums[tree.output..].iter_mut().zip(tree.leaf(values)) {
                     *sum += value;
                 }
@@ -369,6 +371,13 @@ impl Grower<'_> {
     #[inline]
     fn add(&self, sums: &mut [f64], row: u32) {
         let (row, outputs) = (row as usize, self.pulls.outputs);
+        if let ([sum, weight, count], 1) = (&mut *sums, outputs) {
+            // Boosting's case, and the innermost loop of all training.
+            *sum += f64::from(self.pulls.values[row]);
+            *weight += f64::from(self.pulls.weights[row]);
+            *count += 1.0;
+            return;
+        }
         let values = &self.pulls.values[row * outputs..(row + 1) * outputs];
         sums.iter_mut()
             .zip(values)
