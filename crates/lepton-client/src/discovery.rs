@@ -151,7 +151,7 @@ impl Discovery {
         let project = self.project.as_deref().map(str::parse).transpose()?;
         let (url, token) = match (&self.url, &self.token) {
             (Some(url), Some(token)) => (clean_url(url)?, token.clone()),
-            (named, given) => self.from_file(named.as_deref(), given.as_deref())?,
+            (named, given) => self.complete(named.as_deref(), given.as_deref())?,
         };
         Ok(Found {
             url,
@@ -162,7 +162,7 @@ impl Discovery {
     }
 
     /// Completes what is named from the credential file.
-    fn from_file(
+    fn complete(
         &self,
         named: Option<&str>,
         given: Option<&str>,

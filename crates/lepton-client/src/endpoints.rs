@@ -4,7 +4,7 @@ use lepton_api::List;
 use lepton_types::Name;
 use lepton_types::resources::{Endpoint, EndpointSpec, Replica};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use ureq::http::Method;
 
 use crate::Client;
@@ -12,28 +12,10 @@ use crate::error::ClientError;
 use crate::pages::Page;
 use crate::retry::Repeat;
 
-/// Rows to predict, in either of the forms that an endpoint takes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Rows {
-    /// One object a row.
-    Objects {
-        /// The rows.
-        rows: Vec<Map<String, Value>>,
-    },
-    /// The names once, then one list a row.
-    Table {
-        /// The names.
-        columns: Vec<String>,
-        /// The rows.
-        data: Vec<Vec<Value>>,
-    },
-}
-
 /// What an endpoint answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictions {
-    /// One a row: a number, a word, or an object with probabilities.
+    /// One a row: an object with `label` and `probabilities`, with `prediction`, or with the model's own outputs.
     pub predictions: Vec<Value>,
     /// The model that answered.
     #[serde(default)]
@@ -72,8 +54,8 @@ impl Client {
         self.get(&self.in_this_project(&["endpoints", name.as_str(), "replicas"])?)
     }
 
-    /// Asks an endpoint.
-    pub fn predict(&self, name: &Name, rows: &Rows) -> Result<Predictions, ClientError> {
+    /// Asks an endpoint. `rows` is `{"rows":[{…}]}` or `{"columns":[…],"data":[[…]]}`.
+    pub fn predict(&self, name: &Name, rows: &impl Serialize) -> Result<Predictions, ClientError> {
         let target = self.in_this_project(&["endpoints", name.as_str(), "predict"])?;
         self.ask(&Method::POST, &target, rows, Repeat::Harmless)
     }

@@ -26,7 +26,7 @@ pub use blobs::{Download, FileMismatch};
 pub use discovery::{
     CredentialFile, CredentialsTooOpen, DEFAULT_URL, DiscoverError, Discovery, Found,
 };
-pub use endpoints::{Predictions, Rows};
+pub use endpoints::Predictions;
 pub use error::{ApiError, ClientError, UnexpectedAnswer, Unreachable};
 pub use jobs::JobFilter;
 pub use logs::{LogChunk, LogFollower, LogQuery, LogStream};

@@ -40,6 +40,17 @@ impl Watch {
         self.since
     }
 
+    /// Connects now, so that nothing that happens from here on is missed.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or says no.
+    pub fn connect_now(&mut self) -> Result<(), ClientError> {
+        if self.stream.is_none() {
+            self.stream = Some(self.connect()?);
+        }
+        Ok(())
+    }
+
     fn connect(&self) -> Result<BufReader<Box<dyn Read + Send>>, ClientError> {
         let target = self
             .client
