@@ -178,6 +178,23 @@ mod tests {
             .iter()
             .map(|code| format!("{code} {}", status_of_answer(code.http_status()) as u8))
             .collect();
-        insta::assert_snapshot!(table.join("\n"), @"");
+        insta::assert_snapshot!(table.join("\n"), @r"
+        invalid-request 8
+        invalid-name 8
+        invalid-data 8
+        unauthenticated 4
+        permission-denied 4
+        not-found 3
+        method-not-allowed 1
+        already-exists 5
+        conflict 5
+        too-large 8
+        unplaceable 8
+        overloaded 9
+        internal 9
+        unavailable 9
+        timeout 7
+        disk-full 9
+        ");
     }
 }

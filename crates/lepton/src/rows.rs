@@ -456,9 +456,9 @@ mod tests {
     #[test]
     fn what_is_no_rows_says_so() {
         insta::assert_snapshot!(batches("", "-", &[], 2).unwrap_err(), @"`-` is empty");
-        insta::assert_snapshot!(batches("[1]", "-", &[], 2).unwrap_err(), @"");
-        insta::assert_snapshot!(batches("a,b\n1\n", "r.csv", &[], 2).unwrap_err(), @"");
-        insta::assert_snapshot!(batches("a,b\n1,2\n", "r.json", &[], 2).unwrap_err(), @"");
+        insta::assert_snapshot!(batches("[1]", "-", &[], 2).unwrap_err(), @"`-`: invalid type: integer `1`, expected an object: one row, with its columns as keys at line 1 column 3");
+        insta::assert_snapshot!(batches("a,b\n1\n", "r.csv", &[], 2).unwrap_err(), @"`r.csv`: CSV error: record 1 (line: 2, byte: 4): found record with 1 fields, but the previous record has 2 fields");
+        insta::assert_snapshot!(batches("a,b\n1,2\n", "r.json", &[], 2).unwrap_err(), @"`r.json` is not JSON rows: write an array of objects, or one object a line");
     }
 
     fn written(form: Form, predictions: &[Value]) -> String {
@@ -477,9 +477,18 @@ mod tests {
             serde_json::json!({"label": "a", "probabilities": {"a": 0.9, "b": 0.1}}),
             serde_json::json!({"label": "b", "probabilities": {"a": 0.2, "b": 0.8}}),
         ];
-        insta::assert_snapshot!(written(Form::Csv, &classes), @"");
-        insta::assert_snapshot!(written(Form::JsonArray, &classes), @"");
-        insta::assert_snapshot!(written(Form::JsonLines, &classes[..1]), @"");
+        insta::assert_snapshot!(written(Form::Csv, &classes), @r"
+        label,probabilities.a,probabilities.b
+        a,0.9,0.1
+        b,0.2,0.8
+        ");
+        insta::assert_snapshot!(written(Form::JsonArray, &classes), @r#"
+        [
+          {"label":"a","probabilities":{"a":0.9,"b":0.1}},
+          {"label":"b","probabilities":{"a":0.2,"b":0.8}}
+        ]
+        "#);
+        insta::assert_snapshot!(written(Form::JsonLines, &classes[..1]), @r#"{"label":"a","probabilities":{"a":0.9,"b":0.1}}"#);
         assert_eq!(written(Form::JsonArray, &[]), "[]\n");
     }
 }

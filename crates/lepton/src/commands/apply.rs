@@ -208,10 +208,10 @@ mod tests {
     #[test]
     fn mistakes_name_their_document_and_line() {
         let error = |text: &str| parse("f.yaml", text).unwrap_err().to_string();
-        insta::assert_snapshot!(error("a: [1"), @"");
-        insta::assert_snapshot!(error("apiVersion: lepton/v1\nkind: Endpoint\n---\n"), @"");
-        insta::assert_snapshot!(error("apiVersion: lepton/v1\nkind: Endpoint\nmetadata: {name: x}\nstatus: {}\n"), @"");
-        insta::assert_snapshot!(error("apiVersion: v2\nkind: Endpoint\nmetadata: {name: x}\n"), @"");
+        insta::assert_snapshot!(error("a: [1"), @"`f.yaml`, document 1: did not find expected ',' or ']' at line 2 column 1, while parsing a flow sequence at line 1 column 4");
+        insta::assert_snapshot!(error("apiVersion: lepton/v1\nkind: Endpoint\n---\n"), @"`f.yaml`, document 1: missing field `metadata`");
+        insta::assert_snapshot!(error("apiVersion: lepton/v1\nkind: Endpoint\nmetadata: {name: x}\nstatus: {}\n"), @"`f.yaml`, document 1: unknown field `status`, expected one of `apiVersion`, `kind`, `metadata`, `spec`");
+        insta::assert_snapshot!(error("apiVersion: v2\nkind: Endpoint\nmetadata: {name: x}\n"), @"`f.yaml`, document 1: apiVersion is `v2`, this client knows `lepton/v1`");
     }
 
     #[test]
@@ -238,7 +238,12 @@ mod tests {
             ],
         };
         let plain = anstream::adapter::strip_str(&render(&report)).to_string();
-        insta::assert_snapshot!(plain, @"");
+        insta::assert_snapshot!(plain, @r"
+        ~ endpoint wine
+            - spec.replicas: 1
+            + spec.replicas: 2
+        = experiment runs unchanged
+        ");
         insta::assert_snapshot!(summary(&report), @"0 created, 1 changed, 1 unchanged");
     }
 }

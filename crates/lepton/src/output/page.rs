@@ -107,6 +107,12 @@ mod tests {
             .maybe("Gone", None::<u8>);
         page.heading("Files").line("model.onnx");
         let plain = anstream::adapter::strip_str(&page.finish()).to_string();
-        insta::assert_snapshot!(plain, @"");
+        insta::assert_snapshot!(plain, @r"
+        Name   wine
+        Phase  ready
+
+        Files
+          model.onnx
+        ");
     }
 }

@@ -237,8 +237,16 @@ mod tests {
             Cell::phase("queued"),
             "waits for\nroom in `local`".into(),
         ]);
-        insta::assert_snapshot!(plain(&table, 40), @"");
-        insta::assert_snapshot!(plain(&table, 24), @"");
+        insta::assert_snapshot!(plain(&table, 40), @r"
+        NAME    PHASE   WAITING
+        a       ready
+        日本語  queued  waits for room in `loca…
+        ");
+        insta::assert_snapshot!(plain(&table, 24), @r"
+        NAME    PHASE   WAITING
+        a       ready
+        日本語  queued  waits f…
+        ");
     }
 
     #[test]
