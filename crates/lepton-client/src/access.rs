@@ -1,0 +1,96 @@
+//! Who calls, in which projects, and with which tokens; what answers.
+
+use lepton_api::{CreateProject, CreateToken, CreatedToken, List, ServerInfo, TokenView, WhoAmI};
+use lepton_types::Name;
+use lepton_types::resources::{Pool, Project};
+use ureq::http::Method;
+
+use crate::Client;
+use crate::error::ClientError;
+use crate::pages::Page;
+use crate::retry::Repeat;
+use crate::target::Target;
+
+fn root(segments: &[&str]) -> Target {
+    let mut path = vec!["api", "v1"];
+    path.extend_from_slice(segments);
+    Target::of(&path)
+}
+
+/// Every method fails with a [`ClientError`] if the server cannot be reached or says no.
+#[expect(clippy::missing_errors_doc, reason = "said once, for all, above")]
+impl Client {
+    /// What answers, and its version; needs no token.
+    pub fn server_info(&self) -> Result<ServerInfo, ClientError> {
+        self.get(&Target::of(&["version"]))
+    }
+
+    /// Whether the server is ready to serve.
+    pub fn ready(&self) -> Result<bool, ClientError> {
+        match self.send(Method::GET, &Target::of(&["readyz"]), ()) {
+            Ok(_) => Ok(true),
+            Err(ClientError::Api(error)) if error.status == 503 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who the caller is.
+    pub fn whoami(&self) -> Result<WhoAmI, ClientError> {
+        self.get(&root(&["whoami"]))
+    }
+
+    /// The projects that the caller sees.
+    pub fn projects(&self, page: &Page) -> Result<List<Project>, ClientError> {
+        self.get(&page.onto(root(&["projects"])))
+    }
+
+    /// One project.
+    pub fn get_project(&self, name: &str) -> Result<Project, ClientError> {
+        self.get(&root(&["projects", name]))
+    }
+
+    /// Makes a project.
+    pub fn create_project(&self, request: &CreateProject) -> Result<Project, ClientError> {
+        self.ask(
+            &Method::POST,
+            &root(&["projects"]),
+            request,
+            Repeat::OnlyUnsent,
+        )
+    }
+
+    /// Deletes a project with all that is in it.
+    pub fn delete_project(&self, name: &str) -> Result<(), ClientError> {
+        self.remove(&root(&["projects", name]))
+    }
+
+    /// The pools of machines.
+    pub fn pools(&self, page: &Page) -> Result<List<Pool>, ClientError> {
+        self.get(&page.onto(root(&["pools"])))
+    }
+
+    /// One pool.
+    pub fn pool(&self, name: &str) -> Result<Pool, ClientError> {
+        self.get(&root(&["pools", name]))
+    }
+
+    /// The tokens that the caller sees, without their secrets.
+    pub fn tokens(&self, page: &Page) -> Result<List<TokenView>, ClientError> {
+        self.get(&page.onto(root(&["tokens"])))
+    }
+
+    /// Makes a token; its secret is in the answer, this once.
+    pub fn create_token(&self, request: &CreateToken) -> Result<CreatedToken, ClientError> {
+        self.ask(
+            &Method::POST,
+            &root(&["tokens"]),
+            request,
+            Repeat::OnlyUnsent,
+        )
+    }
+
+    /// Ends a token.
+    pub fn revoke_token(&self, name: &Name) -> Result<TokenView, ClientError> {
+        self.delete(&root(&["tokens", name.as_str()]))
+    }
+}

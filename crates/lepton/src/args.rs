@@ -1,0 +1,186 @@
+//! The command line: which commands there are, what goes for all of them, and
+//! how a failure is told.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, Subcommand};
+use lepton_types::Name;
+
+use crate::commands;
+use crate::context::Context;
+use crate::failure::{Failure, Status};
+use crate::output::Format;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// An AI cloud in one binary: bring data and code; train, track and serve models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lepton",
+    styles = STYLES,
+    disable_version_flag = true,
+    max_term_width = 100,
+    after_help = "The first minute:\n  lepton up                                        in one terminal\n  lepton data put wine wine.csv                    in another\n  lepton train wine --data wine --target class --wait\n  lepton deploy wine --model wine --wait\n  lepton predict wine --data rows.csv\n\nExit statuses: 0 done, 1 failed, 2 usage, 3 not found, 4 denied, 5 conflict, 6 no server,\n7 timed out, 8 invalid data, 9 server trouble. See docs/cli.md."
+)]
+pub(crate) struct Cli {
+    /// How results are shown
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    output: Format,
+    /// The project; the token's own where absent [env: LEPTON_PROJECT]
+    #[arg(long, global = true, value_name = "NAME")]
+    project: Option<Name>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(commands::up::Up),
+    #[command(subcommand)]
+    Data(commands::data::Data),
+    Train(commands::train::Train),
+    Run(commands::run::Run),
+    Deploy(commands::deploy::Deploy),
+    Predict(commands::predict::Predict),
+    Apply(commands::apply::Apply),
+    #[command(subcommand)]
+    Model(commands::model::ModelCommand),
+    Get(commands::get::Get),
+    Describe(commands::describe::Describe),
+    Delete(commands::delete::Delete),
+    Cancel(commands::cancel::Cancel),
+    Logs(commands::logs::Logs),
+    Events(commands::events::Events),
+    Explain(commands::explain::Explain),
+    #[command(subcommand)]
+    Token(commands::token::Token),
+    Whoami(commands::whoami::Whoami),
+    Env(commands::env::Env),
+    #[command(subcommand)]
+    Config(commands::config::Action),
+    Completions(commands::completions::Completions),
+    Version(commands::version::Version),
+    #[command(subcommand, hide = true)]
+    Worker(commands::worker::Role),
+}
+
+/// Parses the command line, does what it says, and tells how it went.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                Status::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let ctx = Context::new(cli.output, cli.project);
+    match dispatch(cli.command, &ctx) {
+        Ok(code) => code,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&ctx, &failure);
+            failure.status().into()
+        }
+    }
+}
+
+/// `lepton --version` is `lepton version`.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.len() == 2 && (arguments[1] == "--version" || arguments[1] == "-V") {
+        arguments[1] = "version".into();
+    }
+    arguments
+}
+
+fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
+    let done = match command {
+        Command::Env(env) => return env.run(ctx),
+        Command::Up(up) => crate::server::up(&up),
+        Command::Worker(role) => crate::server::worker(&role),
+        Command::Data(data) => data.run(ctx),
+        Command::Train(train) => train.run(ctx),
+        Command::Run(run) => run.run(ctx),
+        Command::Deploy(deploy) => deploy.run(ctx),
+        Command::Predict(predict) => predict.run(ctx),
+        Command::Apply(apply) => apply.run(ctx),
+        Command::Model(model) => model.run(ctx),
+        Command::Get(get) => get.run(ctx),
+        Command::Describe(describe) => describe.run(ctx),
+        Command::Delete(delete) => delete.run(ctx),
+        Command::Cancel(cancel) => cancel.run(ctx),
+        Command::Logs(logs) => logs.run(ctx),
+        Command::Events(events) => events.run(ctx),
+        Command::Explain(explain) => explain.run(ctx),
+        Command::Token(token) => token.run(ctx),
+        Command::Whoami(whoami) => whoami.run(ctx),
+        Command::Config(action) => action.run(ctx),
+        Command::Completions(completions) => completions.run(ctx),
+        Command::Version(version) => version.run(ctx),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn tell(ctx: &Context, failure: &Failure) {
+    use crate::output::{Tone, paint};
+
+    ctx.note(&format!("{} {failure}", paint("error:", Tone::Bad)));
+    if let Some(code) = failure.code() {
+        let hint = format!("`lepton explain {code}` tells more");
+        ctx.note(&paint(&hint, Tone::Faint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_gives_an_example() {
+        fn visit(command: &clap::Command, path: &str) {
+            for sub in command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+            {
+                let path = format!("{path} {}", sub.get_name());
+                assert!(
+                    sub.get_about().is_some(),
+                    "`{path}` does not say what it does"
+                );
+                if sub.has_subcommands() {
+                    visit(sub, &path);
+                } else {
+                    let after = sub.get_after_help().map(ToString::to_string);
+                    assert!(
+                        after.is_some_and(|text| text.contains("lepton ")),
+                        "`{path}` gives no example"
+                    );
+                }
+            }
+        }
+        visit(&Cli::command(), "lepton");
+    }
+}

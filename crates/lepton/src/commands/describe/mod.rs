@@ -1,0 +1,183 @@
+//! `lepton describe`: everything about one resource, and why it waits.
+
+mod job;
+mod run;
+mod versioned;
+
+use lepton_client::{Client, ClientError, EventFilter, Pages};
+use lepton_types::resources::{Endpoint, Kind, Meta, Pool, Waiting};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::kinds::{self, Look};
+use crate::output::{Page, Tone, age, paint, table_of};
+
+/// Tells everything about a resource, and why it waits
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  lepton describe job wine\n  lepton describe endpoint wine\n  lepton describe dataset wine:2\n  lepton describe pool local"
+)]
+pub(crate) struct Describe {
+    /// pool, project, dataset, experiment, job, run, model or endpoint
+    kind: String,
+    /// Its name or id; of datasets and models also NAME:VERSION, of models MODEL@ALIAS
+    name: String,
+}
+
+/// The events that a description ends with.
+const EVENTS_SHOWN: u32 = 10;
+
+impl Describe {
+    pub(crate) fn run(&self, ctx: &Context) -> Result<(), Failure> {
+        let kind = kinds::kind(&self.kind)?;
+        let client = ctx.client()?;
+        let told = |failure| match failure {
+            Failure::Client(error) => kinds::or_near_names(client, kind, &self.name, error),
+            other => other,
+        };
+        let look = Look {
+            format: ctx.format,
+            now: ctx.now(),
+        };
+        if !ctx.format.is_for_people() {
+            return ctx.show(&kinds::one(client, kind, &self.name, look).map_err(told)?);
+        }
+        let page = self.page(ctx, client, kind).map_err(told)?;
+        match page {
+            Some(page) => ctx.print(&page.finish()),
+            None => ctx.show(&kinds::one(client, kind, &self.name, look).map_err(told)?),
+        }
+    }
+
+    /// `None` for what has no more to it than its line.
+    fn page(&self, ctx: &Context, client: &Client, kind: Kind) -> Result<Option<Page>, Failure> {
+        let name = &self.name;
+        let page = match kind {
+            Kind::Job => job::page(ctx, client, &client.job(name)?)?,
+            Kind::Run => run::page(ctx, client, &client.run_view(kinds::run_id(client, name)?)?)?,
+            Kind::Dataset | Kind::DatasetVersion => versioned::dataset(ctx, client, name)?,
+            Kind::Model | Kind::ModelVersion => versioned::model(ctx, client, name)?,
+            Kind::Endpoint => endpoint(ctx, client, &client.endpoint(&kinds::dns(name)?)?)?,
+            Kind::Pool => pool(ctx, client, &client.pool(name)?)?,
+            Kind::Project | Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
+                return Ok(None);
+            }
+        };
+        Ok(Some(page))
+    }
+}
+
+/// What everything has.
+fn identity(page: &mut Page, ctx: &Context, kind: Kind, meta: &Meta) {
+    page.fact("Kind", kind.as_str())
+        .fact("Name", paint(&meta.name, Tone::Strong))
+        .fact("Id", meta.id.to_string())
+        .fact("Project", meta.project.as_str())
+        .fact(
+            "Created",
+            format!(
+                "{} ({} ago) by {}",
+                meta.created_at,
+                age(ctx.now(), meta.created_at),
+                meta.created_by
+            ),
+        );
+    if !meta.labels.is_empty() {
+        let labels: Vec<_> = meta
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        page.fact("Labels", labels.join(" "));
+    }
+    if let Some(since) = meta.deleting_since {
+        page.fact("Deleting", format!("since {}", age(ctx.now(), since)));
+    }
+}
+
+fn phase(page: &mut Page, word: &str) {
+    page.fact("Phase", paint(word, Tone::of_phase(word)));
+}
+
+/// Why something waits, in the decision's own words.
+fn waiting(page: &mut Page, why: Option<&Waiting>) {
+    if let Some(why) = why {
+        page.fact(
+            "Waits",
+            format!("{} ({})", paint(&why.message, Tone::Busy), why.reason),
+        );
+    }
+}
+
+/// The newest events about it, oldest first.
+fn events(page: &mut Page, ctx: &Context, client: &Client, meta: &Meta) -> Result<(), ClientError> {
+    let mut events = client
+        .events(&EventFilter {
+            about: Some(meta.id),
+            newest: true,
+            limit: Some(EVENTS_SHOWN),
+            after: None,
+        })?
+        .items;
+    if !events.is_empty() {
+        events.sort_by_key(|event| event.sequence);
+        page.heading("Events");
+        page.table(&table_of(&events, ctx.format, ctx.now()));
+    }
+    Ok(())
+}
+
+fn endpoint(ctx: &Context, client: &Client, endpoint: &Endpoint) -> Result<Page, Failure> {
+    let mut page = Page::new(ctx.columns);
+    let (spec, status) = (&endpoint.spec, &endpoint.status);
+    let name = &endpoint.metadata.name;
+    identity(&mut page, ctx, Kind::Endpoint, &endpoint.metadata);
+    phase(&mut page, status.phase.as_str());
+    waiting(&mut page, status.waiting.as_ref());
+    page.fact("Model", spec.model.to_string())
+        .maybe("Version", status.version)
+        .fact(
+            "Replicas",
+            format!("{} of {} ready", status.ready_replicas, spec.replicas),
+        )
+        .fact("Each has", spec.resources.to_string())
+        .fact("Pool", spec.pool.as_str());
+    if status.failures > 0 {
+        page.fact("Failures", format!("{} starts in a row", status.failures));
+    }
+    page.heading("Answers at")
+        .line(&format!("{}/v2/models/{name}/infer", client.url()))
+        .line(&format!("lepton predict {name} --data FILE"));
+    let replicas = client.replicas(&kinds::dns(name)?)?.items;
+    if !replicas.is_empty() {
+        page.heading("Replicas").table(&table_of(
+            &replicas,
+            crate::output::Format::Wide,
+            ctx.now(),
+        ));
+    }
+    events(&mut page, ctx, client, &endpoint.metadata)?;
+    Ok(page)
+}
+
+fn pool(ctx: &Context, client: &Client, pool: &Pool) -> Result<Page, Failure> {
+    let mut page = Page::new(ctx.columns);
+    identity(&mut page, ctx, Kind::Pool, &pool.metadata);
+    page.maybe("Capacity asked", pool.spec.capacity);
+    page.heading("Machines");
+    for node in &pool.status.nodes {
+        page.line(&format!("{}: {}", node.name, node.capacity));
+    }
+    let queued = lepton_client::JobFilter {
+        phase: Some(lepton_types::resources::JobPhase::Queued),
+        ..lepton_client::JobFilter::default()
+    };
+    let waiting: Vec<_> = Pages::new(|page| client.jobs(&queued, &page))
+        .take(EVENTS_SHOWN as usize)
+        .collect::<Result<_, _>>()?;
+    if !waiting.is_empty() {
+        page.heading("Jobs that wait, the first of them")
+            .table(&table_of(&waiting, ctx.format, ctx.now()));
+    }
+    Ok(page)
+}

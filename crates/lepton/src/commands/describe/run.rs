@@ -1,0 +1,82 @@
+//! A run: parameters, metrics with their series, the leaderboard, artifacts.
+
+use lepton_api::RunView;
+use lepton_client::Client;
+use lepton_types::RunId;
+use lepton_types::resources::Kind;
+
+use super::{events, identity, phase};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::leaderboard::Leaderboard;
+use crate::output::{Cell, Page, Table, Tone, number, sparkline, table_of, took};
+
+/// Series beyond this many are a page of their own.
+const SERIES_SHOWN: usize = 40;
+/// A line of a screen shows this many columns; more points than this hardly change it.
+const POINTS_READ: usize = 4_000;
+/// How wide a series is drawn.
+const SPARK_COLUMNS: usize = 32;
+
+pub(super) fn page(ctx: &Context, client: &Client, view: &RunView) -> Result<Page, Failure> {
+    let mut page = Page::new(ctx.columns);
+    let run = &view.run;
+    let id = RunId::from(run.metadata.id);
+    identity(&mut page, ctx, Kind::Run, &run.metadata);
+    phase(&mut page, run.status.phase.as_str());
+    page.fact("Experiment", run.spec.experiment.to_string());
+    if let Some(start) = run.status.started_at {
+        let end = run.status.finished_at.unwrap_or_else(|| ctx.now());
+        page.fact("Took", took(end.since(start)));
+    }
+    pairs(&mut page, "Parameters", view.params.iter());
+    pairs(&mut page, "Tags", view.tags.iter());
+    if !view.metrics.is_empty() {
+        page.heading("Metrics").table(&metrics(client, view, id)?);
+    }
+    let leaderboard = Leaderboard::of_run(client, id)?;
+    if !leaderboard.is_empty() {
+        page.heading("Leaderboard").table(&leaderboard.table());
+    }
+    let artifacts = client.artifacts(id)?.items;
+    if !artifacts.is_empty() {
+        page.heading("Artifacts")
+            .table(&table_of(&artifacts, ctx.format, ctx.now()));
+    }
+    events(&mut page, ctx, client, &run.metadata)?;
+    Ok(page)
+}
+
+fn pairs<'a>(
+    page: &mut Page,
+    title: &str,
+    pairs: impl ExactSizeIterator<Item = (&'a String, &'a String)>,
+) {
+    if pairs.len() == 0 {
+        return;
+    }
+    let mut table = Table::new(vec!["NAME", "VALUE"], "");
+    for (key, value) in pairs {
+        table.push(vec![key.as_str().into(), value.as_str().into()]);
+    }
+    page.heading(title).table(&table);
+}
+
+fn metrics(client: &Client, view: &RunView, id: RunId) -> Result<Table, Failure> {
+    let mut table = Table::new(vec!["METRIC", "NEWEST", "STEP", "SERIES"], "");
+    for point in view.metrics.iter().take(SERIES_SHOWN) {
+        let points = client.series_up_to(id, &point.key, POINTS_READ)?;
+        let values: Vec<f64> = points.iter().map(|point| point.value).collect();
+        let drawn = match values.len() {
+            0 | 1 => String::new(),
+            _ => sparkline(&values, SPARK_COLUMNS),
+        };
+        table.push(vec![
+            point.key.as_str().into(),
+            number(point.value).into(),
+            point.step.to_string().into(),
+            Cell::toned(drawn, Tone::Good),
+        ]);
+    }
+    Ok(table)
+}

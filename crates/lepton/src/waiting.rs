@@ -1,0 +1,71 @@
+//! Waiting for the server to get something done: the one place that polls, and
+//! what Ctrl-C means meanwhile.
+
+use std::time::{Duration, Instant};
+
+use lepton_types::DurationMs;
+
+use crate::failure::Failure;
+
+/// A person notices a tenth of a second; the server does not notice five requests a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// What takes minutes may be noticed a second late.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What one look found.
+pub(crate) enum Look<T> {
+    /// It is there.
+    Done(T),
+    /// Not yet, and why.
+    NotYet(String),
+}
+
+/// Looks until it is done, or `limit` is used up.
+pub(crate) fn until<T>(
+    what: &str,
+    limit: Option<DurationMs>,
+    mut look: impl FnMut() -> Result<Look<T>, Failure>,
+) -> Result<T, Failure> {
+    let start = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let why = match look()? {
+            Look::Done(value) => return Ok(value),
+            Look::NotYet(why) => why,
+        };
+        if let Some(limit) = limit
+            && start.elapsed() + pause > limit.to_std()
+        {
+            return Err(Failure::StillWaiting {
+                what: what.to_owned(),
+                after: limit,
+                why,
+            });
+        }
+        rest(pause);
+        pause = (pause.mul_f32(1.2)).min(PAUSE_MAX);
+    }
+}
+
+/// The one place of this crate that waits on time alone.
+fn rest(length: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "polls with a deadline; the caller of `until` names what for"
+    )]
+    std::thread::sleep(length);
+}
+
+/// On Ctrl-C, says `farewell` and ends this process only; what it waits for goes on.
+pub(crate) fn leave_on_interrupt(farewell: String) -> Result<(), Failure> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT])?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "\n{farewell}");
+            // 128 and the signal's number, as shells say it.
+            std::process::exit(130);
+        }
+    });
+    Ok(())
+}
