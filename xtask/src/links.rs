@@ -10,7 +10,11 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if path.is_dir() {
                 if !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
                     folders.push(path);

@@ -18,14 +18,19 @@ fn main() -> Result<()> {
 }
 
 fn tidy() -> Result<()> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()?;
     let output = Command::new("cargo")
         .args(["metadata", "--format-version=1", "--locked"])
         .current_dir(&root)
         .output()
         .context("cargo metadata")?;
     if !output.status.success() {
-        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let mut findings = Vec::new();

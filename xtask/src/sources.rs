@@ -8,7 +8,9 @@ use anyhow::Result;
 const LINES_MAX: usize = 500;
 
 /// Words that say nothing about what is inside.
-const EMPTY_WORDS: [&str; 7] = ["utils", "util", "helpers", "common", "base", "manager", "misc"];
+const EMPTY_WORDS: [&str; 7] = [
+    "utils", "util", "helpers", "common", "base", "manager", "misc",
+];
 
 /// The only modules that may hold `unsafe`, each with its reasons.
 const UNSAFE: [&str; 1] = ["crates/lepton-executors/src/sys.rs"];
@@ -27,18 +29,28 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
 
 fn check_file(file: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
-    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+    let lines = text
+        .lines()
+        .take_while(|line| *line != "#[cfg(test)]")
+        .count();
     let is_test = file.contains("/tests/") || file.ends_with("/tests.rs");
     if lines > LINES_MAX && !is_test {
-        findings.push(format!("{file}: {lines} lines before its tests, and {LINES_MAX} is the most"));
+        findings.push(format!(
+            "{file}: {lines} lines before its tests, and {LINES_MAX} is the most"
+        ));
     }
     let is_example = file.contains("/examples/") || file.contains("/benches/");
     if !text.starts_with("//!") && !is_test && !is_example {
         findings.push(format!("{file}: does not open with what it owns (`//!`)"));
     }
-    let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
+    let stem = Path::new(file)
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
     if EMPTY_WORDS.contains(&stem.as_ref()) {
-        findings.push(format!("{file}: `{stem}` says nothing about what is inside"));
+        findings.push(format!(
+            "{file}: `{stem}` says nothing about what is inside"
+        ));
     }
     let has_unsafe = text.lines().any(|line| {
         let code = line.split("//").next().unwrap_or_default();

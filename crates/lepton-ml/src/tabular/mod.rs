@@ -18,8 +18,8 @@ pub mod pipeline;
 pub mod portfolio;
 pub mod prepare;
 pub mod read;
-pub mod summary;
 mod search;
+pub mod summary;
 pub mod target;
 mod train;
 
