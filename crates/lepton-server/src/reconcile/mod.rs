@@ -14,8 +14,8 @@ mod seal;
 use std::collections::BTreeMap;
 
 use lepton_planner::PlanRng;
-use lepton_planner::workloads::{self, WorkerKey};
-use lepton_types::DurationMs;
+use lepton_planner::workloads::{self, Finding, Plan, Report, View, WorkerKey};
+use lepton_types::{DurationMs, Timestamp};
 
 use crate::app::App;
 use crate::error::Chain;
@@ -57,6 +57,16 @@ pub(crate) struct Passed {
     pub(crate) next_in: DurationMs,
 }
 
+/// What a pass decided, and from what.
+pub(crate) struct Decision {
+    now: Timestamp,
+    pub(crate) view: View,
+    pub(crate) plan: Plan,
+    report: Report,
+    /// Rules that the planner broke; then the plan is empty.
+    pub(crate) findings: Vec<Finding>,
+}
+
 impl Reconciler {
     pub(crate) fn new(app: App) -> Self {
         let (unstartable, delayed) = (BTreeMap::new(), BTreeMap::new());
@@ -96,6 +106,12 @@ impl Reconciler {
 
     /// One pass: gather, plan, check, carry out, report.
     pub(crate) async fn pass(&mut self) -> Result<Passed, PassError> {
+        let decision = self.decide().await?;
+        self.fulfil(decision).await
+    }
+
+    /// The first half of a pass, which changes nothing but the routes.
+    pub(crate) async fn decide(&mut self) -> Result<Decision, PassError> {
         let app = self.app.clone();
         app.cache.refresh(&app.store).await?;
         let view = gather::gather(&app, &self.unstartable).await?;
@@ -106,7 +122,7 @@ impl Reconciler {
         let now = app.now();
         // The seed is the store's counter: the same state gives the same jitter on every replica.
         let rng = PlanRng::from_seed(app.cache.read(|live| live.version));
-        let (mut plan, mut report) = workloads::plan(&view, now, &rng);
+        let (mut plan, report) = workloads::plan(&view, now, &rng);
         let findings = workloads::check(&view, &plan);
         if !findings.is_empty() {
             for finding in &findings {
@@ -114,9 +130,27 @@ impl Reconciler {
             }
             plan = workloads::Plan::default();
         }
+        Ok(Decision {
+            now,
+            view,
+            plan,
+            report,
+            findings,
+        })
+    }
+
+    /// The second half: what was decided is recorded, then done.
+    pub(crate) async fn fulfil(&mut self, decision: Decision) -> Result<Passed, PassError> {
+        let Decision {
+            now,
+            view,
+            plan,
+            mut report,
+            ..
+        } = decision;
         let acted = self.carry_out(&view, plan, &mut report).await?;
         let wake_at = report.wake_at;
-        app.waiting.store(report.waiting.into());
+        self.app.waiting.store(report.waiting.into());
         let next_in = wake_at.map_or(PASS_EVERY, |at| at.since(now).min(PASS_EVERY));
         Ok(Passed { acted, next_in })
     }
