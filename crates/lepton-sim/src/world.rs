@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use lepton_executors::{FakeConfig, FakeExecutor, Observation, WorkloadId};
 use lepton_server::simulation::{CutOff, Surroundings};
 use lepton_types::resources::{EndpointPhase, Node};
@@ -203,10 +204,29 @@ impl World {
         self.tell("no more faults");
         self.executor.set_weather(Weather::Fair);
         self.fates.end_faults();
+        // Endpoints keep their room, so that a job may wait for it.
+        self.settle_but_for(&["too-large", "no-room", "reserved"])
+            .await?;
+        self.tell("no more endpoints");
+        let server = self.server()?;
+        for (name, promise) in &self.ledger.endpoints {
+            if !promise.deleted {
+                let path = format!("endpoints/{name}");
+                server.ask(Method::DELETE, &path, None).await;
+            }
+        }
+        for promise in self.ledger.endpoints.values_mut() {
+            promise.deleted = true;
+        }
+        self.settle_but_for(&["too-large"]).await
+    }
+
+    /// Until nothing is under way but what waits for one of these reasons.
+    async fn settle_but_for(&mut self, reasons: &[&str]) -> Result<(), Broken> {
         let mut open = Vec::new();
         for _ in 0..SETTLED_WITHIN {
             let next_in = self.until_idle().await?;
-            open = self.unsettled().await?;
+            open = self.unsettled(reasons).await?;
             if open.is_empty() {
                 return Ok(());
             }
@@ -219,15 +239,15 @@ impl World {
         Err(Broken(format!("never settled: {}", open.join("; "))))
     }
 
-    async fn unsettled(&self) -> Result<Vec<String>, Broken> {
+    async fn unsettled(&self, reasons: &[&str]) -> Result<Vec<String>, Broken> {
         let server = self.server()?;
         let records = Records::read(&server.lab).await?;
         let mut open = Vec::new();
         for (id, job) in &records.jobs {
             let waits = server.waiting(&format!("jobs/{id}")).await;
-            let too_large = waits.as_deref() == Some("too-large");
-            if !too_large && (!job.status.phase.is_final() || job.is_deleting()) {
-                open.push(format!("job {id} has {}", job.status.phase));
+            let may_wait = waits.as_deref().is_some_and(|why| reasons.contains(&why));
+            if !may_wait && (!job.status.phase.is_final() || job.is_deleting()) {
+                open.push(format!("job {id} has {} ({waits:?})", job.status.phase));
             }
         }
         for endpoint in records.endpoints.values() {
@@ -235,7 +255,8 @@ impl World {
             let waits = server
                 .waiting(&format!("endpoints/{}", endpoint.metadata.name))
                 .await;
-            let has_reason = !endpoint.is_deleting() && waits.as_deref() == Some("no-room");
+            let has_reason = !endpoint.is_deleting()
+                && waits.as_deref().is_some_and(|why| reasons.contains(&why));
             if !ready && !has_reason {
                 let (name, phase) = (&endpoint.metadata.name, endpoint.status.phase);
                 open.push(format!("endpoint {name} is {phase} ({waits:?})"));
