@@ -50,6 +50,7 @@ pub(super) fn advance(
             endpoint,
             change: EndpointChange::none(*id),
             effects: Vec::new(),
+            strays: 0,
         };
         let wanted = advance.run(&replicas, cluster, report);
         for index in 0..wanted {
@@ -144,6 +145,8 @@ struct Advance<'a> {
     endpoint: &'a Endpoint,
     change: EndpointChange,
     effects: Vec<Effect>,
+    /// Replicas that are over on record and alive.
+    strays: usize,
 }
 
 /// A replica with its status as it is now.
@@ -180,6 +183,7 @@ impl Advance<'_> {
         let mut current = Vec::new();
         for replica in replicas {
             if replica.status.phase.is_final() {
+                self.stop_again(replica);
                 continue;
             }
             let now = self.observe(replica, &mut status, report);
@@ -198,6 +202,19 @@ impl Advance<'_> {
         self.record(replicas, &current);
         self.conclude(&current, status, version, report);
         missing
+    }
+
+    /// A replica that is over on record may be seen alive again: its record was wrong.
+    fn stop_again(&mut self, replica: &Replica) {
+        let key = WorkerKey {
+            id: replica.metadata.id,
+            rank: 0,
+        };
+        if let Some(WorkerFact::Starting | WorkerFact::Running { .. }) = self.view.workers.get(&key)
+        {
+            self.strays += 1;
+            self.effects.push(Effect::Stop(key, StopCause::Unneeded));
+        }
     }
 
     fn want(&self) -> usize {
@@ -462,7 +479,7 @@ impl Advance<'_> {
             .count();
         let ready = current.iter().filter(|c| c.is_ready()).count();
         let ready_good = current.iter().filter(|c| c.wanted && c.is_ready()).count();
-        if self.endpoint.is_deleting() && alive == 0 {
+        if self.endpoint.is_deleting() && alive + self.strays == 0 {
             self.change = EndpointChange {
                 delete: true,
                 ..EndpointChange::none(self.endpoint.metadata.id)
