@@ -143,39 +143,49 @@ class Mix:
             thread.join()
 
 
-class Memory(threading.Thread):
-    """Peak resident memory of the server, and of every shim that was seen, in KiB."""
-
-    def __init__(self, server):
-        super().__init__(daemon=True)
-        self.server, self.peak, self.shims = server, 0, {}
-        self.going = True
-
-    def run(self):
-        while self.going:
-            self.peak = max(self.peak, high_water(self.server))
-            for entry in os.listdir("/proc"):
-                if entry.isdigit() and int(entry) != self.server and is_shim(entry):
-                    seen = max(self.shims.get(entry, 0), high_water(entry))
-                    self.shims[entry] = seen
-            time.sleep(0.1)
-
-
-def is_shim(pid):
+def is_shim(pid, lepton):
     try:
-        return b"shim" in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200]
+        same = os.path.samefile(f"/proc/{pid}/exe", lepton)
+        return same and b"shim" in Path(f"/proc/{pid}/cmdline").read_bytes()[:200]
     except OSError:
         return False
 
 
-def high_water(pid):
+def memory(pid, field):
+    """A field of the process's status, in KiB."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(field + ":"):
                 return int(line.split()[1])
     except OSError:
         pass
     return 0
+
+
+def server_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waiting_shims(make_api, lepton):
+    """What the shims of workers that run hold, each, once their start is over."""
+    api = make_api()
+    job = {
+        "name": "sleepers",
+        "program": {"type": "command", "command": ["sleep", "8"]},
+        "workers": 8,
+        "resources": {"cpu": "250m", "memory": "64Mi"},
+    }
+    job_id = api.ask("POST", "jobs", job)["metadata"]["id"]
+    for _ in range(100):
+        attempts = api.ask("GET", f"jobs/{job_id}/attempts")["items"]
+        if attempts and attempts[-1]["status"]["phase"] == "running":
+            break
+        time.sleep(0.1)
+    time.sleep(3)
+    shims = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_shim(pid, lepton)]
+    sizes = [memory(pid, "VmRSS") / 1024 for pid in shims]
+    print(f"shims of 8 workers that run: {len(sizes)}, largest resident: {max(sizes, default=0):.2f} MiB")
 
 
 def percentile(values, part):
@@ -199,8 +209,7 @@ def jobs_under_load(options, make_api, server):
     }
     job_id = api.ask("POST", "jobs", job)["metadata"]["id"]
     mix = Mix(make_api, options.rate, run_id, job_id)
-    memory = Memory(server.pid)
-    memory.start()
+    spent = server_seconds(server.pid)
     mix.start()
     time.sleep(2)
     started = time.perf_counter()
@@ -213,8 +222,6 @@ def jobs_under_load(options, make_api, server):
             break
         time.sleep(0.25)
     mix.finish()
-    memory.going = False
-    memory.join()
     print(f"{options.jobs} jobs queued in {queued:.1f} s")
     print(f"all finished after {last:.1f} s" if last else "NOT all finished in time")
     everything = [value for values in mix.seconds.values() for value in values]
@@ -224,10 +231,11 @@ def jobs_under_load(options, make_api, server):
     for name, values in mix.seconds.items():
         row(name, values)
     row("all", everything)
+    spent = server_seconds(server.pid) - spent
+    print(f"the server itself used {spent:.1f} s of processor time meanwhile")
     print(f"failed requests: {len(mix.errors)}", *mix.errors[:1])
-    print(f"server's peak resident memory: {memory.peak / 1024:.1f} MiB")
-    shims = memory.shims.values()
-    print(f"shims seen: {len(shims)}, largest peak resident: {max(shims, default=0) / 1024:.2f} MiB")
+    print(f"server's peak resident memory: {memory(server.pid, 'VmHWM') / 1024:.1f} MiB")
+    waiting_shims(make_api, options.lepton)
 
 
 def finished_runs(options, make_api):
@@ -305,7 +313,7 @@ def main():
         print(f"server on cores {options.cores}, load average {os.getloadavg()[0]:.1f}", flush=True)
         jobs_under_load(options, make_api, server)
         finished_runs(options, make_api)
-        print(f"server's resident peak at the end: {high_water(server.pid) / 1024:.1f} MiB")
+        print(f"server's resident peak at the end: {memory(server.pid, 'VmHWM') / 1024:.1f} MiB")
     finally:
         server.terminate()
         server.wait(60)
