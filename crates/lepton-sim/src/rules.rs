@@ -43,7 +43,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    pub(crate) async fn read(lab: &Lab) -> Result<Self, StoreError> {
+    async fn read(lab: &Lab) -> Result<Self, StoreError> {
         Ok(Self {
             jobs: all::<JobSpec>(lab).await?,
             attempts: all::<AttemptSpec>(lab).await?,
@@ -68,6 +68,21 @@ impl Records {
         let replica = self.replicas.get(&worker.attempt)?;
         let open = !replica.status.phase.is_final();
         open.then_some(&replica.spec.node)
+    }
+}
+
+/// The records as of the last change of the store: most steps change nothing.
+#[derive(Default)]
+pub(crate) struct LastRead(Option<(u64, Records)>);
+
+impl LastRead {
+    pub(crate) async fn read(&mut self, lab: &Lab) -> Result<&Records, StoreError> {
+        let version = *lab.store().subscribe().borrow();
+        let known = match self.0.take() {
+            Some(known) if known.0 == version => known,
+            _ => (version, Records::read(lab).await?),
+        };
+        Ok(&self.0.insert(known).1)
     }
 }
 
