@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lepton_sim::{Outcome, Settings, simulate};
 
-/// Enough for every step and every fault to come up hundreds of times; about 15 s on two cores.
+/// Enough for every step and every fault to come up hundreds of times; a minute of processor time.
 const SEEDS: u64 = 50;
 
 fn run(seed: u64) -> Outcome {
