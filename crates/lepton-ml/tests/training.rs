@@ -1,4 +1,5 @@
 //! Training from end to end, on data made here.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
