@@ -392,17 +392,24 @@ fn mix(complete: &[(usize, Vec<f32>)], picks: &[u8]) -> Vec<f32> {
     average(chosen.map(|(weight, (_, predictions))| (weight, predictions.clone())))
 }
 
-/// Puts the folds' validation predictions back in the order of the rows.
+/// Puts the folds' validation predictions back in the order of the rows; where folds were drawn
+/// several times, their mean.
 pub(super) fn pool<'p>(
     benches: &[Bench],
     predictions: impl Iterator<Item = &'p [f32]>,
     target: &TargetValues,
 ) -> Vec<f32> {
     let width = target.width();
+    let validated: usize = benches.iter().map(|bench| bench.rows.len()).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a few repeats")]
+    let share = 1.0 / (validated / target.len().max(1)).max(1) as f32;
     let mut pooled = vec![0.0; target.len() * width];
     for (bench, own) in benches.iter().zip(predictions) {
         for (&row, values) in bench.rows.iter().zip(own.chunks_exact(width)) {
-            pooled[row * width..(row + 1) * width].copy_from_slice(values);
+            let sums = &mut pooled[row * width..(row + 1) * width];
+            sums.iter_mut()
+                .zip(values)
+                .for_each(|(sum, value)| *sum += value * share);
         }
     }
     pooled
