@@ -122,8 +122,8 @@ error_codes! {
         "More requests wait than the server takes on. Try again after the time in `Retry-After`.";
     /// The server failed.
     Internal = "internal", 500,
-        "The server failed in a way that is its own fault. Its log has the cause under the request id \
-         that the message names. Nothing that was acknowledged is lost.";
+        "The server failed in a way that is its own fault. Its log has the cause. \
+         Nothing that was acknowledged is lost.";
     /// Nothing can answer now.
     Unavailable = "unavailable", 503,
         "Nothing can answer right now: the endpoint has no ready replica, or the server is stopping. \

@@ -20,7 +20,9 @@ use lepton_types::{Id, Name, RunId};
 use tokio::sync::watch;
 
 pub use error::{CommitError, Conflict, OpenError, StoreError};
-pub use query::{Change, EventQuery, Page, Query, SeriesQuery};
+pub use query::{
+    Change, Comparison, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
+};
 pub use transaction::{EventDraft, Transaction};
 
 /// The metadata of one Lepton. Cheap to clone.
@@ -178,21 +180,18 @@ impl Store {
             .await
     }
 
-    /// The newest points of many runs at once, for lists.
+    /// One page of runs with what they logged, of those that `filter` lets through.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn latest_metrics_of(
+    pub async fn list_run_records(
         &self,
-        runs: Vec<Id>,
-    ) -> Result<Vec<(Id, Vec<MetricPoint>)>, StoreError> {
+        query: Query,
+        filter: Option<MetricFilter>,
+    ) -> Result<Page<RunRecord>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         sqlite
-            .read(move |reader| {
-                runs.iter()
-                    .map(|run| Ok((*run, reader.latest_metrics(*run)?)))
-                    .collect()
-            })
+            .read(move |reader| reader.list_run_records(&query, filter.as_ref()))
             .await
     }
 

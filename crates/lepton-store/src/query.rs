@@ -1,6 +1,6 @@
 //! What can be asked of the store.
 
-use lepton_types::resources::Kind;
+use lepton_types::resources::{Kind, MetricPoint, Run};
 use lepton_types::{Id, Name, RunId};
 
 /// Which resources of a kind, and which page of them.
@@ -43,6 +43,60 @@ impl Query {
             limit => limit.min(Self::LIMIT_MAX),
         }
     }
+}
+
+/// How a metric's newest value must compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `>`
+    Above,
+    /// `>=`
+    AtLeast,
+    /// `<`
+    Below,
+    /// `<=`
+    AtMost,
+    /// `=`
+    Equals,
+    /// `!=`
+    Differs,
+}
+
+impl Comparison {
+    pub(crate) const fn sql(self) -> &'static str {
+        match self {
+            Self::Above => ">",
+            Self::AtLeast => ">=",
+            Self::Below => "<",
+            Self::AtMost => "<=",
+            Self::Equals => "=",
+            Self::Differs => "<>",
+        }
+    }
+}
+
+/// Only runs whose newest value of `key` compares so with `value`; NaN never does.
+#[derive(Debug, Clone)]
+pub struct MetricFilter {
+    /// The metric.
+    pub key: String,
+    /// How it must compare.
+    pub comparison: Comparison,
+    /// With what.
+    pub value: f64,
+}
+
+/// A run with what it logged.
+#[derive(Debug, Clone)]
+pub struct RunRecord {
+    /// The run.
+    pub run: Run,
+    /// Its parameters, sorted by key.
+    pub params: Vec<(String, String)>,
+    /// Its tags, sorted by key.
+    pub tags: Vec<(String, String)>,
+    /// The newest point of each series, sorted by key.
+    pub metrics: Vec<MetricPoint>,
 }
 
 /// One page of a list.

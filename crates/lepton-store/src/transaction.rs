@@ -69,7 +69,7 @@ pub struct EventDraft {
     /// Whether somebody should look.
     pub severity: EventSeverity,
     /// A word for scripts.
-    pub reason: &'static str,
+    pub reason: String,
     /// A sentence for people.
     pub message: String,
 }

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lepton_store::{
-    CommitError, Conflict, EventDraft, EventQuery, Query, SeriesQuery, Store, Transaction,
+    CommitError, Comparison, Conflict, EventDraft, EventQuery, MetricFilter, Query, SeriesQuery,
+    Store, Transaction,
 };
 use lepton_types::resources::{
     EventSeverity, Kind, MetricPoint, Project, ProjectSpec, Resource, Run, RunPhase, RunSpec,
@@ -298,7 +299,7 @@ async fn events_are_numbered_and_filtered() {
             id: id(number),
             name: format!("job-{number}"),
             severity: EventSeverity::Warning,
-            reason: "Failed",
+            reason: "Failed".to_owned(),
             message: "exited with status 1".to_owned(),
         });
         store.commit(record).await.unwrap();

@@ -1,19 +1,62 @@
 //! The seam to the parts that serve and work: the server, the workers and the
 //! shim. Must not know: how the client commands are written.
 
+use std::error::Error;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
+
+use lepton_server::{Config, Server};
+use tracing_subscriber::EnvFilter;
 
 use crate::commands::{config, up, worker};
 use crate::failure::Failure;
 
 /// Runs as a shim and never comes back as anything else, if that is what was started.
 pub(crate) fn shim() -> Option<ExitCode> {
-    None
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != "shim" {
+        return None;
+    }
+    let folder = arguments.next()?;
+    Some(lepton_executors::shim::main(Path::new(&folder)))
 }
 
 /// Serves until told to stop.
-pub(crate) fn up(_options: &up::Up) -> Result<(), Failure> {
-    Err(Failure::NotInThisBuild { what: "the server" })
+pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
+    log_to_stderr();
+    let mut config = match &options.config {
+        Some(file) => Config::read(file).map_err(|error| part(&error))?,
+        None => Config::default(),
+    };
+    if let Some(data_dir) = &options.data_dir {
+        config.data_dir.clone_from(data_dir);
+    }
+    if let Some(listen) = options.listen {
+        config.listen = listen;
+    }
+    config.behind_proxy |= options.behind_proxy;
+    lepton_server::run(config, announce).map_err(|error| part(&error))
+}
+
+/// Says where it answers, on standard error, as the result of `up` is the server itself.
+fn announce(server: &Server) {
+    let url = server.url();
+    let data_dir = server.config().data_dir.display();
+    let _ = writeln!(
+        std::io::stderr(),
+        "Lepton answers at {url}\n  data    {data_dir}\n  try     lepton whoami\n  stop    Ctrl-C"
+    );
+}
+
+/// `LEPTON_LOG` says how much: `debug`, or `lepton_server=debug,info`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("LEPTON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(anstream::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_env_filter(filter)
+        .init();
 }
 
 /// Does the work that the environment describes.
@@ -24,6 +67,43 @@ pub(crate) fn worker(_role: &worker::Role) -> Result<(), Failure> {
 }
 
 /// Checks or shows the server's configuration.
-pub(crate) fn config(_action: &config::Action) -> Result<String, Failure> {
-    Err(Failure::NotInThisBuild { what: "the server" })
+pub(crate) fn config(action: &config::Action) -> Result<String, Failure> {
+    let read = |file: &Path| -> Result<Config, Failure> {
+        let config = Config::read(file).map_err(|error| unusable(&error))?;
+        config.validate().map_err(|error| unusable(&error))?;
+        Ok(config)
+    };
+    match action {
+        config::Action::Check { file } => {
+            read(file)?;
+            Ok(format!("`{}` is a valid configuration", file.display()))
+        }
+        config::Action::Show { config: Some(file) } => Ok(read(file)?.to_toml()),
+        config::Action::Show { config: None } => Ok(Config::default().to_toml()),
+    }
+}
+
+/// What went wrong, with its causes, in one line.
+fn part(error: &dyn Error) -> Failure {
+    Failure::Part {
+        message: with_causes(error),
+    }
+}
+
+fn unusable(error: &dyn Error) -> Failure {
+    Failure::invalid(with_causes(error))
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some messages hold that of their cause.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
 }

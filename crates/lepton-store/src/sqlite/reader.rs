@@ -1,12 +1,12 @@
 //! Reads: SQL to values.
 
-use lepton_types::resources::{Event, EventSeverity, Kind, MetricPoint, Resource, Spec};
+use lepton_types::resources::{Event, EventSeverity, Kind, MetricPoint, Resource, RunSpec, Spec};
 use lepton_types::{Id, Name, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::decode;
-use crate::{Change, EventQuery, Page, Query, SeriesQuery, StoreError};
+use crate::{Change, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery, StoreError};
 
 pub(crate) struct Reader<'a> {
     connection: &'a Connection,
@@ -55,8 +55,38 @@ impl<'a> Reader<'a> {
         &self,
         query: &Query,
     ) -> Result<Page<Resource<S, S::Status>>, StoreError> {
+        self.list_where::<S>(query, None)
+    }
+
+    pub(crate) fn list_run_records(
+        &self,
+        query: &Query,
+        filter: Option<&MetricFilter>,
+    ) -> Result<Page<RunRecord>, StoreError> {
+        let page = self.list_where::<RunSpec>(query, filter)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for run in page.items {
+            let id = run.metadata.id;
+            items.push(RunRecord {
+                params: self.pairs(Pairs::Params, id)?,
+                tags: self.pairs(Pairs::Tags, id)?,
+                metrics: self.latest_metrics(id)?,
+                run,
+            });
+        }
+        Ok(Page {
+            items,
+            next: page.next,
+        })
+    }
+
+    fn list_where<S: Spec>(
+        &self,
+        query: &Query,
+        filter: Option<&MetricFilter>,
+    ) -> Result<Page<Resource<S, S::Status>>, StoreError> {
         let size = query.page_size();
-        let (sql, arguments) = list_sql(S::KIND, query, size + 1);
+        let (sql, arguments) = list_sql(S::KIND, query, filter, size + 1);
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(arguments), body_and_version)?;
         let mut items = Vec::new();
@@ -183,7 +213,12 @@ impl<'a> Reader<'a> {
 }
 
 /// Builds the narrowest query: each filter adds one equality that an index serves.
-fn list_sql(kind: Kind, query: &Query, limit: usize) -> (String, Vec<Value>) {
+fn list_sql(
+    kind: Kind,
+    query: &Query,
+    filter: Option<&MetricFilter>,
+    limit: usize,
+) -> (String, Vec<Value>) {
     let mut sql = "SELECT body, version FROM resources WHERE kind = ?".to_owned();
     let mut arguments = vec![Value::from(i64::from(kind.code()))];
     let mut equal = |column: &str, value: Option<Value>| {
@@ -217,6 +252,14 @@ fn list_sql(kind: Kind, query: &Query, limit: usize) -> (String, Vec<Value>) {
                 .iter()
                 .map(|phase| Value::from((*phase).to_owned())),
         );
+    }
+    if let Some(filter) = filter {
+        sql.push_str(&format!(
+            " AND EXISTS (SELECT 1 FROM metric_latest
+              WHERE run = resources.id AND metric_latest.key = ? AND number {} ?)",
+            filter.comparison.sql()
+        ));
+        arguments.extend([filter.key.clone().into(), filter.value.into()]);
     }
     if let Some(after) = query.after {
         sql.push_str(if query.newest_first {

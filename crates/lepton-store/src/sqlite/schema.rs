@@ -7,7 +7,7 @@
 //! | `events` | `sequence` | what happened, for people |
 //! | `run_params`, `run_tags` | `run, key` | text of runs |
 //! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
-//! | `metric_latest` | `run, key` | the newest point of each series |
+//! | `metric_latest` | `run, key` | the newest point of each series; `number` is its value for comparisons, null for NaN |
 
 use std::path::Path;
 
@@ -66,7 +66,7 @@ CREATE TABLE metric_points (
 ) WITHOUT ROWID;
 CREATE TABLE metric_latest (
     run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
-    value INTEGER NOT NULL, PRIMARY KEY (run, key)
+    value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
 ) WITHOUT ROWID;
 "];
 

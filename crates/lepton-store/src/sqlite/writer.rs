@@ -385,9 +385,11 @@ fn append_metrics(
     )?;
     // The newest is the one of the highest step, then time, as MLflow has it.
     let mut latest = connection.prepare_cached(
-        "INSERT INTO metric_latest (run, key, step, at, value) VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO metric_latest (run, key, step, at, value, number)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (run, key) DO UPDATE
-         SET step = excluded.step, at = excluded.at, value = excluded.value
+         SET step = excluded.step, at = excluded.at, value = excluded.value,
+             number = excluded.number
          WHERE (excluded.step, excluded.at) >= (step, at)",
     )?;
     for point in points {
@@ -396,9 +398,15 @@ fn append_metrics(
             .unwrap_or(Timestamp::from_millis(0))
             .as_millis();
         let bits = point.value.to_bits().cast_signed();
-        let row = params![run.to_bytes(), point.key, point.step, at, bits];
-        insert.execute(row)?;
-        latest.execute(row)?;
+        insert.execute(params![run.to_bytes(), point.key, point.step, at, bits])?;
+        latest.execute(params![
+            run.to_bytes(),
+            point.key,
+            point.step,
+            at,
+            bits,
+            point.value
+        ])?;
     }
     Ok(())
 }

@@ -179,9 +179,8 @@ pub struct AttemptSpec {
     pub nodes: Vec<String>,
     /// What each worker may use.
     pub resources: Resources,
-    /// When its end was asked for, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop: Option<ExitReason>,
+    /// Where its workers meet: a port of the node of rank 0, free when the attempt was made.
+    pub master_port: u16,
 }
 
 word_enum! {

@@ -1,0 +1,12 @@
+//! Built-in machine learning: data preparation, training, evaluation, export.
+//!
+//! Owns: turning a table into a model, its figures and its plots. Everything is
+//! synchronous and deterministic where it says so. Must not know: HTTP, users,
+//! Kubernetes, async, or where bytes come from.
+
+pub mod onnx;
+pub mod plots;
+pub mod signature;
+pub mod tabular;
+
+pub use signature::{Datatype, Role, Signature, TensorSpec};

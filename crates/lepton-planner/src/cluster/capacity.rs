@@ -1,0 +1,267 @@
+//! What is free on each node, and where a gang would go.
+//!
+//! Owns: fitting, taking, giving back, and the choice among nodes that fit. Must not know:
+//! projects, priorities, time.
+
+use std::cmp::Reverse;
+
+use lepton_types::{CpuMillis, MemoryBytes, Resources};
+
+use super::{Ask, GPU_MILLI, GPUS_PER_NODE_MAX, Node};
+
+/// What is free on one node; below nothing when a view claims more use than there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Free {
+    cpu: i64,
+    memory: i64,
+    gpu_count: u16,
+    gpus: [i32; GPUS_PER_NODE_MAX],
+}
+
+/// One worker on one node, by the numbers of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) node: usize,
+    pub(super) ask: Ask,
+    pub(super) gpus: Vec<u16>,
+}
+
+/// Why a gang found no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shortfall {
+    /// How many of its members had found a place.
+    pub(super) placed: usize,
+    /// What the next one asks for.
+    pub(super) ask: Ask,
+    /// The node that comes nearest, and what it lacks.
+    pub(super) nearest: Option<(usize, Resources)>,
+}
+
+/// The most that a signed count can hold without overflow when two are added.
+const MOST: i64 = i64::MAX / 4;
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(MOST).min(MOST)
+}
+
+impl Free {
+    /// The whole node.
+    pub(super) fn whole(node: &Node) -> Self {
+        let count = (node.capacity.gpus as usize).min(GPUS_PER_NODE_MAX);
+        let mut gpus = [0; GPUS_PER_NODE_MAX];
+        gpus[..count].fill(i32::from(GPU_MILLI));
+        Self {
+            cpu: signed(node.capacity.cpu.as_millis()),
+            memory: signed(node.capacity.memory.as_bytes()),
+            gpu_count: u16::try_from(count).unwrap_or(0),
+            gpus,
+        }
+    }
+
+    fn devices(&self) -> &[i32] {
+        &self.gpus[..usize::from(self.gpu_count)]
+    }
+
+    fn idle_gpus(&self) -> usize {
+        let whole = i32::from(GPU_MILLI);
+        self.devices().iter().filter(|free| **free >= whole).count()
+    }
+
+    /// Whether one worker fits.
+    pub(super) fn fits(&self, ask: &Ask) -> bool {
+        signed(ask.resources.cpu.as_millis()) <= self.cpu
+            && signed(ask.resources.memory.as_bytes()) <= self.memory
+            && (!ask.wants_gpu() || self.fits_gpu(ask))
+    }
+
+    fn fits_gpu(&self, ask: &Ask) -> bool {
+        if ask.resources.gpus > 0 {
+            return self.idle_gpus() >= ask.resources.gpus as usize;
+        }
+        let part = i32::from(ask.gpu_milli);
+        self.devices().iter().any(|free| *free >= part)
+    }
+
+    /// The GPUs that a worker which fits would get: the lowest idle ones, or the fullest that
+    /// still has the part asked for.
+    fn choose_gpus(&self, ask: &Ask) -> Vec<u16> {
+        let numbered = (0..self.gpu_count).zip(self.devices());
+        if ask.resources.gpus > 0 {
+            let whole = i32::from(GPU_MILLI);
+            return numbered
+                .filter(|(_, free)| **free >= whole)
+                .map(|(number, _)| number)
+                .take(ask.resources.gpus as usize)
+                .collect();
+        }
+        let part = i32::from(ask.gpu_milli);
+        numbered
+            .filter(|(_, free)| part > 0 && **free >= part)
+            .min_by_key(|(number, free)| (**free, *number))
+            .map(|(number, _)| number)
+            .into_iter()
+            .collect()
+    }
+
+    /// Takes room for one worker, and says which GPUs it got.
+    pub(super) fn take(&mut self, ask: &Ask) -> Vec<u16> {
+        let gpus = self.choose_gpus(ask);
+        self.add(ask, &gpus, -1);
+        gpus
+    }
+
+    /// Takes room on given GPUs, there or not; a worker whose GPUs are not named gets the
+    /// first free ones.
+    pub(super) fn occupy(&mut self, ask: &Ask, gpus: &[u16]) -> Vec<u16> {
+        if gpus.is_empty() && ask.wants_gpu() {
+            return self.take(ask);
+        }
+        self.add(ask, gpus, -1);
+        gpus.to_vec()
+    }
+
+    /// Gives back what [`Self::take`] or [`Self::occupy`] took.
+    pub(super) fn release(&mut self, ask: &Ask, gpus: &[u16]) {
+        self.add(ask, gpus, 1);
+    }
+
+    fn add(&mut self, ask: &Ask, gpus: &[u16], sign: i64) {
+        self.cpu += sign * signed(ask.resources.cpu.as_millis());
+        self.memory += sign * signed(ask.resources.memory.as_bytes());
+        let each = if ask.resources.gpus > 0 {
+            i32::from(GPU_MILLI)
+        } else {
+            i32::from(ask.gpu_milli)
+        };
+        let step = if sign < 0 { -each } else { each };
+        for gpu in gpus {
+            if let Some(free) = self.gpus.get_mut(usize::from(*gpu)) {
+                *free = free.saturating_add(step);
+            }
+        }
+    }
+
+    /// What one worker lacks here.
+    fn lacks(&self, ask: &Ask) -> Resources {
+        let over = |asked: u64, free: i64| u64::try_from(signed(asked) - free).unwrap_or(0);
+        let idle = u32::try_from(self.idle_gpus()).unwrap_or(0);
+        let gpus = if self.fits_gpu(ask) || !ask.wants_gpu() {
+            0
+        } else {
+            ask.resources.gpus.max(1).saturating_sub(idle).max(1)
+        };
+        Resources {
+            cpu: CpuMillis::from_millis(over(ask.resources.cpu.as_millis(), self.cpu)),
+            memory: MemoryBytes::from_bytes(over(ask.resources.memory.as_bytes(), self.memory)),
+            gpus,
+        }
+    }
+
+    /// Less is better: first keep GPU nodes free of work that needs none, then leave the
+    /// smallest rest.
+    fn rest_after(&self, ask: &Ask) -> (bool, u64) {
+        let wasted = !ask.wants_gpu() && self.gpu_count > 0;
+        let rest = |free: i64, asked: u64| u64::try_from(free - signed(asked)).unwrap_or(0);
+        // A processor weighs as much as 4 GiB, an idle GPU as much as 8 processors: the
+        // proportions in which machines are sold.
+        let cpu = rest(self.cpu, ask.resources.cpu.as_millis()).min(1 << 40);
+        let memory = rest(self.memory, ask.resources.memory.as_bytes()) >> 22;
+        let gpus: i64 = self
+            .devices()
+            .iter()
+            .map(|free| i64::from(*free).max(0))
+            .sum();
+        (
+            wasted,
+            cpu + memory.min(1 << 40) + u64::try_from(gpus).unwrap_or(0) * 8,
+        )
+    }
+}
+
+/// Finds one node for every member of a gang among `candidates`, and takes the room; on
+/// failure `free` is as it was. With `later`, every node must have the room there as well.
+pub(super) fn seat_gang(
+    free: &mut [Free],
+    mut later: Option<&mut [Free]>,
+    members: &[Ask],
+    candidates: &Candidates<'_>,
+) -> Result<Vec<Taken>, Shortfall> {
+    let mut taken: Vec<Taken> = Vec::with_capacity(members.len());
+    let mut taken_later: Vec<Taken> = Vec::new();
+    for ask in members {
+        let best = candidates.best(free, later.as_deref(), ask);
+        let Some(node) = best else {
+            let nearest = candidates.nearest(free, ask);
+            give_back(free, &taken);
+            if let Some(later) = later {
+                give_back(later, &taken_later);
+            }
+            return Err(Shortfall {
+                placed: taken.len(),
+                ask: *ask,
+                nearest,
+            });
+        };
+        let gpus = free[node].take(ask);
+        taken.push(Taken {
+            node,
+            ask: *ask,
+            gpus,
+        });
+        if let Some(later) = later.as_deref_mut() {
+            let gpus = later[node].take(ask);
+            taken_later.push(Taken {
+                node,
+                ask: *ask,
+                gpus,
+            });
+        }
+    }
+    Ok(taken)
+}
+
+/// Undoes a placement.
+pub(super) fn give_back(free: &mut [Free], taken: &[Taken]) {
+    for worker in taken {
+        free[worker.node].release(&worker.ask, &worker.gpus);
+    }
+}
+
+/// The nodes that a gang may use.
+pub(super) struct Candidates<'a> {
+    /// By number.
+    pub(super) nodes: &'a [usize],
+    /// The price of each node of the pool.
+    pub(super) prices: &'a [u64],
+    /// Where ties begin to be broken, so that a broken machine does not draw every gang.
+    pub(super) first: usize,
+}
+
+impl Candidates<'_> {
+    fn best(&self, free: &[Free], later: Option<&[Free]>, ask: &Ask) -> Option<usize> {
+        let count = free.len();
+        self.nodes
+            .iter()
+            .copied()
+            .filter(|node| {
+                free[*node].fits(ask) && later.is_none_or(|later| later[*node].fits(ask))
+            })
+            .min_by_key(|node| {
+                let (wasted, rest) = free[*node].rest_after(ask);
+                let turn = (*node + count - self.first) % count;
+                (wasted, rest, self.prices[*node], turn)
+            })
+    }
+
+    fn nearest(&self, free: &[Free], ask: &Ask) -> Option<(usize, Resources)> {
+        self.nodes
+            .iter()
+            .map(|node| (*node, free[*node].lacks(ask)))
+            .min_by_key(|(node, lacks)| {
+                let Resources { cpu, memory, gpus } = *lacks;
+                let weight = cpu.as_millis().saturating_add(memory.as_bytes() >> 22);
+                let gpus = u64::from(gpus) * u64::from(GPU_MILLI) * 8;
+                (weight.saturating_add(gpus), Reverse(free[*node].cpu), *node)
+            })
+    }
+}

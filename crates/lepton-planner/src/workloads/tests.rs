@@ -1,0 +1,459 @@
+//! Lifecycles, step by step, and the rules that hold whatever is seen.
+
+use std::sync::Arc;
+
+use lepton_types::resources::{
+    Attempt, AttemptPhase, AttemptSpec, CommandSpec, Endpoint, EndpointPhase, EndpointSpec,
+    ExitReason, Job, JobPhase, JobSpec, Kind, Program, Replica, ReplicaPhase, ReplicaSpec,
+    Resource, RunPhase, WorkerPhase, WorkerStatus,
+};
+use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, Timestamp};
+
+use super::*;
+use crate::cluster::Node;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn id(number: u8) -> Id {
+    Id::from_parts(Timestamp::from_millis(i64::from(number)), [number; 10])
+}
+
+fn cpus(count: u64) -> Resources {
+    Resources {
+        cpu: CpuMillis::from_millis(count * 1_000),
+        memory: MemoryBytes::from_mib(count * 64),
+        gpus: 0,
+    }
+}
+
+fn job(number: u8, workers: u32, retries: u32) -> Job {
+    let spec = JobSpec {
+        program: Program::Command(CommandSpec {
+            command: vec!["true".to_owned()],
+            code: None,
+        }),
+        workers,
+        resources: cpus(1),
+        env: BTreeMap::new(),
+        timeout: None,
+        retries,
+        priority: 0,
+        pool: "local".parse().unwrap(),
+        experiment: "e".parse().unwrap(),
+        run: id(200).into(),
+        cancel_requested_at: None,
+    };
+    Resource::draft(id(number), Name::default_project(), "job", NOW, spec)
+}
+
+fn attempt(number: u8, job: &Job) -> Attempt {
+    let spec = AttemptSpec {
+        number: 1,
+        nodes: vec!["here".to_owned(); job.spec.workers as usize],
+        resources: cpus(1),
+        master_port: 20_000,
+    };
+    let mut attempt = Resource::draft(id(number), Name::default_project(), "a", NOW, spec)
+        .owned_by(Kind::Job, job.metadata.id);
+    attempt.status.workers = (0..job.spec.workers)
+        .map(|rank| WorkerStatus {
+            rank,
+            phase: WorkerPhase::Starting,
+            reason: None,
+            enforcement: None,
+            memory_bytes_max: None,
+            logs: Vec::new(),
+        })
+        .collect();
+    attempt
+}
+
+fn view(cpus_here: u64) -> View {
+    let node = Node::from(cpus(cpus_here));
+    View {
+        nodes: [("here".parse().unwrap(), node)].into(),
+        ..View::default()
+    }
+}
+
+fn with_job(mut view: View, job: Job, attempt: Option<Attempt>) -> View {
+    if let Some(attempt) = attempt {
+        view.attempts.insert(attempt.metadata.id, Arc::new(attempt));
+    }
+    view.jobs.insert(job.metadata.id, Arc::new(job));
+    view
+}
+
+fn running() -> WorkerFact {
+    WorkerFact::Running {
+        since: NOW,
+        address: None,
+        enforcement: "none".to_owned(),
+    }
+}
+
+fn exited(code: i32) -> WorkerFact {
+    WorkerFact::Exited {
+        reason: ExitReason::Exited { code },
+        started_at: Some(NOW),
+        finished_at: NOW,
+        memory_bytes_max: None,
+    }
+}
+
+fn decide(view: &View) -> (Plan, Report) {
+    let decided = plan(view, NOW, &PlanRng::from_seed(1));
+    assert_eq!(check(view, &decided.0), []);
+    decided
+}
+
+fn only_job(plan: &Plan) -> &JobChange {
+    match plan.changes.as_slice() {
+        [Change::Job(change)] => change,
+        other => panic!("one job's change is expected, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_job_with_room_gets_an_attempt_and_one_without_gets_a_reason() {
+    let view = with_job(with_job(view(2), job(1, 2, 0), None), job(2, 1, 0), None);
+    let (plan, report) = decide(&view);
+    let change = only_job(&plan);
+    assert_eq!(
+        (change.job, change.start.as_ref().map(|s| s.nodes.len())),
+        (id(1), Some(2))
+    );
+    assert_eq!(change.run, Some(RunPhase::Running));
+    assert!(
+        plan.effects.is_empty(),
+        "nothing starts before it is recorded"
+    );
+    assert_eq!(report.waiting[&id(2)].reason, "no-room");
+}
+
+#[test]
+fn a_gang_larger_than_the_pool_is_told_so() {
+    let (plan, report) = decide(&with_job(view(2), job(1, 3, 0), None));
+    assert!(plan.changes.is_empty());
+    assert_eq!(report.waiting[&id(1)].reason, "too-large");
+}
+
+#[test]
+fn recorded_workers_are_launched_once() {
+    let job = job(1, 2, 0);
+    let mut view = with_job(view(4), job.clone(), Some(attempt(9, &job)));
+    let (key0, key1) = (
+        WorkerKey { id: id(9), rank: 0 },
+        WorkerKey { id: id(9), rank: 1 },
+    );
+    let (plan, _) = decide(&view);
+    let launches = [
+        Effect::Launch(key0, Kind::Attempt),
+        Effect::Launch(key1, Kind::Attempt),
+    ];
+    assert_eq!(plan.effects, launches);
+
+    view.workers.insert(key0, WorkerFact::Starting);
+    let (plan, _) = decide(&view);
+    assert_eq!(plan.effects, [Effect::Launch(key1, Kind::Attempt)]);
+}
+
+#[test]
+fn when_one_worker_fails_the_others_are_stopped_and_the_first_cause_is_kept() {
+    let mut job = job(1, 2, 0);
+    job.status.attempts = 1;
+    let mut recorded = attempt(9, &job);
+    recorded.status.phase = AttemptPhase::Running;
+    recorded
+        .status
+        .workers
+        .iter_mut()
+        .for_each(|worker| worker.phase = WorkerPhase::Running);
+    let mut view = with_job(view(4), job, Some(recorded));
+    let keys = [0, 1].map(|rank| WorkerKey { id: id(9), rank });
+    view.workers = [(keys[0], running()), (keys[1], exited(3))].into();
+    let (plan, _) = decide(&view);
+    assert_eq!(plan.effects, [Effect::Stop(keys[0], StopCause::GangFailed)]);
+
+    let gang = WorkerFact::Exited {
+        reason: ExitReason::GangFailed { rank: 1 },
+        started_at: Some(NOW),
+        finished_at: NOW,
+        memory_bytes_max: None,
+    };
+    view.workers.insert(keys[0], gang);
+    let (plan, _) = decide(&view);
+    let change = only_job(&plan);
+    let status = change.status.as_ref().unwrap();
+    assert_eq!(status.phase, JobPhase::Failed);
+    assert_eq!(status.reason, Some(ExitReason::Exited { code: 3 }));
+    assert_eq!(change.run, Some(RunPhase::Failed));
+}
+
+#[test]
+fn a_failed_attempt_is_retried_after_a_pause_as_often_as_allowed() {
+    let mut tried = job(1, 1, 1);
+    tried.status.phase = JobPhase::Running;
+    tried.status.attempts = 1;
+    let mut view = with_job(view(4), tried.clone(), Some(attempt(9, &tried)));
+    view.workers = [(WorkerKey { id: id(9), rank: 0 }, exited(1))].into();
+    let (plan, _) = decide(&view);
+    let status = only_job(&plan).status.clone().unwrap();
+    assert_eq!(status.phase, JobPhase::Queued);
+    assert!(status.not_before.unwrap() > NOW);
+
+    let mut waiting = tried.clone();
+    waiting.status = status;
+    let (plan, report) = decide(&with_job(self::view(4), waiting, None));
+    assert!(plan.changes.is_empty());
+    assert_eq!(report.waiting[&id(1)].reason, "back-off");
+    assert!(report.wake_at.is_some());
+
+    tried.status.attempts = 2;
+    let mut view = with_job(self::view(4), tried.clone(), Some(attempt(9, &tried)));
+    view.workers = [(WorkerKey { id: id(9), rank: 0 }, exited(1))].into();
+    let (plan, _) = decide(&view);
+    assert_eq!(
+        only_job(&plan).status.as_ref().unwrap().phase,
+        JobPhase::Failed
+    );
+}
+
+#[test]
+fn cancelling_stops_what_runs_and_ends_what_waits() {
+    let mut job = job(1, 1, 5);
+    job.spec.cancel_requested_at = Some(NOW);
+    let (plan, _) = decide(&with_job(view(4), job.clone(), None));
+    assert_eq!(
+        only_job(&plan).status.as_ref().unwrap().phase,
+        JobPhase::Cancelled
+    );
+
+    job.status.phase = JobPhase::Running;
+    let mut recorded = attempt(9, &job);
+    recorded.status.workers[0].phase = WorkerPhase::Running;
+    let mut view = with_job(view(4), job, Some(recorded));
+    let key = WorkerKey { id: id(9), rank: 0 };
+    view.workers = [(key, running())].into();
+    let (plan, _) = decide(&view);
+    assert_eq!(plan.effects, [Effect::Stop(key, StopCause::Cancelled)]);
+
+    // It ended by itself, well, before the signal: that is what counts.
+    view.workers = [(key, exited(0))].into();
+    let (plan, _) = decide(&view);
+    assert_eq!(
+        only_job(&plan).status.as_ref().unwrap().phase,
+        JobPhase::Succeeded
+    );
+}
+
+#[test]
+fn a_worker_that_vanished_is_lost_and_a_stranger_is_ended_and_dropped() {
+    let mut job = job(1, 1, 0);
+    job.status.attempts = 1;
+    let mut recorded = attempt(9, &job);
+    recorded.status.workers[0].phase = WorkerPhase::Running;
+    let mut view = with_job(view(4), job, Some(recorded));
+    let (alive, dead) = (
+        WorkerKey {
+            id: id(50),
+            rank: 0,
+        },
+        WorkerKey {
+            id: id(51),
+            rank: 0,
+        },
+    );
+    view.workers = [(alive, running()), (dead, exited(0))].into();
+    let (plan, _) = decide(&view);
+    let (_, status) = only_job(&plan).attempt.clone().unwrap();
+    assert_eq!(status.phase, AttemptPhase::Lost);
+    assert!(
+        plan.effects
+            .contains(&Effect::Stop(alive, StopCause::Unneeded))
+    );
+    assert!(plan.effects.contains(&Effect::Forget(dead)));
+}
+
+fn endpoint(number: u8, replicas: u32) -> Endpoint {
+    let spec = EndpointSpec {
+        model: "m:1".parse().unwrap(),
+        replicas,
+        resources: cpus(1),
+        pool: "local".parse().unwrap(),
+    };
+    Resource::draft(id(number), Name::default_project(), "e", NOW, spec)
+}
+
+fn replica(number: u8, endpoint: &Endpoint, version: u32, phase: ReplicaPhase) -> Replica {
+    let spec = ReplicaSpec {
+        endpoint: "e".parse().unwrap(),
+        model: "m".parse().unwrap(),
+        version,
+        node: "here".to_owned(),
+        resources: cpus(1),
+        drain_since: None,
+    };
+    let mut replica = Resource::draft(id(number), Name::default_project(), "r", NOW, spec)
+        .owned_by(Kind::Endpoint, endpoint.metadata.id);
+    replica.status.phase = phase;
+    replica.status.enforcement = Some("none".to_owned());
+    replica
+}
+
+fn serving(endpoint: &Endpoint, version: u32, replicas: Vec<Replica>) -> View {
+    let mut view = view(8);
+    view.endpoints
+        .insert(endpoint.metadata.id, Arc::new(endpoint.clone()));
+    view.versions.insert(endpoint.metadata.id, version);
+    for replica in replicas {
+        let id = replica.metadata.id;
+        view.workers.insert(WorkerKey { id, rank: 0 }, running());
+        let answers = replica.status.phase != ReplicaPhase::Starting;
+        view.health.insert(
+            id,
+            Health {
+                answers,
+                ..Health::default()
+            },
+        );
+        view.replicas.insert(id, Arc::new(replica));
+    }
+    view
+}
+
+fn only_endpoint(plan: &Plan) -> &EndpointChange {
+    match plan.changes.as_slice() {
+        [Change::Endpoint(change)] => change,
+        other => panic!("one endpoint's change is expected, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_new_endpoint_gets_its_replicas_and_becomes_ready_when_they_answer() {
+    let made = endpoint(1, 2);
+    let (plan, _) = decide(&serving(&made, 1, Vec::new()));
+    assert_eq!(only_endpoint(&plan).start.len(), 2);
+
+    let starting = |number| replica(number, &made, 1, ReplicaPhase::Starting);
+    let mut view = serving(&made, 1, vec![starting(11), starting(12)]);
+    for health in view.health.values_mut() {
+        health.answers = true;
+    }
+    let (plan, _) = decide(&view);
+    let change = only_endpoint(&plan);
+    assert!(
+        change
+            .replicas
+            .values()
+            .all(|status| status.phase == ReplicaPhase::Ready)
+    );
+    assert_eq!(change.status.as_ref().unwrap().phase, EndpointPhase::Ready);
+}
+
+#[test]
+fn a_redeploy_starts_the_new_before_it_drains_the_old() {
+    let made = endpoint(1, 2);
+    let old = |number| replica(number, &made, 1, ReplicaPhase::Ready);
+    let (plan, _) = decide(&serving(&made, 2, vec![old(11), old(12)]));
+    let change = only_endpoint(&plan);
+    assert_eq!((change.start.len(), change.drain.len()), (2, 0));
+
+    let fresh = replica(13, &made, 2, ReplicaPhase::Ready);
+    let (plan, _) = decide(&serving(&made, 2, vec![old(11), old(12), fresh.clone()]));
+    assert_eq!(
+        only_endpoint(&plan).drain.len(),
+        1,
+        "one is ready beyond the two wanted"
+    );
+
+    let second = replica(14, &made, 2, ReplicaPhase::Ready);
+    let view = serving(&made, 2, vec![old(11), old(12), fresh, second]);
+    assert_eq!(only_endpoint(&decide(&view).0).drain.len(), 2);
+}
+
+#[test]
+fn a_draining_replica_ends_when_it_has_nothing_left_to_do() {
+    let made = endpoint(1, 0);
+    let mut leaving = replica(11, &made, 1, ReplicaPhase::Draining);
+    leaving.spec.drain_since = Some(NOW);
+    let mut view = serving(&made, 1, vec![leaving]);
+    let key = WorkerKey {
+        id: id(11),
+        rank: 0,
+    };
+    view.health.get_mut(&id(11)).unwrap().in_flight = 1;
+    assert_eq!(decide(&view).0.effects, []);
+    view.health.get_mut(&id(11)).unwrap().in_flight = 0;
+    assert_eq!(
+        decide(&view).0.effects,
+        [Effect::Stop(key, StopCause::Unneeded)]
+    );
+}
+
+#[test]
+fn failing_replicas_are_replaced_with_growing_pauses() {
+    let made = endpoint(1, 1);
+    let mut view = serving(
+        &made,
+        1,
+        vec![replica(11, &made, 1, ReplicaPhase::Starting)],
+    );
+    view.workers = [(
+        WorkerKey {
+            id: id(11),
+            rank: 0,
+        },
+        exited(1),
+    )]
+    .into();
+    let (plan, _) = decide(&view);
+    let status = only_endpoint(&plan).status.clone().unwrap();
+    assert_eq!(
+        (status.failures, status.not_before),
+        (1, None),
+        "the first is replaced at once"
+    );
+
+    let mut again = made.clone();
+    again.status = status;
+    let mut view = serving(
+        &again,
+        1,
+        vec![replica(12, &again, 1, ReplicaPhase::Starting)],
+    );
+    view.workers = [(
+        WorkerKey {
+            id: id(12),
+            rank: 0,
+        },
+        exited(1),
+    )]
+    .into();
+    let (plan, report) = decide(&view);
+    let status = only_endpoint(&plan).status.clone().unwrap();
+    assert_eq!(status.phase, EndpointPhase::Failing);
+    assert_eq!(status.not_before, Some(NOW + DurationMs::from_secs(1)));
+    assert_eq!(report.waiting[&id(1)].reason, "back-off");
+}
+
+#[test]
+fn a_deleted_endpoint_goes_when_nothing_of_it_runs() {
+    let mut gone = endpoint(1, 2);
+    gone.metadata.deleting_since = Some(NOW);
+    let ready = replica(11, &gone, 1, ReplicaPhase::Ready);
+    let (plan, _) = decide(&serving(&gone, 1, vec![ready]));
+    assert_eq!(only_endpoint(&plan).drain, [id(11)]);
+    let (plan, _) = decide(&serving(&gone, 1, Vec::new()));
+    assert!(only_endpoint(&plan).delete);
+}
+
+#[test]
+fn the_same_view_gives_the_same_plan_also_after_a_round_trip() {
+    let made = endpoint(1, 2);
+    let mut view = serving(&made, 2, vec![replica(11, &made, 1, ReplicaPhase::Ready)]);
+    view = with_job(view, job(30, 1, 0), None);
+    let text = serde_json::to_string(&view).unwrap();
+    let read: View = serde_json::from_str(&text).unwrap();
+    assert_eq!(decide(&view), decide(&read));
+}

@@ -1,0 +1,557 @@
+//! What `cluster::plan` promises, for any view that a generator can make, and for a few
+//! that a person would.
+
+use std::collections::BTreeMap;
+
+use lepton_planner::PlanRng;
+use lepton_planner::cluster::{
+    Ask, ClusterView, GangId, Node, NodeName, Occupied, PendingGang, Plan, Reason, Record,
+    RunningGang, Selector, Share, StopCause, check, plan,
+};
+use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, Timestamp};
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn gang(number: u8) -> GangId {
+    GangId::from(Id::from_parts(NOW, [number; 10]))
+}
+
+fn cpus(count: u64) -> Resources {
+    Resources {
+        cpu: CpuMillis::from_millis(count * 1_000),
+        memory: MemoryBytes::from_mib(count * 1_024),
+        gpus: 0,
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn node_name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn pending(project: &str, waited_s: u64, members: Vec<Ask>) -> PendingGang {
+    PendingGang {
+        project: name(project),
+        priority: 0,
+        submitted_at: NOW - DurationMs::from_secs(waited_s),
+        members,
+        selector: Selector::default(),
+        predicted_duration: None,
+        deadline: None,
+    }
+}
+
+fn one_node(count: u64) -> ClusterView {
+    ClusterView {
+        nodes: BTreeMap::from([(node_name("local"), Node::from(cpus(count)))]),
+        ..ClusterView::default()
+    }
+}
+
+/// What the view is once the plan has been applied and nothing else has happened.
+fn apply(view: &ClusterView, plan: &Plan) -> ClusterView {
+    let mut after = view.clone();
+    for (id, seats) in &plan.starts {
+        let gang = after.queue.remove(id).unwrap();
+        let members = gang.members.iter().zip(seats);
+        let members = members.map(|(ask, seat)| Occupied {
+            ask: *ask,
+            seat: seat.clone(),
+        });
+        let running = RunningGang {
+            project: gang.project,
+            priority: gang.priority,
+            preemptible: true,
+            members: members.collect(),
+            started_at: NOW,
+            checkpointed_at: None,
+            predicted_duration: gang.predicted_duration,
+            stopping: false,
+        };
+        after.running.insert(*id, running);
+    }
+    for id in plan.stops.keys() {
+        after.running.get_mut(id).unwrap().stopping = true;
+    }
+    after
+}
+
+fn decide(view: &ClusterView) -> (Plan, lepton_planner::cluster::Report) {
+    let (plan, report) = plan(view, NOW, &PlanRng::from_seed(1));
+    assert_eq!(check(view, &plan), []);
+    (plan, report)
+}
+
+#[test]
+fn a_gang_starts_with_all_its_workers_or_waits_and_says_what_is_missing() {
+    let mut view = one_node(4);
+    let workers = vec![Ask::from(cpus(2)); 3];
+    view.queue.insert(gang(1), pending("a", 0, workers));
+    view.queue
+        .insert(gang(2), pending("a", 0, vec![Ask::from(cpus(3))]));
+    let (plan, report) = decide(&view);
+    assert_eq!(plan.starts.keys().collect::<Vec<_>>(), [&gang(2)]);
+    assert_eq!(
+        report.waiting[&gang(1)].to_string(),
+        "number 1 in the queue: larger than the pool: even were it empty, 2 of 3 workers fit, and \
+         all must start together; one asks for cpu 2, memory 2Gi, node `local` comes nearest and \
+         lacks cpu 2, memory 2Gi"
+    );
+}
+
+#[test]
+fn the_report_tells_when_and_after_whom() {
+    let mut view = one_node(4);
+    let mut first = pending("a", 10, vec![Ask::from(cpus(3))]);
+    first.predicted_duration = Some(DurationMs::from_secs(60));
+    view.queue.insert(gang(1), first);
+    view.queue
+        .insert(gang(2), pending("a", 5, vec![Ask::from(cpus(2))]));
+    let (_, report) = decide(&view);
+    let waiting = &report.waiting[&gang(2)];
+    assert_eq!(
+        waiting.expected_start,
+        Some(NOW + DurationMs::from_secs(60))
+    );
+    assert_eq!(waiting.after, [gang(1)]);
+    assert!(
+        waiting.to_string().contains("lacks cpu 1, memory 1Gi"),
+        "{waiting}"
+    );
+}
+
+#[test]
+fn two_projects_share_by_weight() {
+    let mut view = one_node(9);
+    view.projects.insert(
+        name("heavy"),
+        Share {
+            weight: 2,
+            ..Share::default()
+        },
+    );
+    for number in 0..20 {
+        let project = if number < 10 { "heavy" } else { "light" };
+        view.queue
+            .insert(gang(number), pending(project, 0, vec![Ask::from(cpus(1))]));
+    }
+    let (plan, _) = decide(&view);
+    let heavy = plan.starts.keys().filter(|id| **id < gang(10)).count();
+    assert_eq!((heavy, plan.starts.len()), (6, 9));
+}
+
+#[test]
+fn a_quota_is_borrowed_from_and_taken_back() {
+    let owns = |count| Share {
+        quota: Some(cpus(count)),
+        ..Share::default()
+    };
+    let mut view = one_node(4);
+    view.projects.insert(name("owner"), owns(2));
+    view.projects.insert(name("guest"), owns(2));
+    for number in 0..4 {
+        view.queue
+            .insert(gang(number), pending("guest", 0, vec![Ask::from(cpus(1))]));
+    }
+    let (borrowed, _) = decide(&view);
+    assert_eq!(borrowed.starts.len(), 4);
+    let mut view = apply(&view, &borrowed);
+    for running in view.running.values_mut() {
+        running.started_at = NOW - DurationMs::from_secs(3_600);
+    }
+    for number in 10..14 {
+        view.queue
+            .insert(gang(number), pending("owner", 0, vec![Ask::from(cpus(1))]));
+    }
+    let (plan, report) = decide(&view);
+    assert_eq!(plan.stops.len(), 2, "what was borrowed, and no more");
+    assert!(
+        plan.stops
+            .values()
+            .all(|stop| stop.cause == StopCause::Quota)
+    );
+    let stopping = |waiting: &&lepton_planner::cluster::Waiting| {
+        matches!(waiting.reason, Reason::Stopping { .. })
+    };
+    assert_eq!(report.waiting.values().filter(stopping).count(), 2);
+}
+
+#[test]
+fn a_project_that_may_not_borrow_is_told_its_quota() {
+    let mut view = one_node(8);
+    let share = Share {
+        quota: Some(cpus(2)),
+        may_borrow: false,
+        ..Share::default()
+    };
+    view.projects.insert(name("a"), share);
+    for number in 0..3 {
+        view.queue
+            .insert(gang(number), pending("a", 0, vec![Ask::from(cpus(1))]));
+    }
+    let (plan, report) = decide(&view);
+    assert_eq!(plan.starts.len(), 2);
+    assert_eq!(
+        report.waiting[&gang(2)].to_string(),
+        "number 1 in the queue: project `a` would exceed its quota of cpu 2, memory 2Gi: it uses \
+         cpu 2, memory 2Gi, this asks for cpu 1, memory 1Gi"
+    );
+}
+
+#[test]
+fn a_small_gang_passes_a_large_one_only_while_it_delays_it_not() {
+    let mut view = one_node(4);
+    let mut running = pending("a", 0, vec![Ask::from(cpus(2))]);
+    running.predicted_duration = Some(DurationMs::from_secs(100));
+    view.queue.insert(gang(0), running);
+    let (first, _) = decide(&view);
+    let mut view = apply(&view, &first);
+    view.queue
+        .insert(gang(1), pending("a", 1_000, vec![Ask::from(cpus(4))]));
+    let mut short = pending("a", 10, vec![Ask::from(cpus(1))]);
+    short.predicted_duration = Some(DurationMs::from_secs(90));
+    let mut long = short.clone();
+    long.predicted_duration = Some(DurationMs::from_secs(110));
+    view.queue.insert(gang(2), long);
+    view.queue.insert(gang(3), short);
+    let (plan, report) = decide(&view);
+    assert_eq!(plan.starts.keys().collect::<Vec<_>>(), [&gang(3)]);
+    assert_eq!(
+        report.waiting[&gang(2)].reason,
+        Reason::Reserved { by: gang(1) }
+    );
+    // One that has not waited long is passed by all.
+    view.queue.get_mut(&gang(1)).unwrap().submitted_at = NOW - DurationMs::from_secs(20);
+    assert_eq!(decide(&view).0.starts.len(), 2);
+}
+
+#[test]
+fn the_least_work_is_lost_when_room_is_made() {
+    let mut view = one_node(4);
+    for number in 0..4 {
+        view.queue
+            .insert(gang(number), pending("a", 0, vec![Ask::from(cpus(1))]));
+    }
+    let (first, _) = decide(&view);
+    let mut view = apply(&view, &first);
+    for (number, running) in view.running.values_mut().enumerate() {
+        running.started_at = NOW - DurationMs::from_secs(1_000 * (4 - number as u64));
+    }
+    view.running.get_mut(&gang(0)).unwrap().checkpointed_at = Some(NOW);
+    let mut urgent = pending("b", 0, vec![Ask::from(cpus(1)); 2]);
+    urgent.priority = 1;
+    view.queue.insert(gang(9), urgent);
+    let (plan, report) = decide(&view);
+    assert_eq!(plan.stops.keys().collect::<Vec<_>>(), [&gang(0), &gang(3)]);
+    assert_eq!(
+        report.waiting[&gang(9)].reason,
+        Reason::Stopping {
+            gangs: vec![gang(0), gang(3)]
+        }
+    );
+}
+
+#[test]
+fn parts_of_gpus_share_a_device_and_whole_ones_do_not() {
+    let mut machine = Node::from(Resources {
+        gpus: 2,
+        ..cpus(16)
+    });
+    machine.gpu_model = Some("T4".to_owned());
+    let mut view = ClusterView::default();
+    view.nodes.insert(node_name("n"), machine);
+    let part = Ask {
+        resources: cpus(1),
+        gpu_milli: 500,
+    };
+    let whole = Ask::from(Resources { gpus: 1, ..cpus(1) });
+    for (number, ask) in [part, part, whole, part].into_iter().enumerate() {
+        let number = u8::try_from(number).unwrap();
+        view.queue.insert(
+            gang(number),
+            pending("a", 10 - u64::from(number), vec![ask]),
+        );
+    }
+    let (plan, report) = decide(&view);
+    let gpus: Vec<_> = plan
+        .starts
+        .values()
+        .map(|seats| seats[0].gpus.clone())
+        .collect();
+    assert_eq!(gpus, [[0], [0], [1]]);
+    assert!(
+        report.waiting[&gang(3)]
+            .to_string()
+            .contains("lacks gpus 1")
+    );
+}
+
+#[test]
+fn what_cannot_be_is_said_in_words() {
+    let mut view = one_node(2);
+    view.queue.insert(gang(0), pending("a", 0, vec![]));
+    let mut labelled = pending("a", 0, vec![Ask::from(cpus(1))]);
+    labelled
+        .selector
+        .labels
+        .insert("zone".into(), "mars".into());
+    labelled.selector.gpu_models.insert("H100".into());
+    view.queue.insert(gang(1), labelled);
+    let (_, report) = decide(&view);
+    let words = |number| report.waiting[&gang(number)].reason.to_string();
+    assert_eq!(words(0), "the gang has no workers");
+    assert_eq!(
+        words(1),
+        "no node of the pool has the label `zone=mars` and gpus of model `H100` and takes new work"
+    );
+    let (plan, report) = decide(&ClusterView {
+        nodes: BTreeMap::new(),
+        ..view
+    });
+    assert!(plan.is_empty() && report.waiting.len() == 2);
+}
+
+#[test]
+fn the_checker_refuses_what_the_planner_would_never_do() {
+    let mut view = one_node(2);
+    view.queue
+        .insert(gang(1), pending("a", 0, vec![Ask::from(cpus(2)); 2]));
+    let seat = lepton_planner::cluster::Seat {
+        node: node_name("local"),
+        gpus: vec![],
+    };
+    let mut plan = Plan::default();
+    plan.starts.insert(gang(1), vec![seat.clone()]);
+    let words: Vec<String> = check(&view, &plan)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        words,
+        [format!("gang `{}` has 2 workers and gets 1 seats", gang(1))]
+    );
+    plan.starts.insert(gang(1), vec![seat.clone(), seat]);
+    let words: Vec<String> = check(&view, &plan)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        words[0],
+        "node `local` has not enough cpu: 4000 of 2000 would be used"
+    );
+}
+
+fn any_resources(most: u64) -> impl Strategy<Value = Resources> {
+    (0..=most, 0..=most, 0..=2_u32).prop_map(|(cpu, memory, gpus)| Resources {
+        cpu: CpuMillis::from_millis(cpu * 500),
+        memory: MemoryBytes::from_mib(memory * 512),
+        gpus,
+    })
+}
+
+fn any_ask() -> impl Strategy<Value = Ask> {
+    (
+        any_resources(6),
+        prop_oneof![3 => Just(0_u16), 1 => 1..1_200_u16],
+    )
+        .prop_map(|(resources, gpu_milli)| Ask {
+            resources,
+            gpu_milli,
+        })
+}
+
+fn any_project() -> impl Strategy<Value = Name> {
+    prop_oneof![Just(name("a")), Just(name("b")), Just(name("c"))]
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    (
+        any_resources(16),
+        0..3_u8,
+        0..3_u64,
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(capacity, zone, price, unschedulable)| Node {
+            capacity,
+            gpu_model: (zone > 0).then(|| format!("model-{zone}")),
+            labels: BTreeMap::from([("zone".to_owned(), zone.to_string())]),
+            price_millis_per_hour: price,
+            unschedulable,
+        })
+}
+
+fn any_selector() -> impl Strategy<Value = Selector> {
+    (0..8_u8, prop::bool::weighted(0.2)).prop_map(|(pick, together)| Selector {
+        labels: (pick == 1)
+            .then(|| ("zone".to_owned(), "1".to_owned()))
+            .into_iter()
+            .collect(),
+        gpu_models: (pick == 2)
+            .then(|| "model-2".to_owned())
+            .into_iter()
+            .collect(),
+        together: together.then(|| "zone".to_owned()),
+    })
+}
+
+fn any_pending() -> impl Strategy<Value = PendingGang> {
+    let seconds = || prop::option::of((0..5_000_u64).prop_map(DurationMs::from_secs));
+    (
+        any_project(),
+        -2..3_i32,
+        -100..20_000_i64,
+        prop::collection::vec(any_ask(), 0..4),
+        any_selector(),
+        seconds(),
+        seconds(),
+    )
+        .prop_map(
+            |(project, priority, waited, members, selector, predicted, deadline)| PendingGang {
+                project,
+                priority,
+                submitted_at: Timestamp::from_millis(NOW.as_millis() - waited * 1_000),
+                members,
+                selector,
+                predicted_duration: predicted,
+                deadline: deadline.map(|after| NOW + after),
+            },
+        )
+}
+
+fn any_running() -> impl Strategy<Value = RunningGang> {
+    let worker = (any_ask(), 0..7_u8, prop::collection::vec(0..3_u16, 0..2)).prop_map(
+        |(ask, node, gpus)| Occupied {
+            ask,
+            seat: lepton_planner::cluster::Seat {
+                node: node_name(&format!("n{node}")),
+                gpus,
+            },
+        },
+    );
+    (
+        any_project(),
+        -2..2_i32,
+        any::<(bool, bool)>(),
+        prop::collection::vec(worker, 1..3),
+        -10..10_000_i64,
+        prop::option::of(0..9_000_u64),
+    )
+        .prop_map(
+            |(project, priority, (preemptible, stopping), members, ran, predicted)| RunningGang {
+                project,
+                priority,
+                preemptible,
+                members,
+                started_at: Timestamp::from_millis(NOW.as_millis() - ran * 1_000),
+                checkpointed_at: None,
+                predicted_duration: predicted.map(DurationMs::from_secs),
+                stopping: stopping && preemptible,
+            },
+        )
+}
+
+fn any_share() -> impl Strategy<Value = Share> {
+    let amount = || prop::option::of(any_resources(20));
+    (0..4_u32, amount(), any::<bool>(), amount()).prop_map(|(weight, quota, may_borrow, limit)| {
+        Share {
+            weight,
+            quota,
+            may_borrow,
+            limit,
+        }
+    })
+}
+
+fn any_view() -> impl Strategy<Value = ClusterView> {
+    (
+        prop::collection::vec(any_node(), 0..7),
+        prop::collection::btree_map(any_project(), any_share(), 0..4),
+        prop::collection::vec(any_running(), 0..6),
+        prop::collection::vec(any_pending(), 0..24),
+        prop_oneof![Just(0), Just(300), Just(100_000)],
+    )
+        .prop_map(|(nodes, projects, running, queue, run_at_least)| {
+            let mut view = ClusterView {
+                projects,
+                ..ClusterView::default()
+            };
+            view.policy.run_at_least = DurationMs::from_secs(run_at_least);
+            let nodes = nodes.into_iter().zip(0..);
+            view.nodes = nodes
+                .map(|(node, n)| (node_name(&format!("n{n}")), node))
+                .collect();
+            view.running = running
+                .into_iter()
+                .zip(100..)
+                .map(|(g, n)| (gang(n), g))
+                .collect();
+            view.queue = queue
+                .into_iter()
+                .zip(0..)
+                .map(|(g, n)| (gang(n), g))
+                .collect();
+            view
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_plan_is_never_refused_and_leaves_nothing_unexplained(view in any_view(), seed: u64) {
+        let rng = PlanRng::from_seed(seed);
+        let (decided, report) = plan(&view, NOW, &rng);
+        prop_assert_eq!(check(&view, &decided), []);
+        for id in view.queue.keys() {
+            prop_assert!(decided.starts.contains_key(id) != report.waiting.contains_key(id));
+        }
+        for waiting in report.waiting.values() {
+            prop_assert!(!waiting.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_record_replays_byte_for_byte(view in any_view(), seed: u64) {
+        let rng = PlanRng::from_seed(seed);
+        let (record, report) = Record::take(view, NOW, &rng);
+        let text = serde_json::to_string(&record).unwrap();
+        let read: Record = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &record);
+        let replay = read.replay();
+        prop_assert!(replay.same);
+        prop_assert_eq!(
+            serde_json::to_string(&replay.report).unwrap(),
+            serde_json::to_string(&report).unwrap()
+        );
+        let again: lepton_planner::cluster::Report =
+            serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        prop_assert_eq!(again, report);
+    }
+
+    #[test]
+    fn an_applied_plan_leaves_nothing_to_do(view in any_view(), seed: u64) {
+        let rng = PlanRng::from_seed(seed);
+        let (decided, _) = plan(&view, NOW, &rng);
+        let (again, _) = plan(&apply(&view, &decided), NOW, &rng);
+        prop_assert_eq!(again, Plan::default());
+    }
+
+    #[test]
+    fn a_gang_that_comes_last_changes_nobody_s_start(view in any_view(), seed: u64) {
+        let mut before = view;
+        before.policy.preemption = false;
+        let rng = PlanRng::from_seed(seed);
+        let (decided, _) = plan(&before, NOW, &rng);
+        let mut after = before.clone();
+        let mut last = pending("z", 0, vec![Ask::from(cpus(1))]);
+        last.priority = i32::MIN;
+        after.queue.insert(gang(99), last);
+        let (mut with, _) = plan(&after, NOW, &rng);
+        with.starts.remove(&gang(99));
+        prop_assert_eq!(with, decided);
+    }
+}

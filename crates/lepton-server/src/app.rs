@@ -1,0 +1,91 @@
+//! What every handler and the reconciler share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use lepton_access::MasterKey;
+use lepton_executors::Executor;
+use lepton_objects::{BlobError, Blobs};
+use lepton_planner::workloads::Health;
+use lepton_serving::gateway::Gateway;
+use lepton_store::Store;
+use lepton_types::resources::Waiting;
+use lepton_types::{Clock, Id, IdSource, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Cache;
+use crate::config::Config;
+
+/// The parts of a running Lepton. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Parts>);
+
+/// See [`App`].
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
+    pub(crate) key: MasterKey,
+    pub(crate) cache: Cache,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) gateway: Gateway,
+    /// What the probes know of replicas.
+    pub(crate) health: Mutex<BTreeMap<Id, Health>>,
+    /// Why things wait, from the last pass of the reconciler.
+    pub(crate) waiting: ArcSwap<BTreeMap<Id, Waiting>>,
+    /// Rings when the reconciler should look.
+    pub(crate) nudge: Notify,
+    /// Cancelled when the server stops.
+    pub(crate) stopping: CancellationToken,
+    /// Every task of the server, so that stopping waits for them.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Does work on blobs off the async threads.
+    pub(crate) async fn with_blobs<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Blobs) -> Result<T, BlobError> + Send + 'static,
+    ) -> Result<T, BlobError> {
+        let blobs = self.blobs.clone();
+        match tokio::task::spawn_blocking(move || work(&blobs)).await {
+            Ok(result) => result,
+            Err(panicked) => Err(BlobError::Disk(std::io::Error::other(panicked))),
+        }
+    }
+
+    /// Under which URL workloads and clients of this machine reach the server.
+    pub(crate) fn url(&self) -> String {
+        self.config.url()
+    }
+
+    /// Does work with the executor off the async threads.
+    pub(crate) async fn with_executor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Executor) -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let executor = Arc::clone(&self.executor);
+        tokio::task::spawn_blocking(move || work(executor.as_ref())).await
+    }
+}

@@ -1,0 +1,180 @@
+//! Who calls: from the headers of a request to a principal.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lepton_access::{Access, Credential, Principal, Target, WorkloadKind, decide};
+use lepton_api::ErrorCode;
+use lepton_types::resources::{AttemptSpec, JobSpec, Kind, ReplicaSpec, TokenSpec};
+use lepton_types::{Id, Name};
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Somebody whose credential is genuine.
+pub(crate) struct Caller(pub(crate) Principal);
+
+impl Caller {
+    /// Refuses unless the caller may do `access` to `kind`s of `project`.
+    pub(crate) fn may(&self, access: Access, kind: Kind, project: &Name) -> Result<(), ApiError> {
+        Ok(decide(
+            &self.0,
+            access,
+            Target {
+                project: Some(project),
+                kind,
+                id: None,
+            },
+        )?)
+    }
+
+    /// Refuses unless the caller may do `access` to this one.
+    pub(crate) fn may_touch(
+        &self,
+        access: Access,
+        kind: Kind,
+        project: &Name,
+        id: Id,
+    ) -> Result<(), ApiError> {
+        Ok(decide(
+            &self.0,
+            access,
+            Target {
+                project: Some(project),
+                kind,
+                id: Some(id),
+            },
+        )?)
+    }
+
+    /// Refuses unless the caller may do `access` to what lives in no project.
+    pub(crate) fn may_globally(&self, access: Access, kind: Kind) -> Result<(), ApiError> {
+        Ok(decide(
+            &self.0,
+            access,
+            Target {
+                project: None,
+                kind,
+                id: None,
+            },
+        )?)
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
+        let header = parts.headers.get(AUTHORIZATION).ok_or_else(|| {
+            refused("this call needs a token: send `Authorization: Bearer TOKEN`")
+        })?;
+        let token = header.to_str().ok().and_then(token_in).ok_or_else(|| {
+            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
+        })?;
+        let credential: Credential = token
+            .parse()
+            .map_err(|error| refused(&format!("{error}")))?;
+        let principal = believe(app, &credential).await?;
+        principal.map(Caller).ok_or_else(|| {
+            refused(
+                "the token is not valid: it is unknown, expired, revoked, or its workload is over",
+            )
+        })
+    }
+}
+
+/// The token in `Bearer TOKEN`, or the password in `Basic …`, for clients that know no other way.
+fn token_in(header: &str) -> Option<String> {
+    let (scheme, rest) = header.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.trim().to_owned());
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+        return decoded
+            .split_once(':')
+            .map(|(_, password)| password.to_owned());
+    }
+    None
+}
+
+async fn believe(app: &App, credential: &Credential) -> Result<Option<Principal>, ApiError> {
+    match credential {
+        Credential::Token { id, secret_digest } => {
+            let cached = app.cache.read(|live| live.tokens.get(&id.id()).cloned());
+            let token = match cached {
+                Some(token) => token,
+                None => match app.store.get_by_id::<TokenSpec>(id.id()).await? {
+                    Some(token) => token.into(),
+                    None => return Ok(None),
+                },
+            };
+            let now = app.now();
+            let valid = token.spec.secret_digest == *secret_digest
+                && token.status.revoked_at.is_none()
+                && token
+                    .spec
+                    .expires_at
+                    .is_none_or(|expires_at| now < expires_at);
+            Ok(valid.then(|| Principal::Holder {
+                name: token.metadata.name.clone(),
+                role: token.spec.role,
+                scope: token.spec.scope.clone(),
+            }))
+        }
+        Credential::Workload { kind, id, .. } => {
+            if !credential.is_genuine_workload(&app.key) {
+                return Ok(None);
+            }
+            let found = match kind {
+                WorkloadKind::Attempt => attempt(app, *id).await?,
+                WorkloadKind::Replica => replica(app, *id).await?,
+            };
+            Ok(found.map(|(project, run)| Principal::Workload {
+                kind: *kind,
+                id: *id,
+                project,
+                run,
+            }))
+        }
+    }
+}
+
+async fn attempt(app: &App, id: Id) -> Result<Option<(Name, Option<Id>)>, ApiError> {
+    let cached = app.cache.read(|live| live.attempts.get(&id).cloned());
+    let attempt = match cached {
+        Some(attempt) => attempt,
+        None => match app.store.get_by_id::<AttemptSpec>(id).await? {
+            Some(attempt) => attempt.into(),
+            None => return Ok(None),
+        },
+    };
+    if attempt.status.phase.is_final() {
+        return Ok(None);
+    }
+    let Some(owner) = attempt.metadata.owner else {
+        return Ok(None);
+    };
+    let cached = app
+        .cache
+        .read(|live| live.jobs.get(&owner.id).map(|job| job.spec.run));
+    let run = match cached {
+        Some(run) => Some(run),
+        None => app
+            .store
+            .get_by_id::<JobSpec>(owner.id)
+            .await?
+            .map(|job| job.spec.run),
+    };
+    Ok(run.map(|run| (attempt.metadata.project.clone(), Some(run.id()))))
+}
+
+async fn replica(app: &App, id: Id) -> Result<Option<(Name, Option<Id>)>, ApiError> {
+    let replica = app.store.get_by_id::<ReplicaSpec>(id).await?;
+    Ok(replica
+        .filter(|replica| !replica.status.phase.is_final())
+        .map(|replica| (replica.metadata.project, None)))
+}

@@ -1,0 +1,344 @@
+//! The configuration file: documented, validated, every value with a default.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use lepton_types::{CpuMillis, DurationMs, MemoryBytes};
+use serde::{Deserialize, Serialize};
+
+/// The main port: the lightest charged lepton weighs 0.511 MeV.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:5110";
+
+/// What `lepton up` can be told. See `docs/configuration.md`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where the main port listens.
+    pub listen: SocketAddr,
+    /// Whether a proxy in front speaks TLS; wanted for any address beyond loopback.
+    pub behind_proxy: bool,
+    /// The URL under which clients and workloads reach the server, if not the listening address.
+    pub public_url: Option<String>,
+    /// What may be used of this machine.
+    pub pool: PoolConfig,
+    /// How workers are run.
+    pub executor: ExecutorConfig,
+    /// How models are served.
+    pub serving: ServingConfig,
+    /// What one caller may use at most.
+    pub limits: LimitsConfig,
+}
+
+/// What may be used of this machine; all of it where absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    /// Processors.
+    pub cpu: Option<CpuMillis>,
+    /// Memory.
+    pub memory: Option<MemoryBytes>,
+}
+
+/// Whose user workers run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IsolationConfig {
+    /// As root one unprivileged user a project, else none.
+    Auto,
+    /// One unprivileged user a project; needs root.
+    ProjectUser,
+    /// The server's own user: workloads can read all that the server can.
+    None,
+}
+
+/// How workers are run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExecutorConfig {
+    /// Whose user workers run as.
+    pub isolation: IsolationConfig,
+    /// The first user id that is used for projects.
+    pub first_uid: u32,
+    /// How much is kept of each log of each worker.
+    pub log_bytes_max: MemoryBytes,
+    /// How long a worker has between SIGTERM and SIGKILL.
+    pub grace: DurationMs,
+    /// Whether workers are ended when the server stops; else they go on, and the next start finds
+    /// them again.
+    pub stop_workers_on_exit: bool,
+}
+
+/// How models are served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServingConfig {
+    /// The shared library of ONNX Runtime; looked for beside the binary where absent.
+    pub onnxruntime: Option<PathBuf>,
+    /// How long a request waits for a replica.
+    pub queue_timeout: DurationMs,
+    /// The longest request body.
+    pub body_bytes_max: MemoryBytes,
+}
+
+/// What one caller may use at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// The longest upload.
+    pub upload_bytes_max: MemoryBytes,
+    /// Jobs of one project that may wait or run.
+    pub open_jobs_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: default_data_dir(),
+            listen: DEFAULT_LISTEN
+                .parse()
+                .expect("invariant: the default address is valid"),
+            behind_proxy: false,
+            public_url: None,
+            pool: PoolConfig::default(),
+            executor: ExecutorConfig::default(),
+            serving: ServingConfig::default(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        Self {
+            isolation: IsolationConfig::Auto,
+            first_uid: 700_000,
+            log_bytes_max: MemoryBytes::from_mib(64),
+            grace: DurationMs::from_secs(10),
+            stop_workers_on_exit: false,
+        }
+    }
+}
+
+impl Default for ServingConfig {
+    fn default() -> Self {
+        Self {
+            onnxruntime: None,
+            queue_timeout: DurationMs::from_secs(30),
+            body_bytes_max: MemoryBytes::from_mib(64),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            upload_bytes_max: MemoryBytes::from_mib(64 << 10),
+            open_jobs_max: 50_000,
+        }
+    }
+}
+
+/// The shared library of ONNX Runtime in a folder, whatever its version.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let libraries = entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.1")
+    });
+    libraries.max()
+}
+
+/// `/var/lib/lepton` for root, `~/.local/share/lepton` for everybody else.
+fn default_data_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/lepton");
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let shared = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let shared = shared.or_else(|| home.map(|home| home.join(".local/share")));
+    shared.unwrap_or_else(|| PathBuf::from(".")).join("lepton")
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{file}`")]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file does not say what it must.
+    #[error("`{file}` is not a valid configuration:\n{source}")]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// It would open Lepton to the network without encryption.
+    #[error(
+        "`{listen}` is beyond this machine, and Lepton would speak to it without encryption: put a \
+         proxy that speaks TLS in front and say `--behind-proxy`, or listen on 127.0.0.1"
+    )]
+    Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// A value cannot be.
+    #[error("`{key}` cannot be {value}: {rule}")]
+    Value {
+        /// Which.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or says what it may not.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
+            file: file.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Invalid {
+            file: file.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The first value that cannot be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !self.listen.ip().is_loopback() && !self.behind_proxy {
+            return Err(ConfigError::Exposed {
+                listen: self.listen,
+            });
+        }
+        let refuse = |key, value: String, rule| Err(ConfigError::Value { key, value, rule });
+        if self.executor.first_uid < 1_000 {
+            let rule = "users below 1000 belong to the system";
+            return refuse(
+                "executor.first_uid",
+                self.executor.first_uid.to_string(),
+                rule,
+            );
+        }
+        if self.pool.cpu.is_some_and(|cpu| cpu.as_millis() == 0) {
+            return refuse("pool.cpu", "0".to_owned(), "nothing could run");
+        }
+        if self
+            .pool
+            .memory
+            .is_some_and(|memory| memory.as_bytes() == 0)
+        {
+            return refuse("pool.memory", "0".to_owned(), "nothing could run");
+        }
+        if let Some(url) = &self.public_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            return refuse(
+                "public_url",
+                url.clone(),
+                "it must begin with http:// or https://",
+            );
+        }
+        Ok(())
+    }
+
+    /// Under which URL workloads and clients of this machine reach the server.
+    #[must_use]
+    pub fn url(&self) -> String {
+        if let Some(url) = &self.public_url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let mut address = self.listen;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}")
+    }
+
+    /// ONNX Runtime's shared library: the configured one, what the environment names, or what lies
+    /// beside the program or in its source tree.
+    #[must_use]
+    pub fn onnxruntime(&self) -> Option<PathBuf> {
+        let named = ["LEPTON_ONNXRUNTIME", "ORT_DYLIB_PATH"].map(std::env::var_os);
+        let named = named.into_iter().flatten().map(PathBuf::from);
+        if let Some(path) = self
+            .serving
+            .onnxruntime
+            .clone()
+            .into_iter()
+            .chain(named)
+            .next()
+        {
+            return path.exists().then_some(path);
+        }
+        let program = std::env::current_exe().and_then(fs::canonicalize).ok()?;
+        let beside = program.parent()?;
+        let installed = [
+            beside.join("lib"),
+            beside.join("../lib"),
+            beside.join("../lib/lepton"),
+        ];
+        let source_tree = beside
+            .ancestors()
+            .map(|folder| folder.join(".deps/onnxruntime"));
+        let mut folders = std::iter::once(beside.to_owned())
+            .chain(installed)
+            .chain(source_tree);
+        folders.find_map(|folder| library_in(&folder))
+    }
+
+    /// The whole configuration as a file, defaults included.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("invariant: a configuration serialises")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_round_trip() {
+        let config = Config::default();
+        config.validate().unwrap();
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lepton.toml");
+        std::fs::write(&file, "listen = \"127.0.0.1:1\"\nlistne = 3\n").unwrap();
+        let message = Config::read(&file).unwrap_err().to_string();
+        assert!(
+            message.contains("line 2") && message.contains("listne"),
+            "{message}"
+        );
+        let open = Config {
+            listen: "0.0.0.0:80".parse().unwrap(),
+            ..Config::default()
+        };
+        assert!(matches!(open.validate(), Err(ConfigError::Exposed { .. })));
+    }
+}

@@ -1,0 +1,99 @@
+//! Housekeeping: bytes that no record cites any more are swept, hour by hour.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lepton_store::{Query, StoreError};
+use lepton_types::resources::{
+    AttemptSpec, BlobDigest, DatasetVersionSpec, FileEntry, JobSpec, ModelVersionSpec, Program,
+    ProjectSpec, RunSpec,
+};
+use lepton_types::{DurationMs, Name};
+
+use crate::app::App;
+use crate::error::Chain;
+
+const SWEEP_EVERY: DurationMs = DurationMs::from_secs(3_600);
+
+/// Uploads come before the record that cites them; nobody takes a day for that.
+const ORPHAN_AGE: DurationMs = DurationMs::from_secs(86_400);
+
+/// Sweeps until the server stops.
+pub(crate) async fn run(app: App) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY.to_std()) => {}
+        }
+        match sweep(&app).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(gone, "objects that nothing cites were deleted"),
+            Err(error) => tracing::warn!(error = %Chain(&error), "objects could not be swept"),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SweepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Blob(#[from] lepton_objects::BlobError),
+}
+
+/// Deletes what is old and uncited; returns how many went.
+pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
+    let now = app.now();
+    let cited = cited(app).await?;
+    let mut gone = 0;
+    for project in app.store.list_all::<ProjectSpec>(Query::default()).await? {
+        let Ok(name) = project.metadata.name.parse::<Name>() else {
+            continue;
+        };
+        let keep = cited.get(&name).cloned().unwrap_or_default();
+        gone += app
+            .with_blobs(move |blobs| blobs.sweep(&name, &keep, now, ORPHAN_AGE))
+            .await?;
+    }
+    Ok(gone)
+}
+
+type Cited = BTreeMap<Name, BTreeSet<BlobDigest>>;
+
+async fn cited(app: &App) -> Result<Cited, StoreError> {
+    let mut cited = Cited::new();
+    let mut cite = |project: &Name, files: &[FileEntry]| {
+        let digests = files.iter().map(|file| file.digest);
+        cited.entry(project.clone()).or_default().extend(digests);
+    };
+    for version in app
+        .store
+        .list_all::<DatasetVersionSpec>(Query::default())
+        .await?
+    {
+        cite(&version.metadata.project, &version.spec.files);
+    }
+    for version in app
+        .store
+        .list_all::<ModelVersionSpec>(Query::default())
+        .await?
+    {
+        cite(&version.metadata.project, &version.spec.files);
+    }
+    for run in app.store.list_all::<RunSpec>(Query::default()).await? {
+        cite(&run.metadata.project, &run.status.artifacts);
+    }
+    for attempt in app.store.list_all::<AttemptSpec>(Query::default()).await? {
+        for worker in &attempt.status.workers {
+            cite(&attempt.metadata.project, &worker.logs);
+        }
+    }
+    for job in app.store.list_all::<JobSpec>(Query::default()).await? {
+        if let Program::Command(command) = &job.spec.program {
+            cited
+                .entry(job.metadata.project.clone())
+                .or_default()
+                .extend(command.code);
+        }
+    }
+    Ok(cited)
+}

@@ -1,0 +1,104 @@
+//! Artifacts: files that belong to a run.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use lepton_access::Access;
+use lepton_api::{ErrorCode, List};
+use lepton_types::resources::{FileEntry, Kind, RunSpec};
+
+use super::blobs::{keep_body, send_blob};
+use super::runs::enter_run;
+use super::{change, enter, find};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Segments, parse_relative_path};
+
+/// More files than this belong into an archive.
+const ARTIFACTS_MAX: usize = 10_000;
+
+/// Lists the artifacts of a run, by path.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/runs/{run}/artifacts", tag = "artifacts",
+    params(("project" = String, Path), ("run" = String, Path)), responses((status = 200, body = List<FileEntry>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, run)): Segments<(String, String)>,
+) -> Result<axum::Json<List<FileEntry>>, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Run, &project).await?;
+    let run = find::<RunSpec>(&app, &project, &run).await?;
+    Ok(axum::Json(List {
+        items: run.status.artifacts,
+        next_page_token: None,
+    }))
+}
+
+/// Keeps the body as an artifact, over one of the same path.
+#[utoipa::path(put, path = "/api/v1/projects/{project}/runs/{run}/artifacts/{*path}", tag = "artifacts",
+    params(("project" = String, Path), ("run" = String, Path), ("path" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 201, body = FileEntry)))]
+pub(super) async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, run, path)): Segments<(String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, axum::Json<FileEntry>), ApiError> {
+    let project = enter_run(&app, &caller, &project, &run).await?;
+    let path = parse_relative_path(&path)?.to_owned();
+    find::<RunSpec>(&app, &project, &run).await?;
+    let blob = keep_body(&app, &project, &headers, body).await?;
+    let entry = FileEntry {
+        path,
+        digest: blob.digest,
+        size_bytes: blob.size_bytes,
+    };
+    change::<RunSpec>(&app, &project, &run, |run| {
+        let artifacts = &mut run.status.artifacts;
+        match artifacts.binary_search_by(|file| file.path.cmp(&entry.path)) {
+            Ok(at) => artifacts[at] = entry.clone(),
+            Err(_) if artifacts.len() >= ARTIFACTS_MAX => {
+                let message =
+                    format!("a run takes {ARTIFACTS_MAX} artifacts: put many into an archive");
+                return Err(ApiError::new(ErrorCode::TooLarge, message));
+            }
+            Err(at) => artifacts.insert(at, entry.clone()),
+        }
+        Ok(())
+    })
+    .await?;
+    Ok((StatusCode::CREATED, axum::Json(entry)))
+}
+
+/// The bytes of an artifact.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/runs/{run}/artifacts/{*path}", tag = "artifacts",
+    params(("project" = String, Path), ("run" = String, Path), ("path" = String, Path)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, run, path)): Segments<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Run, &project).await?;
+    let run = find::<RunSpec>(&app, &project, &run).await?;
+    let found = run
+        .status
+        .artifacts
+        .iter()
+        .find(|file| file.path == path)
+        .ok_or_else(|| {
+            let shown: String = path
+                .chars()
+                .take(128)
+                .flat_map(char::escape_debug)
+                .collect();
+            ApiError::new(
+                ErrorCode::NotFound,
+                format!("the run has no artifact `{shown}`"),
+            )
+        })?;
+    send_blob(&app, &project, found.digest, Some(&found.path)).await
+}

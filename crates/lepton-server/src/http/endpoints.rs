@@ -1,0 +1,218 @@
+//! Endpoints: what serves.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use lepton_access::Access;
+use lepton_api::{ErrorCode, List};
+use lepton_store::{EventDraft, Query, Transaction};
+use lepton_types::resources::{
+    Endpoint, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica, ReplicaSpec,
+    Resource,
+};
+use lepton_types::{Name, Timestamp};
+
+use super::models::select_version;
+use super::{change, enter, find};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+
+const PHASES: [&str; 5] = ["pending", "updating", "ready", "failing", "deleting"];
+
+/// More copies than this on one pool are a mistake.
+const REPLICAS_MAX: u32 = 256;
+
+/// The file of a model version that can be served.
+const SERVABLE: &str = "model.onnx";
+
+/// Lists endpoints.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/endpoints", tag = "endpoints",
+    params(("project" = String, Path), Paging), responses((status = 200, body = List<Endpoint>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(project): Segments<String>,
+    Params(paging): Params<Paging>,
+) -> Result<axum::Json<List<Endpoint>>, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Endpoint, &project).await?;
+    let mut page = app
+        .store
+        .list::<EndpointSpec>(paging.query(&project, &PHASES)?)
+        .await?;
+    for endpoint in &mut page.items {
+        explain_waiting(&app, endpoint);
+    }
+    Ok(axum::Json(list_of(page)))
+}
+
+/// One endpoint.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/endpoints/{endpoint}", tag = "endpoints",
+    params(("project" = String, Path), ("endpoint" = String, Path)), responses((status = 200, body = Endpoint)))]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, endpoint)): Segments<(String, String)>,
+) -> Result<axum::Json<Endpoint>, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Endpoint, &project).await?;
+    let mut endpoint = find::<EndpointSpec>(&app, &project, &endpoint).await?;
+    explain_waiting(&app, &mut endpoint);
+    Ok(axum::Json(endpoint))
+}
+
+/// Makes an endpoint, or changes one; changing the model replaces its replicas one by one, and
+/// no request is dropped.
+#[utoipa::path(put, path = "/api/v1/projects/{project}/endpoints/{endpoint}", tag = "endpoints",
+    params(("project" = String, Path), ("endpoint" = String, Path)), request_body = EndpointSpec,
+    responses((status = 200, body = Endpoint), (status = 201, body = Endpoint)))]
+pub(super) async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, endpoint)): Segments<(String, String)>,
+    Json(spec): Json<EndpointSpec>,
+) -> Result<(StatusCode, axum::Json<Endpoint>), ApiError> {
+    let project = enter(&app, &caller, Access::Write, Kind::Endpoint, &project).await?;
+    let name: Name = parse_name(&endpoint)?;
+    let spec = accept(&app, &project, spec).await?;
+    let found = app
+        .store
+        .get::<EndpointSpec>(&project, name.as_str())
+        .await?;
+    if found.is_none() {
+        let endpoint = create(&app, &caller, &project, &name, spec).await?;
+        return Ok((StatusCode::CREATED, axum::Json(endpoint)));
+    }
+    let changed = change::<EndpointSpec>(&app, &project, name.as_str(), |endpoint| {
+        if endpoint.is_deleting() {
+            let message = format!("endpoint `{name}` is being deleted: wait until it is gone");
+            return Err(ApiError::new(ErrorCode::Conflict, message));
+        }
+        update(endpoint, &spec);
+        Ok(())
+    })
+    .await?;
+    Ok((StatusCode::OK, axum::Json(changed)))
+}
+
+/// Deletes an endpoint: it takes no new requests, finishes what it has, and goes.
+#[utoipa::path(delete, path = "/api/v1/projects/{project}/endpoints/{endpoint}", tag = "endpoints",
+    params(("project" = String, Path), ("endpoint" = String, Path)), responses((status = 202)))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, endpoint)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let project = enter(&app, &caller, Access::Delete, Kind::Endpoint, &project).await?;
+    let now: Timestamp = app.now();
+    change::<EndpointSpec>(&app, &project, &endpoint, |endpoint| {
+        endpoint.metadata.deleting_since.get_or_insert(now);
+        Ok(())
+    })
+    .await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Lists the replicas of an endpoint, oldest first.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/endpoints/{endpoint}/replicas", tag = "endpoints",
+    params(("project" = String, Path), ("endpoint" = String, Path)), responses((status = 200, body = List<Replica>)))]
+pub(super) async fn list_replicas(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, endpoint)): Segments<(String, String)>,
+) -> Result<axum::Json<List<Replica>>, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Replica, &project).await?;
+    let endpoint = find::<EndpointSpec>(&app, &project, &endpoint).await?;
+    let query = Query {
+        owner: Some(endpoint.metadata.id),
+        ..Query::project(&project)
+    };
+    Ok(axum::Json(list_of(
+        app.store.list::<ReplicaSpec>(query).await?,
+    )))
+}
+
+/// Puts the last pass's reason into an endpoint that waits.
+fn explain_waiting(app: &App, endpoint: &mut Endpoint) {
+    if let Some(waiting) = app.waiting.load().get(&endpoint.metadata.id) {
+        endpoint.status.waiting = Some(waiting.clone());
+    }
+}
+
+/// Checks a spec, and fixes `latest` to the version that it means now.
+pub(super) async fn accept(
+    app: &App,
+    project: &Name,
+    mut spec: EndpointSpec,
+) -> Result<EndpointSpec, ApiError> {
+    if spec.replicas > REPLICAS_MAX {
+        return Err(ApiError::invalid(format!(
+            "`replicas` must be 0 to {REPLICAS_MAX}"
+        )));
+    }
+    find::<PoolSpec>(app, &Name::default_project(), spec.pool.as_str()).await?;
+    let model = spec.model.model.as_str();
+    let version = select_version(app, project, model, &spec.model.selector).await?;
+    if !version.spec.files.iter().any(|file| file.path == SERVABLE) {
+        let files: Vec<&str> = version
+            .spec
+            .files
+            .iter()
+            .map(|file| file.path.as_str())
+            .take(8)
+            .collect();
+        let message = format!(
+            "model version `{}` cannot be served: it has no `{SERVABLE}`, only {}; export the model to \
+             ONNX and register it with `lepton model import`",
+            version.metadata.name,
+            files.join(", ")
+        );
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    }
+    if spec.model.selector == ModelSelector::Latest {
+        spec.model.selector = ModelSelector::Version(version.spec.version);
+    }
+    Ok(spec)
+}
+
+/// Brings an endpoint's spec to what is wanted.
+pub(super) fn update(endpoint: &mut Endpoint, spec: &EndpointSpec) {
+    if endpoint.spec != *spec {
+        endpoint.spec = spec.clone();
+        endpoint.metadata.generation += 1;
+        // What failed before may work now.
+        endpoint.status.failures = 0;
+        endpoint.status.not_before = None;
+    }
+}
+
+/// Makes an endpoint.
+pub(super) async fn create(
+    app: &App,
+    caller: &Caller,
+    project: &Name,
+    name: &Name,
+    spec: EndpointSpec,
+) -> Result<Endpoint, ApiError> {
+    let model = spec.model.clone();
+    let mut endpoint = Resource::draft(
+        app.ids.next_id(),
+        project.clone(),
+        name.as_str(),
+        app.now(),
+        spec,
+    )
+    .created_by(caller.0.label());
+    let mut transaction = Transaction::new();
+    transaction.create(&endpoint).event(EventDraft {
+        at: app.now(),
+        project: project.clone(),
+        kind: Kind::Endpoint,
+        id: endpoint.metadata.id,
+        name: name.to_string(),
+        severity: EventSeverity::Normal,
+        reason: "Created".to_owned(),
+        message: format!("to serve `{model}`, by {}", caller.0.label()),
+    });
+    endpoint.metadata.resource_version = app.store.commit(transaction).await?;
+    Ok(endpoint)
+}

@@ -1,0 +1,114 @@
+//! Projects, the tenants.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use lepton_access::Access;
+use lepton_api::{CreateProject, ErrorCode, List};
+use lepton_store::Query;
+use lepton_types::Name;
+use lepton_types::resources::{
+    DatasetSpec, EndpointSpec, JobSpec, Kind, ModelSpec, Project, ProjectSpec, Resource, RunSpec,
+    Spec,
+};
+
+use super::{find, insert, remove};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+
+/// Lists projects.
+#[utoipa::path(get, path = "/api/v1/projects", tag = "projects", params(Paging),
+    responses((status = 200, body = List<Project>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(paging): Params<Paging>,
+) -> Result<axum::Json<List<Project>>, ApiError> {
+    caller.may_globally(Access::Read, Kind::Project)?;
+    let query = paging.query(&Name::default_project(), &["active"])?;
+    let mut page = app.store.list::<ProjectSpec>(query).await?;
+    page.items.retain(|project| {
+        parse_name(&project.metadata.name)
+            .is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
+    });
+    Ok(axum::Json(list_of(page)))
+}
+
+/// Makes a project.
+#[utoipa::path(post, path = "/api/v1/projects", tag = "projects", request_body = CreateProject,
+    responses((status = 201, body = Project), (status = 409, body = lepton_api::ErrorBody)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(request): Json<CreateProject>,
+) -> Result<(StatusCode, axum::Json<Project>), ApiError> {
+    caller.may_globally(Access::Administer, Kind::Project)?;
+    let spec = ProjectSpec {
+        description: request.description,
+    };
+    let home = Name::default_project();
+    let draft = Resource::draft(
+        app.ids.next_id(),
+        home,
+        request.name.as_str(),
+        app.now(),
+        spec,
+    );
+    let project = insert(&app, draft.created_by(caller.0.label())).await?;
+    Ok((StatusCode::CREATED, axum::Json(project)))
+}
+
+/// One project.
+#[utoipa::path(get, path = "/api/v1/projects/{project}", tag = "projects",
+    params(("project" = String, Path)), responses((status = 200, body = Project)))]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(project): Segments<String>,
+) -> Result<axum::Json<Project>, ApiError> {
+    let name: Name = parse_name(&project)?;
+    caller.may(Access::Read, Kind::Project, &name)?;
+    Ok(axum::Json(
+        find::<ProjectSpec>(&app, &Name::default_project(), &project).await?,
+    ))
+}
+
+/// Deletes an empty project.
+#[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
+    params(("project" = String, Path)), responses((status = 204)))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(project): Segments<String>,
+) -> Result<StatusCode, ApiError> {
+    caller.may_globally(Access::Administer, Kind::Project)?;
+    let name: Name = parse_name(&project)?;
+    if name == Name::default_project() {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            "project `default` cannot be deleted",
+        ));
+    }
+    let found = find::<ProjectSpec>(&app, &Name::default_project(), &project).await?;
+    refuse_if_any::<JobSpec>(&app, &name).await?;
+    refuse_if_any::<EndpointSpec>(&app, &name).await?;
+    refuse_if_any::<DatasetSpec>(&app, &name).await?;
+    refuse_if_any::<ModelSpec>(&app, &name).await?;
+    refuse_if_any::<RunSpec>(&app, &name).await?;
+    remove(&app, &found).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn refuse_if_any<S: Spec>(app: &App, project: &Name) -> Result<(), ApiError> {
+    let query = Query {
+        limit: 1,
+        ..Query::project(project)
+    };
+    if app.store.list::<S>(query).await?.items.is_empty() {
+        return Ok(());
+    }
+    let kind = S::KIND;
+    let message = format!("project `{project}` still has {kind}s: delete them first");
+    Err(ApiError::new(ErrorCode::Conflict, message))
+}

@@ -1,0 +1,146 @@
+//! Watching: changes as they happen, one JSON line each.
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::Response;
+use futures_util::stream;
+use lepton_access::Access;
+use lepton_api::{WatchEvent, WatchKind};
+use lepton_store::Change;
+use lepton_types::Name;
+use lepton_types::resources::Kind;
+use serde::Deserialize;
+
+use super::enter;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Params, Segments};
+
+/// What to watch.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+pub(super) struct WatchParams {
+    /// Kinds, separated by commas; all where absent.
+    kinds: Option<String>,
+    /// Changes after this `version`; from now on where absent.
+    since: Option<u64>,
+}
+
+/// Changes read from the store at once; bounds the memory of a slow reader.
+const CHANGES_PER_READ: usize = 500;
+
+/// A line that says nothing, so that a dead connection is noticed.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
+
+struct Watch {
+    app: App,
+    project: Name,
+    kinds: Vec<Kind>,
+    since: u64,
+}
+
+/// Streams changes of a project's resources as JSON lines, without end. An empty line every 15
+/// seconds tells that the connection lives. Fast changes of one resource may be seen as one.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/watch", tag = "watch",
+    params(("project" = String, Path), WatchParams),
+    responses((status = 200, body = WatchEvent, content_type = "application/x-ndjson")))]
+pub(super) async fn watch(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(project): Segments<String>,
+    Params(wanted): Params<WatchParams>,
+) -> Result<Response, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Job, &project).await?;
+    let mut kinds = Vec::new();
+    for word in wanted.kinds.iter().flat_map(|words| words.split(',')) {
+        let kind: Kind = word.trim().parse().map_err(ApiError::invalid)?;
+        // Tokens carry digests of secrets; they are listed, never streamed.
+        if kind != Kind::Token {
+            kinds.push(kind);
+        }
+    }
+    let since = wanted
+        .since
+        .unwrap_or_else(|| *app.store.subscribe().borrow());
+    let lines = stream::unfold(
+        Watch {
+            app,
+            project,
+            kinds,
+            since,
+        },
+        |mut watch| async move {
+            let line = watch.next().await?;
+            Some((Ok::<Bytes, std::convert::Infallible>(line), watch))
+        },
+    );
+    Response::builder()
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .header(header::CACHE_CONTROL, "no-store")
+        .body(Body::from_stream(lines))
+        .map_err(|error| ApiError::internal(&error))
+}
+
+impl Watch {
+    /// The next lines; none when the server stops or its store fails.
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut versions = self.app.store.subscribe();
+        loop {
+            let changes = self
+                .app
+                .store
+                .changes(self.since, CHANGES_PER_READ)
+                .await
+                .ok()?;
+            let mut lines = Vec::new();
+            for change in &changes {
+                self.since = self.since.max(change.version);
+                if self.wants(change) {
+                    serde_json::to_writer(&mut lines, &event_of(change)?).ok()?;
+                    lines.push(b'\n');
+                }
+            }
+            if !lines.is_empty() {
+                return Some(lines.into());
+            }
+            if !changes.is_empty() {
+                continue;
+            }
+            let since = self.since;
+            tokio::select! {
+                () = self.app.stopping.cancelled() => return None,
+                moved = versions.wait_for(|version| *version > since) => { moved.ok()?; }
+                () = tokio::time::sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b"\n")),
+            }
+        }
+    }
+
+    fn wants(&self, change: &Change) -> bool {
+        change.project == self.project
+            && change.kind != Kind::Token
+            && (self.kinds.is_empty() || self.kinds.contains(&change.kind))
+    }
+}
+
+fn event_of(change: &Change) -> Option<WatchEvent> {
+    let resource = match &change.resource {
+        None => None,
+        Some(json) => {
+            let mut value: serde_json::Value = serde_json::from_str(json).ok()?;
+            value["metadata"]["resource_version"] = change.version.into();
+            Some(value)
+        }
+    };
+    Some(WatchEvent {
+        version: change.version,
+        change: if resource.is_some() {
+            WatchKind::Put
+        } else {
+            WatchKind::Deleted
+        },
+        kind: change.kind,
+        id: change.id,
+        resource,
+    })
+}

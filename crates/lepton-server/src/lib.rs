@@ -1,0 +1,23 @@
+//! The server: HTTP resources, protocol faces, the reconciler, and how they are wired.
+//!
+//! Owns: what a request means. Must not know: SQL, tensors, how a decision is reached.
+
+mod app;
+mod auth;
+mod cache;
+mod config;
+mod error;
+mod extract;
+mod housekeeping;
+mod http;
+mod listener;
+mod metrics;
+mod reconcile;
+mod startup;
+mod tables;
+
+pub use config::{
+    Config, ConfigError, DEFAULT_LISTEN, ExecutorConfig, IsolationConfig, LimitsConfig, PoolConfig,
+    ServingConfig,
+};
+pub use startup::{OwnerCredential, Server, StartError, run};

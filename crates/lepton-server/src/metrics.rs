@@ -1,0 +1,122 @@
+//! `/metrics`: what Prometheus scrapes.
+
+use std::fmt::Write as _;
+
+use lepton_store::StoreError;
+use lepton_types::resources::Kind;
+
+use crate::app::App;
+
+/// The text exposition format, version 0.0.4.
+pub(crate) async fn render(app: &App) -> Result<String, StoreError> {
+    let mut text = String::new();
+    family(
+        &mut text,
+        "lepton_resources",
+        "gauge",
+        "Resources by kind and phase.",
+    );
+    for kind in [Kind::Job, Kind::Run, Kind::Endpoint, Kind::Replica] {
+        for (phase, count) in app.store.count_by_phase(kind).await? {
+            line(
+                &mut text,
+                "lepton_resources",
+                &[("kind", kind.as_str()), ("phase", &phase)],
+                count,
+            );
+        }
+    }
+    family(
+        &mut text,
+        "lepton_store_version",
+        "counter",
+        "Changes that the store has taken.",
+    );
+    line(
+        &mut text,
+        "lepton_store_version",
+        &[],
+        *app.store.subscribe().borrow(),
+    );
+    endpoints(app, &mut text);
+    if let Some(bytes) = resident_bytes() {
+        family(
+            &mut text,
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of the server.",
+        );
+        line(&mut text, "process_resident_memory_bytes", &[], bytes);
+    }
+    Ok(text)
+}
+
+fn endpoints(app: &App, text: &mut String) {
+    let usage = app.gateway.usage();
+    family(
+        text,
+        "lepton_endpoint_requests_total",
+        "counter",
+        "Requests by endpoint and outcome.",
+    );
+    for used in &usage {
+        let outcomes = [
+            ("ok", used.ok),
+            ("client-error", used.client_errors),
+            ("server-error", used.server_errors),
+            ("unavailable", used.unavailable),
+            ("canceled", used.canceled),
+        ];
+        for (outcome, count) in outcomes {
+            let labels = [
+                ("project", used.key.project.as_str()),
+                ("endpoint", used.key.endpoint.as_str()),
+                ("outcome", outcome),
+            ];
+            line(text, "lepton_endpoint_requests_total", &labels, count);
+        }
+    }
+    family(
+        text,
+        "lepton_endpoint_in_flight",
+        "gauge",
+        "Requests under way by endpoint.",
+    );
+    for used in &usage {
+        let labels = [
+            ("project", used.key.project.as_str()),
+            ("endpoint", used.key.endpoint.as_str()),
+        ];
+        line(
+            text,
+            "lepton_endpoint_in_flight",
+            &labels,
+            used.in_flight as u64,
+        );
+    }
+}
+
+fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _infallible = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+/// Label values are names and words of ours, which need no escaping.
+fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}=\"{value}\""))
+        .collect();
+    let labels = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", labels.join(","))
+    };
+    let _infallible = writeln!(text, "{name}{labels} {value}");
+}
+
+/// From `/proc`, in bytes.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

@@ -1,0 +1,177 @@
+//! Recording: what a plan changes about one job or endpoint, as one transaction.
+
+use lepton_planner::workloads::{EndpointChange, Happening, JobChange, NewAttempt, View};
+use lepton_store::{EventDraft, Transaction};
+use lepton_types::resources::{
+    Attempt, AttemptSpec, Endpoint, Job, Kind, ReplicaSpec, Resource, RunSpec, WorkerPhase,
+    WorkerStatus,
+};
+use lepton_types::{Id, Name, Timestamp};
+
+use crate::app::App;
+use crate::http::set_phase;
+
+/// The transaction of a job's change; none if the job is gone.
+pub(super) async fn job(
+    app: &App,
+    view: &View,
+    change: &JobChange,
+) -> Result<Option<Transaction>, lepton_store::StoreError> {
+    let Some(job) = view.jobs.get(&change.job) else {
+        return Ok(None);
+    };
+    let mut transaction = Transaction::new();
+    if change.delete {
+        transaction.delete(job.as_ref());
+        return Ok(Some(transaction));
+    }
+    let now = app.now();
+    if let Some(status) = &change.status {
+        transaction.update(&Job {
+            status: status.clone(),
+            ..job.as_ref().clone()
+        });
+    }
+    if let Some((id, status)) = &change.attempt
+        && let Some(attempt) = view.attempts.get(id)
+    {
+        transaction.update(&Attempt {
+            status: status.clone(),
+            ..attempt.as_ref().clone()
+        });
+    }
+    if let Some(start) = &change.start {
+        transaction.create(&attempt(app, job, start, now));
+    }
+    if let Some(phase) = change.run
+        && let Some(mut run) = app.store.get_by_id::<RunSpec>(job.spec.run.id()).await?
+    {
+        // What a script has said of its own run stands, unless the job says that it went wrong.
+        let said =
+            run.status.phase.is_final() && phase == lepton_types::resources::RunPhase::Finished;
+        if !said {
+            set_phase(&mut run, phase, now);
+            transaction.update(&run);
+        }
+    }
+    let subject = Subject {
+        kind: Kind::Job,
+        id: change.job,
+        resource: &job.metadata,
+    };
+    record_events(&mut transaction, &subject, &change.events, now);
+    Ok(Some(transaction))
+}
+
+fn attempt(app: &App, job: &Job, start: &NewAttempt, now: Timestamp) -> Attempt {
+    let id = app.ids.next_id();
+    let spec = AttemptSpec {
+        number: start.number,
+        nodes: start.nodes.iter().map(ToString::to_string).collect(),
+        resources: job.spec.resources,
+        master_port: super::launch::free_port(id),
+    };
+    let name = format!("{}-{}", job.metadata.name, start.number);
+    let mut attempt = Resource::draft(id, job.metadata.project.clone(), name, now, spec)
+        .created_by("reconciler")
+        .owned_by(Kind::Job, job.metadata.id);
+    let worker = |rank| WorkerStatus {
+        rank,
+        phase: WorkerPhase::Starting,
+        reason: None,
+        enforcement: None,
+        memory_bytes_max: None,
+        logs: Vec::new(),
+    };
+    attempt.status.workers = (0..job.spec.workers).map(worker).collect();
+    attempt
+}
+
+/// The transaction of an endpoint's change; none if the endpoint is gone.
+pub(super) fn endpoint(app: &App, view: &View, change: &EndpointChange) -> Option<Transaction> {
+    let endpoint = view.endpoints.get(&change.endpoint)?;
+    let mut transaction = Transaction::new();
+    if change.delete {
+        transaction.delete(endpoint.as_ref());
+        return Some(transaction);
+    }
+    let now = app.now();
+    if let Some(status) = &change.status {
+        transaction.update(&Endpoint {
+            status: status.clone(),
+            ..endpoint.as_ref().clone()
+        });
+    }
+    let changed = change.replicas.keys().chain(&change.drain);
+    for id in std::collections::BTreeSet::from_iter(changed) {
+        let Some(replica) = view.replicas.get(id) else {
+            continue;
+        };
+        let mut replica = replica.as_ref().clone();
+        if let Some(status) = change.replicas.get(id) {
+            replica.status = status.clone();
+        }
+        if change.drain.contains(id) {
+            replica.spec.drain_since.get_or_insert(now);
+        }
+        transaction.update(&replica);
+    }
+    for id in &change.forget {
+        if let Some(replica) = view.replicas.get(id) {
+            transaction.delete(replica.as_ref());
+        }
+    }
+    for start in &change.start {
+        let id = app.ids.next_id();
+        let Ok(name) = endpoint.metadata.name.parse::<Name>() else {
+            continue;
+        };
+        let spec = ReplicaSpec {
+            endpoint: name,
+            model: endpoint.spec.model.model.clone(),
+            version: start.version,
+            node: start.node.to_string(),
+            resources: endpoint.spec.resources,
+            drain_since: None,
+        };
+        let name = format!("{}-{}", endpoint.metadata.name, &id.to_string()[24..]);
+        let replica = Resource::draft(id, endpoint.metadata.project.clone(), name, now, spec)
+            .created_by("reconciler")
+            .owned_by(Kind::Endpoint, endpoint.metadata.id);
+        transaction.create(&replica);
+    }
+    let subject = Subject {
+        kind: Kind::Endpoint,
+        id: change.endpoint,
+        resource: &endpoint.metadata,
+    };
+    record_events(&mut transaction, &subject, &change.events, now);
+    Some(transaction)
+}
+
+/// What events are about.
+struct Subject<'a> {
+    kind: Kind,
+    id: Id,
+    resource: &'a lepton_types::resources::Meta,
+}
+
+fn record_events(
+    transaction: &mut Transaction,
+    subject: &Subject<'_>,
+    happenings: &[Happening],
+    now: Timestamp,
+) {
+    for happening in happenings {
+        transaction.event(EventDraft {
+            at: now,
+            project: subject.resource.project.clone(),
+            kind: subject.kind,
+            id: subject.id,
+            name: subject.resource.name.clone(),
+            severity: happening.severity,
+            reason: happening.reason.clone(),
+            message: happening.message.clone(),
+        });
+    }
+}

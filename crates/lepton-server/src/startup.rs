@@ -1,0 +1,491 @@
+//! Starting and stopping: the data directory, the first credential, the local pool, the tasks.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use lepton_access::{MasterKey, MasterKeyError, SecretToken};
+use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
+use lepton_objects::{BlobError, Blobs};
+use lepton_serving::gateway::Gateway;
+use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
+use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
+use lepton_types::{CpuMillis, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Parts};
+use crate::cache::Cache;
+use crate::config::{Config, ConfigError, IsolationConfig};
+use crate::reconcile::{Reconciler, probe_replicas};
+use crate::{housekeeping, http, listener};
+
+/// Lepton could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another server has the data directory.
+    #[error(
+        "another Lepton (process {pid}) uses `{data_dir}`: stop it first, or choose another \
+         --data-dir"
+    )]
+    DataDirInUse {
+        /// The directory.
+        data_dir: PathBuf,
+        /// Its process.
+        pid: String,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory `{data_dir}`")]
+    DataDir {
+        /// The directory.
+        data_dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing can listen at the address.
+    #[error("cannot listen on {listen}: is another program there? choose another with --listen")]
+    Listen {
+        /// The address.
+        listen: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The master key cannot be used.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The metadata cannot be opened.
+    #[error(transparent)]
+    OpenStore(#[from] OpenError),
+    /// The metadata cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The metadata cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The objects cannot be opened.
+    #[error(transparent)]
+    Objects(#[from] BlobError),
+    /// Workers cannot be run.
+    #[error(transparent)]
+    Executor(#[from] lepton_executors::OpenError),
+    /// The machine refuses threads or signals.
+    #[error("the machine refuses {what}")]
+    Machine {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What the owner's credential file holds, mode 0600.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OwnerCredential {
+    /// Where the server answers.
+    pub url: String,
+    /// The token.
+    pub token: String,
+    /// The server's process.
+    pub pid: u32,
+    /// Where it keeps everything.
+    pub data_dir: PathBuf,
+}
+
+/// A Lepton that runs.
+pub struct Server {
+    app: App,
+    /// Held while the server lives; the operating system lets go of it whatever happens.
+    _lock: File,
+}
+
+impl Server {
+    /// Opens the data directory, and begins to listen and to reconcile.
+    ///
+    /// # Errors
+    /// The first thing that keeps it from running.
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        prepare(&config.data_dir).map_err(|source| StartError::DataDir {
+            data_dir: config.data_dir.clone(),
+            source,
+        })?;
+        config.data_dir =
+            fs::canonicalize(&config.data_dir).map_err(|source| StartError::DataDir {
+                data_dir: config.data_dir.clone(),
+                source,
+            })?;
+        let lock = lock(&config.data_dir)?;
+        let listen = config.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|source| StartError::Listen { listen, source })?;
+        if let Ok(address) = listener.local_addr() {
+            config.listen = address;
+        }
+        let executor = open_executor(&config)?;
+        let app = open(config, executor).await?;
+        bootstrap(&app).await?;
+        let credential = owner_credential(&app).await?;
+        app.cache.refresh(&app.store).await?;
+        start_tasks(&app, listener);
+        publish(&credential);
+        Ok(Self { app, _lock: lock })
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.app.url()
+    }
+
+    /// What it was told.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.app.config
+    }
+
+    /// Takes no new requests, finishes those it has, and writes down what is left.
+    pub async fn stop(self) {
+        let app = &self.app;
+        app.stopping.cancel();
+        app.tasks.close();
+        if tokio::time::timeout(DRAIN_MAX, app.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests did not end in time and were cut off");
+        }
+        if app.config.executor.stop_workers_on_exit {
+            stop_workers(app).await;
+        }
+        app.gateway.close().await;
+        app.store.close().await;
+    }
+}
+
+/// How long requests have to end when the server stops.
+const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(25);
+
+/// Runs a server until SIGTERM or SIGINT; `started` is called once it answers.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub fn run(config: Config, started: impl FnOnce(&Server)) -> Result<(), StartError> {
+    let machine = |what| move |source| StartError::Machine { what, source };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .thread_name("lepton")
+        .build()
+        .map_err(machine("threads"))?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(machine("signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(machine("signals"))?;
+        let server = Server::start(config).await?;
+        started(&server);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        server.stop().await;
+        Ok(())
+    })
+}
+
+fn prepare(data_dir: &Path) -> io::Result<()> {
+    // Others may pass through to their workers' folders, and see nothing on the way.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(data_dir)?;
+    for folder in ["objects", "credentials"] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir.join(folder))?;
+    }
+    Ok(())
+}
+
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::DataDir {
+        data_dir: data_dir.to_owned(),
+        source,
+    };
+    let path = data_dir.join("lock");
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).map_err(failed)?;
+        return Err(StartError::DataDirInUse {
+            data_dir: data_dir.to_owned(),
+            pid: pid.trim().to_owned(),
+        });
+    }
+    file.set_len(0).map_err(failed)?;
+    write!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+fn open_executor(config: &Config) -> Result<Arc<dyn Executor>, StartError> {
+    let binary = std::env::current_exe().map_err(|source| StartError::Machine {
+        what: "the path of its program",
+        source,
+    })?;
+    let mut local = LocalConfig::at(config.data_dir.join("workers"), binary);
+    local.isolation = match config.executor.isolation {
+        IsolationConfig::ProjectUser => Isolation::ProjectUid {
+            base: config.executor.first_uid,
+        },
+        IsolationConfig::None => Isolation::Shared,
+        IsolationConfig::Auto => match Isolation::best() {
+            Isolation::ProjectUid { .. } => Isolation::ProjectUid {
+                base: config.executor.first_uid,
+            },
+            other => other,
+        },
+    };
+    local.readable.extend(config.onnxruntime());
+    Ok(Arc::new(LocalExecutor::open(local)?))
+}
+
+async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartError> {
+    let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
+    let store = Store::open(&config.data_dir.join("lepton.db"))?;
+    let blobs = Blobs::open(&config.data_dir.join("objects"))?;
+    let cache = Cache::load(&store).await?;
+    let body_bytes_max = usize::try_from(config.serving.body_bytes_max.as_bytes());
+    Ok(App::new(Parts {
+        store,
+        blobs,
+        key,
+        cache,
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SystemIds),
+        executor,
+        gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
+        health: Mutex::default(),
+        waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        nudge: Notify::new(),
+        stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        config,
+    }))
+}
+
+/// What is there from the first start: the default project, and the pool of this machine.
+async fn bootstrap(app: &App) -> Result<(), StartError> {
+    let home = Name::default_project();
+    let mut transaction = Transaction::new();
+    if app
+        .store
+        .get::<ProjectSpec>(&home, home.as_str())
+        .await?
+        .is_none()
+    {
+        let spec = ProjectSpec {
+            description: "what names no project".to_owned(),
+        };
+        let id = app.ids.next_id();
+        let draft = Resource::draft(id, home.clone(), home.as_str(), app.now(), spec);
+        transaction.create(&draft.created_by("lepton"));
+    }
+    let nodes = vec![this_machine(&app.config)];
+    match app.store.get::<PoolSpec>(&home, "local").await? {
+        None => {
+            let id = app.ids.next_id();
+            let draft = Resource::draft(id, home.clone(), "local", app.now(), PoolSpec::default());
+            let mut pool = draft.created_by("lepton");
+            pool.status.nodes = nodes;
+            transaction.create(&pool);
+        }
+        Some(mut pool) if pool.status.nodes != nodes => {
+            pool.status.nodes = nodes;
+            transaction.update(&pool);
+        }
+        Some(_) => {}
+    }
+    app.store.commit(transaction).await?;
+    Ok(())
+}
+
+/// What this machine has, less what the configuration keeps back.
+fn this_machine(config: &Config) -> Node {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpu = config
+        .pool
+        .cpu
+        .unwrap_or(CpuMillis::from_millis(processors as u64 * 1_000));
+    let memory = config.pool.memory.unwrap_or_else(memory_of_machine);
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy().into_owned();
+    let usable = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic());
+    let name = if usable { name } else { "local".to_owned() };
+    Node {
+        name,
+        capacity: Resources {
+            cpu,
+            memory,
+            gpus: 0,
+        },
+    }
+}
+
+fn memory_of_machine() -> MemoryBytes {
+    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    // Whole MiB, which people can read.
+    MemoryBytes::from_mib(total.unwrap_or(1 << 20) / 1_024)
+}
+
+/// The owner's credential: the one in the file while it works, else a new one.
+async fn owner_credential(app: &App) -> Result<OwnerCredential, StartError> {
+    let data_dir = &app.config.data_dir;
+    let file = data_dir.join("credentials/owner.json");
+    let failed = |source| StartError::DataDir {
+        data_dir: data_dir.clone(),
+        source,
+    };
+    let known: Option<OwnerCredential> = fs::read(&file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let token = match known {
+        Some(known) if is_valid(app, &known.token).await? => known.token,
+        _ => new_owner_token(app).await?,
+    };
+    let credential = OwnerCredential {
+        url: app.url(),
+        token,
+        pid: std::process::id(),
+        data_dir: data_dir.clone(),
+    };
+    write_private(&file, &credential).map_err(failed)?;
+    Ok(credential)
+}
+
+async fn is_valid(app: &App, token: &str) -> Result<bool, StoreError> {
+    let Ok(lepton_access::Credential::Token { id, secret_digest }) = token.parse() else {
+        return Ok(false);
+    };
+    let stored = app.store.get_by_id::<TokenSpec>(id.id()).await?;
+    Ok(stored.is_some_and(|stored| {
+        stored.spec.secret_digest == secret_digest && stored.status.revoked_at.is_none()
+    }))
+}
+
+async fn new_owner_token(app: &App) -> Result<String, StartError> {
+    let home = Name::default_project();
+    let earlier = app
+        .store
+        .list_all::<TokenSpec>(Query::project(&home))
+        .await?;
+    let owners = earlier
+        .iter()
+        .filter(|token| token.spec.role == Role::Owner)
+        .count();
+    let name = if owners == 0 {
+        "owner".to_owned()
+    } else {
+        format!("owner-{}", owners + 1)
+    };
+    let id = app.ids.next_id();
+    let (secret, secret_digest) = SecretToken::generate(TokenId::from(id));
+    let spec = TokenSpec {
+        role: Role::Owner,
+        scope: None,
+        secret_digest,
+        expires_at: None,
+    };
+    let draft = Resource::draft(id, home, name, app.now(), spec).created_by("lepton");
+    let mut transaction = Transaction::new();
+    transaction.create(&draft);
+    app.store.commit(transaction).await?;
+    Ok(secret.reveal().to_owned())
+}
+
+fn write_private(file: &Path, credential: &OwnerCredential) -> io::Result<()> {
+    let aside = file.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut opened = options.open(&aside)?;
+    opened.write_all(&serde_json::to_vec_pretty(credential)?)?;
+    opened.sync_all()?;
+    fs::rename(&aside, file)
+}
+
+/// Tells this user's clients where the newest server is. Where that cannot be, they are told by
+/// LEPTON_URL and LEPTON_TOKEN.
+fn publish(credential: &OwnerCredential) {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let Some(config) = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or(home)
+    else {
+        return;
+    };
+    let folder = config.join("lepton");
+    let written = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .and_then(|()| write_private(&folder.join("current.json"), credential));
+    if let Err(error) = written {
+        tracing::warn!(%error, "clients of this user will not find the server by themselves");
+    }
+}
+
+fn start_tasks(app: &App, listener: TcpListener) {
+    let woken = app.clone();
+    app.executor
+        .subscribe(Arc::new(move || woken.nudge.notify_one()));
+    app.tasks.spawn(Reconciler::new(app.clone()).run());
+    app.tasks.spawn(probe_replicas(app.clone()));
+    app.tasks.spawn(housekeeping::run(app.clone()));
+    app.tasks.spawn(listener::serve(
+        app.clone(),
+        listener,
+        http::router(app.clone()),
+    ));
+}
+
+/// Ends every worker, and waits until they are gone.
+async fn stop_workers(app: &App) {
+    let deadline = tokio::time::Instant::now() + app.config.executor.grace.to_std() * 2;
+    loop {
+        let left = app
+            .with_executor(|executor| {
+                let observed = executor.observe().unwrap_or_default();
+                let alive = observed.iter().filter(|(_, seen)| !seen.is_final());
+                let stops = alive.map(|(id, _)| executor.stop(*id, StopReason::Unneeded).is_ok());
+                stops.count()
+            })
+            .await
+            .unwrap_or(0);
+        if left == 0 || tokio::time::Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,69 @@
+//! What is recorded of a dataset's files when a version is frozen: rows, columns, or why they
+//! are not known.
+
+use lepton_ml::tabular::{ColumnType, Source, summary};
+use lepton_types::Name;
+use lepton_types::resources::{ColumnSummary, DatasetVersionStatus, FileEntry};
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Reads tables once, in bounded memory, off the async threads.
+pub(crate) async fn summarise(
+    app: &App,
+    project: &Name,
+    files: &[FileEntry],
+) -> Result<DatasetVersionStatus, ApiError> {
+    let is_table = |file: &FileEntry| {
+        let path = file.path.to_ascii_lowercase();
+        [".csv", ".tsv", ".parquet"]
+            .iter()
+            .any(|ending| path.ends_with(ending))
+    };
+    if !files.iter().all(is_table) {
+        let note = "its files are not all tables (.csv or .parquet)".to_owned();
+        return Ok(DatasetVersionStatus {
+            note: Some(note),
+            ..DatasetVersionStatus::default()
+        });
+    }
+    let (owner, files) = (project.clone(), files.to_vec());
+    let result = app
+        .with_blobs(move |blobs| {
+            let sources: Vec<Source> = files
+                .iter()
+                .map(|file| Source::Stored {
+                    name: file.path.clone(),
+                    path: blobs.path(&owner, file.digest),
+                })
+                .collect();
+            Ok(summary::summarise(&sources))
+        })
+        .await?;
+    Ok(match result {
+        Err(error) => {
+            let note = crate::error::Chain(&error).to_string();
+            DatasetVersionStatus {
+                note: Some(note),
+                ..DatasetVersionStatus::default()
+            }
+        }
+        Ok(table) => DatasetVersionStatus {
+            rows: Some(table.rows),
+            columns: table.columns.into_iter().map(column).collect(),
+            note: None,
+        },
+    })
+}
+
+fn column(column: summary::ColumnSummary) -> ColumnSummary {
+    let word = match column.column_type {
+        ColumnType::Number => "number",
+        ColumnType::Text => "text",
+    };
+    ColumnSummary {
+        name: column.name,
+        r#type: word.to_owned(),
+        missing: column.missing,
+    }
+}
