@@ -6,6 +6,7 @@
 //! runs (the planner's reasons), and the HTTP API.
 
 mod executor;
+mod fake;
 mod local;
 mod record;
 pub mod shim;
@@ -17,5 +18,6 @@ pub use executor::{
     LostReason, MemoryEnforcement, Observation, ObserveError, ReadError, RemoveError, StartError,
     StopError, StopReason, StorageError, Usage, Wake,
 };
+pub use fake::{FakeConfig, FakeExecutor, FakeScript};
 pub use local::{Isolation, LocalConfig, LocalExecutor, OpenError};
 pub use workload::{Input, ParseWorkloadIdError, Program, SecretText, WorkloadId, WorkloadSpec};

@@ -157,6 +157,12 @@ impl Batcher {
         Ok(answer.await.map_err(|_| SubmitError::Stopped)??)
     }
 
+    /// Whether the model's thread lives.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
     /// What the queue did so far.
     #[must_use]
     pub fn counts(&self) -> &Counts {

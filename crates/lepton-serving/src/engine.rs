@@ -16,7 +16,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 
-use crate::signature::{InputError, SIGNATURE_METADATA_KEY, Signature, TensorSpec};
+use crate::signature::{InputError, Role, Signature, Task, TensorSpec};
 use crate::tensor::{NamedTensor, Tensor};
 
 pub use library::LibraryError;
@@ -26,6 +26,9 @@ const MESSAGE_CHARS_MAX: usize = 600;
 
 /// Files above this are not searched for class names: those hold weights, not trees.
 const CLASSES_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The most classes that a model's metadata is asked for.
+const CLASSES_TOLD_MAX: usize = 10_000;
 
 /// A loaded model, ready to run.
 #[derive(Debug)]
@@ -137,6 +140,11 @@ impl Engine {
         &self.signature
     }
 
+    /// Takes over what `told` says of the meaning of the model's inputs and outputs.
+    pub fn adopt(&mut self, told: &Signature) {
+        self.signature.adopt(told);
+    }
+
     /// Runs the model once.
     ///
     /// # Errors
@@ -207,31 +215,30 @@ fn start_session(
     .map_err(|error| say(&error))
 }
 
-/// The model's own inputs and outputs; its metadata only adds what they mean.
+/// The model's own inputs and outputs, and what its metadata says of their meaning.
 fn describe(session: &Session, bytes: Option<&[u8]>) -> Result<Signature, LoadError> {
     let inputs = session.inputs().iter().map(input_spec);
     let outputs = session.outputs().iter().map(output_spec);
-    let told: Option<Signature> = session
-        .metadata()
-        .ok()
-        .and_then(|metadata| metadata.custom(SIGNATURE_METADATA_KEY))
-        .and_then(|text| {
-            serde_json::from_str(&text)
-                .inspect_err(|error| {
-                    tracing::warn!(%error, "the model's metadata holds no readable signature");
-                })
-                .ok()
-        });
-    let classes = match &told {
-        Some(told) => told.classes.clone(),
-        None => bytes.and_then(classes::find).unwrap_or_default(),
-    };
+    let metadata = session.metadata().ok();
+    let told = |key: &str| metadata.as_ref().and_then(|metadata| metadata.custom(key));
+    // As Lepton's trainer writes them.
+    let classes: Vec<String> = (0..CLASSES_TOLD_MAX)
+        .map_while(|at| told(&format!("lepton.class.{at}")))
+        .collect();
     Ok(Signature {
         inputs: inputs.collect::<Result<_, _>>()?,
         outputs: outputs.collect::<Result<_, _>>()?,
-        task: told.as_ref().and_then(|told| told.task),
-        classes,
-        target: told.and_then(|told| told.target),
+        task: match told("lepton.task").as_deref() {
+            Some("classification") => Some(Task::Classification),
+            Some("regression") => Some(Task::Regression),
+            _ => None,
+        },
+        classes: if classes.is_empty() {
+            bytes.and_then(classes::find).unwrap_or_default()
+        } else {
+            classes
+        },
+        target: told("lepton.target").filter(|target| !target.is_empty()),
     })
 }
 
@@ -245,6 +252,7 @@ fn output_spec(outlet: &Outlet) -> Result<TensorSpec, LoadError> {
             name: outlet.name().to_owned(),
             datatype,
             shape: vec![rows, -1],
+            role: Role::Tensor,
         }),
         _ => None,
     };
@@ -263,6 +271,7 @@ fn tensor_spec(outlet: &Outlet) -> Option<TensorSpec> {
             name: outlet.name().to_owned(),
             datatype: values::datatype(*ty)?,
             shape: shape.to_vec(),
+            role: Role::Tensor,
         }),
         _ => None,
     }

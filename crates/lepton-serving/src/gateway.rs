@@ -86,6 +86,19 @@ pub struct Replica {
     pub token: ReplicaToken,
 }
 
+/// How an endpoint stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointStatus {
+    /// The model that its replicas serve.
+    pub model: String,
+    /// The model's version.
+    pub version: String,
+    /// Replicas that are routed.
+    pub replicas: usize,
+    /// Those of them that were not found unreachable; none means that requests wait.
+    pub replicas_up: usize,
+}
+
 impl Route {
     /// The usual route: 1,000 waiting requests, 30 s to wait, 60 s to answer.
     #[must_use]
@@ -200,6 +213,20 @@ impl Gateway {
     #[must_use]
     pub fn table_number(&self) -> u64 {
         self.0.snapshot.load().number
+    }
+
+    /// How an endpoint stands, at once; a forwarded request would wait for a replica.
+    #[must_use]
+    pub fn status(&self, key: &EndpointKey) -> Option<EndpointStatus> {
+        let snapshot = self.0.snapshot.load();
+        let endpoint = snapshot.endpoints.get(key)?;
+        let up = endpoint.replicas.iter().filter(|replica| replica.is_up());
+        Some(EndpointStatus {
+            model: endpoint.route.model.clone(),
+            version: endpoint.route.version.clone(),
+            replicas: endpoint.replicas.len(),
+            replicas_up: up.count(),
+        })
     }
 
     /// Requests that a replica is answering now.

@@ -8,9 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::tensor::{Datatype, NamedTensor, Shape};
 
-/// The key of a model's metadata under which its signature is kept as JSON.
-pub const SIGNATURE_METADATA_KEY: &str = "lepton.signature";
-
 /// A model's inputs and outputs, and what they mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
@@ -38,6 +35,28 @@ pub struct TensorSpec {
     pub datatype: Datatype,
     /// Its dimensions; -1 where any length is taken.
     pub shape: Vec<i64>,
+    /// What it stands for.
+    #[serde(default, skip_serializing_if = "Role::is_tensor")]
+    pub role: Role,
+}
+
+/// What a tensor stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A tensor of which nothing more is known.
+    #[default]
+    Tensor,
+    /// A raw column that the model uses.
+    Feature,
+    /// A raw column that the model takes and does not use; rows may leave it out.
+    Ignored,
+    /// The predicted class.
+    Label,
+    /// The probability of each class.
+    Probabilities,
+    /// The predicted number.
+    Prediction,
 }
 
 /// What kind of question a model answers.
@@ -102,7 +121,36 @@ pub enum InputError {
 /// The most names that an error lists.
 const NAMES_LISTED_MAX: usize = 20;
 
+impl Role {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for a reference"
+    )]
+    fn is_tensor(&self) -> bool {
+        *self == Self::Tensor
+    }
+}
+
 impl Signature {
+    /// Takes over what `told` says of the meaning of these very inputs and outputs. Names,
+    /// types and shapes stay the model's own.
+    pub fn adopt(&mut self, told: &Self) {
+        self.task = told.task.or(self.task);
+        if !told.classes.is_empty() {
+            self.classes.clone_from(&told.classes);
+        }
+        if told.target.is_some() {
+            self.target.clone_from(&told.target);
+        }
+        let specs = self.inputs.iter_mut().chain(&mut self.outputs);
+        for spec in specs {
+            let mut all = told.inputs.iter().chain(&told.outputs);
+            if let Some(told) = all.find(|told| told.name == spec.name) {
+                spec.role = told.role;
+            }
+        }
+    }
+
     /// Checks that every input is there once, with the right type and shape, and that
     /// nothing else is.
     ///
@@ -307,6 +355,27 @@ mod tests {
             message(&[named("age", &[2], TensorData::Fp32(vec![1.0, 2.0]))]),
             "input `age` expects shape [-1,1], got [2]"
         );
+    }
+
+    #[test]
+    fn what_is_told_adds_meaning_and_changes_nothing_else() {
+        let mut own = signature();
+        (own.task, own.target) = (None, None);
+        own.classes.clear();
+        let told: Signature = serde_json::from_str(
+            r#"{"inputs":[{"name":"age","datatype":"FP64","shape":[7],"role":"ignored","example":3.5},
+                          {"name":"gone","datatype":"FP64","shape":[7]}],
+                "outputs":[{"name":"label","datatype":"BYTES","shape":[-1],"role":"label"}],
+                "task":"classification","classes":["no","yes"],"target":"bought"}"#,
+        )
+        .unwrap();
+        own.adopt(&told);
+        assert_eq!(own.inputs[0].role, Role::Ignored);
+        assert_eq!(own.inputs[1].role, Role::Tensor);
+        assert_eq!(own.outputs[0].role, Role::Label);
+        own.inputs[0].role = Role::Tensor;
+        own.outputs[0].role = Role::Tensor;
+        assert_eq!(own, signature());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The secret between a gateway and one replica.
+//! What passes between a gateway and one replica only: a secret, and a word.
 //!
 //! A replica answers nobody but its gateway, which has checked who is asking; other
 //! processes of the machine can reach the port but do not know the token.
@@ -7,6 +7,10 @@ use std::fmt;
 
 /// The request header that carries the token.
 pub const REPLICA_TOKEN_HEADER: &str = "x-lepton-replica-token";
+
+/// The response header by which a replica tells its gateway that it is not ready (and
+/// not merely busy): the request is to be asked elsewhere, or again once it is.
+pub const REPLICA_NOT_READY_HEADER: &str = "x-lepton-replica-not-ready";
 
 /// A replica's token; never printed.
 #[derive(Clone, PartialEq, Eq)]

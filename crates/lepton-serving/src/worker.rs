@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::batcher::{BatchOptions, Batcher, Model};
 use crate::body::{BODY_BYTES_MAX, BodyBudget};
@@ -32,6 +32,8 @@ const BODY_BUDGET_BYTES: usize = 4 * BODY_BYTES_MAX;
 pub struct ServeOptions {
     /// The model file.
     pub model: PathBuf,
+    /// What is known of the meaning of its inputs and outputs beyond what the file says.
+    pub signature: Option<Signature>,
     /// ONNX Runtime's shared library.
     pub library: PathBuf,
     /// Where to listen.
@@ -59,6 +61,7 @@ impl ServeOptions {
     pub fn new(model: PathBuf, library: PathBuf, listen: SocketAddr, token: ReplicaToken) -> Self {
         Self {
             model,
+            signature: None,
             library,
             listen,
             name: "model".to_owned(),
@@ -185,7 +188,14 @@ impl Worker {
         let Self { options, .. } = &self;
         let (library, model) = (options.library.clone(), options.model.clone());
         let threads = options.threads;
-        let load = move || Engine::load(&library, ModelSource::File(&model), threads);
+        let told = options.signature.clone();
+        let load = move || {
+            let mut engine = Engine::load(&library, ModelSource::File(&model), threads)?;
+            if let Some(told) = &told {
+                engine.adopt(told);
+            }
+            Ok(engine)
+        };
         self.run_model(load, shutdown).await
     }
 
@@ -226,9 +236,19 @@ impl Worker {
                 .await
         });
 
+        // A thread that nobody waits for: a process asked to stop while it loads stops.
+        let (loaded, outcome) = oneshot::channel();
         let loading = Arc::clone(&replica);
-        let load = tokio::task::spawn_blocking(move || loading.load(load));
-        let outcome = finish_loading_or_stop(load, shutdown).await;
+        let started = std::thread::Builder::new()
+            .name("loading".to_owned())
+            .spawn(move || loaded.send(loading.load(load)));
+        let outcome = match started {
+            Ok(_) => finish_loading_or_stop(outcome, shutdown).await,
+            Err(source) => Err(ServeError::System {
+                what: "a thread to load the model",
+                source,
+            }),
+        };
         replica.draining.send_replace(true);
         match tokio::time::timeout(drain_max, server).await {
             Ok(_) => tracing::info!("drained"),
@@ -240,13 +260,13 @@ impl Worker {
 
 /// Waits for the shutdown, and on the way for the model, whose failure ends it early.
 async fn finish_loading_or_stop(
-    load: tokio::task::JoinHandle<Result<(), ServeError>>,
+    loaded: oneshot::Receiver<Result<(), ServeError>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     tokio::pin!(shutdown);
     tokio::select! {
         () = &mut shutdown => return Ok(()),
-        loaded = load => loaded.unwrap_or(Err(ServeError::LoadPanicked))?,
+        loaded = loaded => loaded.unwrap_or(Err(ServeError::LoadPanicked))?,
     }
     shutdown.await;
     Ok(())
@@ -271,7 +291,8 @@ impl Replica {
         Ok(())
     }
 
-    fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+    fn is_ready(&self) -> bool {
+        let runs = |loaded: &Loaded| loaded.batcher.is_running();
+        self.loaded.get().is_some_and(runs) && !*self.draining.borrow()
     }
 }

@@ -3,7 +3,7 @@
 
 use lepton_api::RunView;
 use lepton_client::{Client, LogQuery};
-use lepton_types::resources::{Job, JobPhase, Program, TrainBudget};
+use lepton_types::resources::{ExitReason, Job, JobPhase, Program, TrainBudget};
 use lepton_types::{DurationMs, JobId};
 
 use crate::commands::logs;
@@ -55,28 +55,30 @@ pub(crate) fn until_over(
         Ok(Look::NotYet(state))
     })?;
     drop(progress);
-    ctx.note(&ending(&over));
+    if over.status.phase == JobPhase::Succeeded {
+        ctx.note(&ending(&over));
+    }
     Ok(over)
 }
 
 /// The failure that a job's end is, if it is one.
 pub(crate) fn verdict(job: &Job) -> Result<(), Failure> {
     let status = &job.status;
-    let why = status
-        .reason
-        .as_ref()
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default();
+    let name = &job.metadata.name;
+    let why = status.reason.as_ref();
+    let why = why.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let hint = match status.reason {
+        // What never started wrote nothing.
+        None | Some(ExitReason::CouldNotStart { .. } | ExitReason::Lost { .. }) => String::new(),
+        Some(_) => format!("; `lepton logs {name}` shows what it wrote"),
+    };
     let ended = match status.phase {
-        JobPhase::Failed => format!(
-            "failed{why}; `lepton logs {}` shows what it wrote",
-            job.metadata.name
-        ),
+        JobPhase::Failed => format!("failed{}{why}{hint}", length(job)),
         JobPhase::Cancelled => format!("was cancelled{why}"),
         JobPhase::Queued | JobPhase::Running | JobPhase::Succeeded => return Ok(()),
     };
     Err(Failure::JobEnded {
-        job: job.metadata.name.clone(),
+        job: name.clone(),
         ended,
     })
 }
@@ -100,14 +102,16 @@ fn state(job: &Job) -> String {
 }
 
 fn ending(job: &Job) -> String {
-    let status = &job.status;
-    let length = match (status.started_at, status.finished_at) {
-        (Some(start), Some(end)) => format!(" in {}", took(end.since(start))),
-        _ => String::new(),
-    };
-    let phase = status.phase.as_str();
+    let phase = job.status.phase.as_str();
     let phase = paint(phase, Tone::of_phase(phase));
-    format!("job {} {phase}{length}", job.metadata.name)
+    format!("job {} {phase}{}", job.metadata.name, length(job))
+}
+
+fn length(job: &Job) -> String {
+    match (job.status.started_at, job.status.finished_at) {
+        (Some(start), Some(end)) => format!(" after {}", took(end.since(start))),
+        _ => String::new(),
+    }
 }
 
 /// A training has a known length; anything else has not.

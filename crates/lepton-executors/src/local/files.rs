@@ -322,14 +322,17 @@ pub(super) fn read_file(dir: &Path, path: &str, max: usize) -> Result<Vec<u8>, R
     let enter = no_links | OFlags::DIRECTORY | OFlags::RDONLY;
     let work = dir.join(record::WORK);
     let mut at: OwnedFd = openat(rustix::fs::CWD, &work, enter, Mode::empty()).map_err(failed)?;
+    let owner = rustix::fs::fstat(&at).map_err(failed)?.st_uid;
     for folder in folders {
         at = openat(&at, *folder, enter, Mode::empty()).map_err(failed)?;
     }
     // A pipe in place of a file must not keep us waiting.
     let flags = no_links | OFlags::RDONLY | OFlags::NONBLOCK;
     let file = openat(&at, *last, flags, Mode::empty()).map_err(failed)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(failed)?.st_mode);
-    if kind != FileType::RegularFile {
+    let found = rustix::fs::fstat(&file).map_err(failed)?;
+    let kind = FileType::from_raw_mode(found.st_mode);
+    // A hard link must not lend the worker the server's eyes.
+    if kind != FileType::RegularFile || found.st_uid != owner {
         return Err(refused());
     }
     let mut bytes = Vec::new();

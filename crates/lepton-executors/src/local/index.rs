@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,12 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lepton_types::Name;
+use lepton_types::{Clock, Name, SystemClock};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files;
 use crate::record::{self, CgroupParents, ExitRecord, Plan, RunningRecord};
-use crate::{LostReason, Observation, StartError, Wake, WorkloadId, shim};
+use crate::{
+    ExitOutcome, LostReason, Observation, StartError, StopReason, Usage, Wake, WorkloadId, shim,
+};
 
 /// How long a change may stay unseen when its datagram is lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -278,12 +281,16 @@ impl Index {
         };
         let seen = match look(&dir, addresses) {
             Look::Is(observation) => observation,
-            Look::Unclaimed => {
-                if spawned.elapsed() >= CLAIM_WITHIN && self.spawn(&dir).is_ok() {
-                    self.mark_spawned(id);
-                }
+            Look::Unclaimed if spawned.elapsed() < CLAIM_WITHIN => return false,
+            Look::Unclaimed if self.spawn(&dir).is_ok() => {
+                self.mark_spawned(id);
                 return false;
             }
+            // No shim can be started, so none will obey a request to stop.
+            Look::Unclaimed => match end_unclaimed(&dir) {
+                Some(ended) => ended,
+                None => return false,
+            },
         };
         if matches!(seen, Observation::Lost { .. }) {
             shim::kill_leftovers(&self.cgroups, id);
@@ -306,35 +313,56 @@ impl Index {
     }
 }
 
-/// Reads a folder. The order matters: a shim writes its exit record before it lets its lock go.
+/// Reads a folder. The order matters, for a shim may pass through all its states meanwhile. It takes
+/// its lock, then claims, and lets the lock go after it wrote its exit record: a claim that was seen
+/// before the lock was found free belongs to a shim that is gone, and its record was there to be read
+/// after that.
 fn look(dir: &Path, addresses: BTreeMap<String, SocketAddr>) -> Look {
+    let claimed = dir.join(record::CLAIM).exists();
+    let lives = shim_lives(dir);
     if let Some(ended) = ended(dir) {
         return Look::Is(ended);
     }
-    if shim_lives(dir) {
-        return Look::Is(match record::read::<RunningRecord>(dir, record::RUNNING) {
-            Ok(Some(RunningRecord {
-                pid,
-                since,
-                enforcement,
-            })) => Observation::Running {
-                pid,
-                since,
-                addresses,
-                enforcement,
-            },
-            _ => Observation::Starting,
-        });
-    }
-    if let Some(ended) = ended(dir) {
-        return Look::Is(ended);
-    }
-    if dir.join(record::CLAIM).exists() {
-        return Look::Is(Observation::Lost {
+    match (claimed, lives) {
+        (_, true) => Look::Is(running(dir, addresses)),
+        (true, false) => Look::Is(Observation::Lost {
             reason: LostReason::ShimDied,
-        });
+        }),
+        (false, false) => Look::Unclaimed,
     }
-    Look::Unclaimed
+}
+
+fn running(dir: &Path, addresses: BTreeMap<String, SocketAddr>) -> Observation {
+    match record::read::<RunningRecord>(dir, record::RUNNING) {
+        Ok(Some(RunningRecord {
+            pid,
+            since,
+            enforcement,
+        })) => Observation::Running {
+            pid,
+            since,
+            addresses,
+            enforcement,
+        },
+        _ => Observation::Starting,
+    }
+}
+
+/// Ends a worker that was asked to stop before any shim claimed it: by claiming it, so that none will.
+fn end_unclaimed(dir: &Path) -> Option<Observation> {
+    let reason = record::read::<StopReason>(dir, record::STOP).ok()??;
+    record::create(&dir.join(record::CLAIM))
+        .ok()?
+        .sync_all()
+        .ok()?;
+    let record = ExitRecord {
+        outcome: ExitOutcome::Stopped(reason),
+        started_at: None,
+        finished_at: SystemClock.now(),
+        usage: Usage::default(),
+    };
+    record::write_exit(dir, &record).ok()?;
+    ended(dir)
 }
 
 fn ended(dir: &Path) -> Option<Observation> {
@@ -373,8 +401,11 @@ fn bind(root: &Path) -> io::Result<UnixDatagram> {
         _ => {}
     }
     let (_held, short) = address(root, &path);
-    let socket = UnixDatagram::bind(short)?;
-    socket.set_read_timeout(Some(LOOK_EVERY))?;
+    let socket = UnixDatagram::bind(&short)?;
+    // No worker of another user may nudge.
+    fs::set_permissions(&short, fs::Permissions::from_mode(0o600))?;
+    // Twice as often, so that a datagram just before does not put the look off for long.
+    socket.set_read_timeout(Some(LOOK_EVERY / 2))?;
     Ok(socket)
 }
 

@@ -14,9 +14,10 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lepton_types::Name;
 
@@ -28,6 +29,10 @@ use crate::{
     Executor, LogChunk, LogStream, Observation, ObserveError, ReadError, RemoveError, StartError,
     StopError, StopReason, StorageError, Wake, WorkloadId, WorkloadSpec, shim,
 };
+
+/// A killed server's last child becomes the shim within this time, on any machine that works.
+const LOCK_WITHIN: Duration = Duration::from_millis(1_500);
+const LOCK_AGAIN_EVERY: Duration = Duration::from_millis(5);
 
 /// Which user workers run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,6 +286,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o711))
 }
 
+/// Waits a moment for a lock that is going: a server that was killed while it started a shim leaves
+/// its open files to that child until the child becomes the shim.
 fn lock(root: &Path) -> Result<File, OpenError> {
     let storage = |source| StorageError {
         action: "lock the workers' folder",
@@ -290,11 +297,18 @@ fn lock(root: &Path) -> Result<File, OpenError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(root.join("lock"))
         .map_err(storage)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
-        Err(TryLockError::Error(error)) => Err(storage(error).into()),
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::park_timeout(LOCK_AGAIN_EVERY);
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse),
+            Err(TryLockError::Error(error)) => return Err(storage(error).into()),
+        }
     }
 }

@@ -7,17 +7,28 @@
 
 use crate::sys;
 
-/// Gives back what a waiting shim does not need.
-pub(super) fn shrink() {
-    sys::trim_heap();
-    let Ok(map) = std::fs::read_to_string("/proc/self/smaps") else {
-        return;
-    };
-    for (start, end) in clean_mappings(&map) {
-        sys::drop_clean_pages(start, end);
+/// What can be given back.
+#[derive(Default)]
+pub(super) struct Footprint {
+    mappings: Vec<(usize, usize)>,
+}
+
+impl Footprint {
+    /// Finds it, once everything is loaded.
+    pub(super) fn learn() -> Self {
+        let map = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let mappings = clean_mappings(&map);
+        drop(map);
+        sys::trim_heap();
+        Self { mappings }
     }
-    drop(map);
-    sys::trim_heap();
+
+    /// Gives it back. What runs next brings a few pages back.
+    pub(super) fn release(&self) {
+        for (start, end) in &self.mappings {
+            sys::drop_clean_pages(*start, *end);
+        }
+    }
 }
 
 /// The private, unwritable mappings of files in which no page was changed.

@@ -44,7 +44,7 @@ pub(super) fn become_program(
     status: OwnedFd,
 ) -> ! {
     let why = match prepare(plan, cgroup, enforcement, output) {
-        Ok(mut command) => explain(&command.exec(), plan),
+        Ok((mut command, hidden)) => explain(&command.exec(), plan, hidden.as_deref()),
         Err(why) => why,
     };
     // The shim reads until the pipe closes; if it is gone, nobody wants to know.
@@ -57,7 +57,7 @@ fn prepare(
     cgroup: &Cgroup,
     enforcement: Enforcement,
     output: &[OwnedFd; 2],
-) -> Result<Command, String> {
+) -> Result<(Command, Option<PathBuf>), String> {
     let shim = getppid();
     let setup = |error: io::Error| format!("its surroundings could not be set up: {error}");
     let own = std::env::current_dir().map_err(setup)?;
@@ -75,11 +75,13 @@ fn prepare(
     let environment = environment(plan, &own);
     let inputs = unpack::open(&plan.inputs)?;
     let (program, arguments) = program(plan, &own, &environment)?;
+    let mut hidden = None;
     if let Some(uid) = plan.uid {
+        hidden = mounts::outermost_blocked(&program, uid);
         mounts::arrange(&mounts::Needs {
             uid,
             own: &own,
-            tools: tools(plan, &program, &environment),
+            tools: tools(plan, &program),
         })?;
     }
     limit(plan).map_err(setup)?;
@@ -93,7 +95,7 @@ fn prepare(
     if let Program::Command(words) = &plan.program {
         command.arg0(&words[0]);
     }
-    Ok(command)
+    Ok((command, hidden))
 }
 
 fn replace_standard(stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<()> {
@@ -153,14 +155,21 @@ fn program<'a>(
         .ok_or_else(|| format!("command `{name}` not found"))
 }
 
-/// Everything besides its own folder that the worker reaches by name.
-fn tools(plan: &Plan, program: &Path, environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
-    let path = environment.get("PATH").map_or("", String::as_str);
-    let mut all: Vec<PathBuf> = std::env::split_paths(OsStr::new(path))
+/// Everything besides its own folder that the worker reaches by name: only what the server's own
+/// configuration names. A command that a user spells out, or a `PATH` of their own, opens no folder
+/// that is closed to them.
+fn tools(plan: &Plan, program: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = std::env::split_paths(OsStr::new(&plan.path))
         .filter(|folder| folder.is_absolute())
         .collect();
-    all.push(program.to_owned());
-    all.extend(mounts::interpreters(program));
+    let by_name = matches!(&plan.program, Program::Command(words) if !words[0].contains('/'));
+    let ours = program
+        .parent()
+        .is_some_and(|folder| all.iter().any(|one| one == folder));
+    if by_name && ours {
+        all.push(program.to_owned());
+        all.extend(mounts::interpreters(program));
+    }
     all.push(plan.binary.clone());
     all.extend(plan.readable.iter().cloned());
     all
@@ -230,11 +239,19 @@ fn pin(plan: &Plan) -> io::Result<()> {
 }
 
 /// Why the program did not start, for the person who wrote the command.
-fn explain(error: &io::Error, plan: &Plan) -> String {
+fn explain(error: &io::Error, plan: &Plan, hidden: Option<&Path>) -> String {
     let name = match &plan.program {
         Program::Command(words) => words.first().map_or("", String::as_str),
         Program::Builtin(_) => "lepton",
     };
+    let unseen = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES));
+    if let (true, Some(folder)) = (unseen, hidden) {
+        return format!(
+            "`{name}` lies below `{}`, which the workload's user cannot enter; put its folder on the \
+             server's PATH, or among those that workloads may read",
+            folder.display()
+        );
+    }
     match error.raw_os_error() {
         Some(libc::ENOENT) => {
             format!("command `{name}` not found, or the interpreter that its first line names")

@@ -36,7 +36,7 @@ pub(super) struct Needs<'a> {
     pub(super) uid: u32,
     /// The worker's own folder, without symbolic links.
     pub(super) own: &'a Path,
-    /// Folders, programs and files that it reads.
+    /// Folders, programs and files that it reads; named by the server's configuration alone.
     pub(super) tools: Vec<PathBuf>,
 }
 
@@ -72,6 +72,12 @@ pub(super) fn arrange(needs: &Needs<'_>) -> Result<(), String> {
             blocked.display()
         )
     })
+}
+
+/// The outermost folder on the way to `path` that the user cannot enter.
+pub(super) fn outermost_blocked(path: &Path, uid: u32) -> Option<PathBuf> {
+    let blocking = |step: &PathBuf| blocked(step, uid).map(|(outermost, _)| outermost);
+    steps(path).iter().find_map(blocking)
 }
 
 /// The interpreters that a script names in its first line, the script's own included.

@@ -12,14 +12,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 
 use super::cgroup::Cgroup;
+use super::footprint::Footprint;
 use super::logs::Log;
-use super::{footprint, launch, nudge, tree};
+use super::{launch, nudge, tree};
 use crate::record::{self, ExitRecord, Plan, RunningRecord};
 use crate::sys::{self, Fork};
 use crate::{Enforcement, ExitOutcome, LogStream, MemoryEnforcement, StopReason, Usage};
 
 /// How often memory is added up where no control group does it.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+/// How long nothing must happen before the shim makes itself small.
+const SETTLE_AFTER: Duration = Duration::from_millis(50);
 /// How often a killed tree is looked at again, for those that forked meanwhile.
 const KILL_AGAIN_EVERY: Duration = Duration::from_millis(20);
 /// A process in an uninterruptible wait does not die; the record of the main process must not wait
@@ -50,6 +53,10 @@ struct Supervisor {
     killed: bool,
     exit: Option<(WaitStatus, Timestamp)>,
     memory_peak: u64,
+    sample_at: Instant,
+    footprint: Footprint,
+    /// Nothing happened for a while, and the pages are given back.
+    settled: bool,
 }
 
 /// Runs the plan to its end.
@@ -104,6 +111,9 @@ impl Supervisor {
             killed: false,
             exit: None,
             memory_peak: 0,
+            sample_at: Instant::now(),
+            footprint: Footprint::default(),
+            settled: false,
         };
         // After the pipe is open: a request is seen here, or arrives there.
         if let Ok(Some(reason)) = record::read::<StopReason>(Path::new("."), record::STOP) {
@@ -115,7 +125,13 @@ impl Supervisor {
     /// Until the main process has ended.
     fn run(&mut self) -> io::Result<()> {
         while self.exit.is_none() {
-            self.wait_for_news()?;
+            let quiet = self.wait_for_news()?;
+            if quiet && !self.settled {
+                self.settled = true;
+                self.footprint.release();
+                continue;
+            }
+            self.settled &= quiet;
             if self.sources.status.is_some() {
                 self.read_status();
             }
@@ -131,7 +147,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn wait_for_news(&self) -> io::Result<()> {
+    /// True if nothing but time passed.
+    fn wait_for_news(&self) -> io::Result<bool> {
         let mut fds = vec![
             PollFd::new(&self.sources.children, PollFlags::IN),
             PollFd::new(&self.sources.control, PollFlags::IN),
@@ -159,7 +176,8 @@ impl Supervisor {
             }
         });
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(ready) => Ok(ready == 0),
+            Err(rustix::io::Errno::INTR) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -167,15 +185,19 @@ impl Supervisor {
     /// When to look even if nothing happens.
     fn next_deadline(&self) -> Option<Instant> {
         let now = Instant::now();
-        let sample = (self.enforcement.memory == MemoryEnforcement::Sampled)
-            .then(|| now.checked_add(SAMPLE_EVERY))
-            .flatten();
+        let sample =
+            (self.enforcement.memory == MemoryEnforcement::Sampled).then_some(self.sample_at);
+        let settle = if self.settled {
+            None
+        } else {
+            now.checked_add(SETTLE_AFTER)
+        };
         let end = match (&self.ending, self.killed) {
             (Some(_), true) => now.checked_add(KILL_AGAIN_EVERY),
             (Some((_, since)), false) => since.checked_add(self.plan.grace.to_std()),
             (None, _) => self.timeout_at(),
         };
-        [sample, end].into_iter().flatten().min()
+        [sample, settle, end].into_iter().flatten().min()
     }
 
     fn timeout_at(&self) -> Option<Instant> {
@@ -212,7 +234,7 @@ impl Supervisor {
         // On a full disk the worker is reported as starting while it runs; its end has room.
         let _ = record::replace(Path::new("."), record::RUNNING, &running);
         nudge(self.plan.id);
-        footprint::shrink();
+        self.footprint = Footprint::learn();
     }
 
     fn read_control(&mut self) {
@@ -254,9 +276,11 @@ impl Supervisor {
     }
 
     fn sampled_over(&mut self, limit: MemoryBytes) -> bool {
-        if self.enforcement.memory != MemoryEnforcement::Sampled {
+        let now = Instant::now();
+        if self.enforcement.memory != MemoryEnforcement::Sampled || now < self.sample_at {
             return false;
         }
+        self.sample_at = now.checked_add(SAMPLE_EVERY).unwrap_or(now);
         let held = tree::memory_held(limit.as_bytes());
         self.memory_peak = self.memory_peak.max(held);
         held > limit.as_bytes()
@@ -297,9 +321,12 @@ impl Supervisor {
         self.stdout.pump();
         self.stderr.pump();
         let (cpu_millis, largest_kib) = sys::children_usage();
-        let peak = self.cgroup.memory_peak().unwrap_or(0).max(self.memory_peak);
+        let peak = self
+            .cgroup
+            .memory_peak()
+            .unwrap_or_else(|| self.memory_peak.max(largest_kib * 1024));
         let usage = Usage {
-            memory_peak: MemoryBytes::from_bytes(if peak > 0 { peak } else { largest_kib * 1024 }),
+            memory_peak: MemoryBytes::from_bytes(peak),
             cpu_time: DurationMs::from_millis(cpu_millis),
             log_bytes_lost: self.stdout.lost() + self.stderr.lost(),
         };

@@ -5,8 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use lepton_executors::{
-    Executor, Isolation, LocalConfig, LocalExecutor, LogStream, Observation, Program, WorkloadId,
-    WorkloadSpec,
+    Executor, LocalConfig, LocalExecutor, LogStream, Observation, Program, WorkloadId, WorkloadSpec,
 };
 use tempfile::TempDir;
 

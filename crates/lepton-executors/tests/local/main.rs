@@ -1,5 +1,10 @@
 //! The local executor on this machine: the suite that all executors share, and what only real
 //! processes can show. This program is its own shim.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, although no harness marks it"
+)]
 
 #[path = "../suite/mod.rs"]
 mod suite;

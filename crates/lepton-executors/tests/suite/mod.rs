@@ -65,8 +65,11 @@ pub(crate) fn outcome(ground: &dyn Ground, id: WorkloadId) -> ExitOutcome {
     }
 }
 
+/// A promise of the seam.
+pub(crate) type Promise = fn(&dyn Ground);
+
 /// Every promise, by name.
-pub(crate) const ALL: [(&str, fn(&dyn Ground)); 9] = [
+pub(crate) const ALL: [(&str, Promise); 9] = [
     ("codes_are_true", codes_are_true),
     (
         "a_second_start_changes_nothing",

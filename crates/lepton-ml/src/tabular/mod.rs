@@ -4,16 +4,31 @@
 //! know: who asked, where the bytes live, or how the model will be served.
 
 mod csv;
+mod evaluate;
+pub mod export;
+mod figures;
 pub mod folds;
 pub mod frame;
 pub mod metrics;
+pub mod models;
+pub mod observer;
+mod pace;
 mod parquet;
+pub mod pipeline;
+pub mod portfolio;
 pub mod prepare;
 pub mod read;
+mod search;
 pub mod summary;
 pub mod target;
+mod train;
 
+pub use evaluate::Importance;
 pub use frame::{Column, ColumnType, Frame};
 pub use metrics::Metric;
-pub use read::{ReadOptions, Source, read};
+pub use observer::{Observer, Phase, Point, Progress};
+pub use pace::Budget;
+pub use read::{ReadError, ReadOptions, Source, read};
+pub use search::{Entry, Outcome};
 pub use target::Task;
+pub use train::{JudgedOn, TrainError, TrainOptions, Trained, train};

@@ -17,6 +17,7 @@ fn spec(name: &str) -> crate::signature::TensorSpec {
         name: name.to_owned(),
         datatype: Datatype::Int64,
         shape: vec![-1],
+        role: crate::signature::Role::Tensor,
     }
 }
 

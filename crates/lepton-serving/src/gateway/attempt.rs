@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::headers;
 use super::replica::{InFlight, ReplicaState};
 use crate::body::{BodyBudget, BodyLease};
-use crate::token::REPLICA_TOKEN_HEADER;
+use crate::token::{REPLICA_NOT_READY_HEADER, REPLICA_TOKEN_HEADER};
 
 /// Answers up to this size are held until they are whole, so that a replica which dies
-/// half-way is noticed before the caller has seen a byte. Larger ones are passed on as
-/// they come.
+/// half-way is noticed before the caller has seen a byte. Larger ones, and streams of
+/// events, are passed on as they come.
 const HELD_ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// How long a connection may take; replicas are near.
@@ -48,6 +48,8 @@ pub(super) struct Repeatable {
 pub(super) enum AttemptError {
     /// It was never reached.
     Unreachable,
+    /// It says that it is not ready.
+    NotReady,
     /// The connection ended before the answer did.
     Lost,
 }
@@ -82,9 +84,20 @@ impl ReplicaClient {
                 AttemptError::Lost
             }
         })?;
+        if response.headers().contains_key(REPLICA_NOT_READY_HEADER) {
+            return Err(AttemptError::NotReady);
+        }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::for_caller(&parts.headers);
-        let body = hold(body, in_flight, budget).await?;
+        let body = if is_event_stream(&parts.headers) {
+            Body::new(Answer {
+                held: None,
+                rest: Some((body, in_flight)),
+                lease: budget.lease(),
+            })
+        } else {
+            hold(body, in_flight, budget).await?
+        };
         Ok(Response::from_parts(parts, body))
     }
 }
@@ -106,6 +119,13 @@ impl Repeatable {
         }
         request
     }
+}
+
+/// Whether the answer is meant to be read as it comes, such as a language model's words.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Reads the body to its end, or to where it is too large to hold.

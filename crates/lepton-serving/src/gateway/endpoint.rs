@@ -187,8 +187,7 @@ impl Endpoint {
     }
 
     /// The less busy of two replicas drawn among those that are up (the power of two
-    /// choices: Mitzenmacher 2001), or of all up where there are few; those not in
-    /// `failed` first.
+    /// choices: Mitzenmacher 2001), those not in `failed` first.
     pub(super) fn pick(
         &self,
         failed: &[Arc<ReplicaState>],
@@ -203,8 +202,11 @@ impl Endpoint {
         while !candidates.is_empty() {
             let count = candidates.len();
             let draw = self.draw();
-            let first = usize::try_from(draw >> 33).unwrap_or(0) % count;
-            let second = usize::try_from(draw & 0x7fff_ffff).unwrap_or(0) % count;
+            let drawn = |bits: u64, among: usize| usize::try_from(bits).unwrap_or(0) % among;
+            let first = drawn(draw >> 33, count);
+            // Another one than the first, if there is another.
+            let step = 1 + drawn(draw & 0x7fff_ffff, (count - 1).max(1));
+            let second = (first + step) % count;
             let busier = |at: usize| candidates[at].in_flight();
             let at = if busier(second) < busier(first) {
                 second

@@ -75,7 +75,7 @@ impl<'a> Search<'a> {
                 replica.succeeded();
                 return Ok(Weighed::Answer(response));
             }
-            Err(AttemptError::Unreachable) => {
+            Err(AttemptError::Unreachable | AttemptError::NotReady) => {
                 replica.failed(Failing::Unreachable, Instant::now());
             }
             Err(AttemptError::Lost) => {

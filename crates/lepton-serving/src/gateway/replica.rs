@@ -38,7 +38,7 @@ struct ReplicaHealth {
 /// How a request to a replica failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failing {
-    /// Nothing listens there.
+    /// Nothing listens there, or nothing that is ready.
     Unreachable,
     /// The connection broke, or the answer came too late.
     Unanswered,

@@ -418,7 +418,62 @@ mod tests {
         assert!(InferRequest::parse("{\"a\":".repeat(500_000).as_bytes(), None).is_err());
     }
 
+    /// The same tensors as JSON, and as raw bytes after it.
+    fn written(inputs: &[NamedTensor]) -> [(Vec<u8>, Option<usize>); 2] {
+        let mut raw = Vec::new();
+        let describe = |input: &NamedTensor| {
+            serde_json::json!({"name": input.name, "shape": input.tensor.shape(),
+                               "datatype": input.tensor.datatype()})
+        };
+        let (mut as_json, mut as_bytes) = (Vec::new(), Vec::new());
+        for input in inputs {
+            let mut one = describe(input);
+            one["data"] = match input.tensor.data() {
+                TensorData::Fp32(values) => serde_json::json!(values),
+                TensorData::Int64(values) => serde_json::json!(values),
+                TensorData::Bytes(values) => serde_json::json!(values),
+                other => unreachable!("{other:?}"),
+            };
+            as_json.push(one);
+            let before = raw.len();
+            binary::write(input.tensor.data(), &mut raw);
+            let mut one = describe(input);
+            one["parameters"] = serde_json::json!({"binary_data_size": raw.len() - before});
+            as_bytes.push(one);
+        }
+        let body = |inputs| {
+            serde_json::json!({ "inputs": inputs })
+                .to_string()
+                .into_bytes()
+        };
+        let mut with_bytes = body(as_bytes);
+        let length = with_bytes.len();
+        with_bytes.extend(raw);
+        [(body(as_json), None), (with_bytes, Some(length))]
+    }
+
     proptest! {
+        #[test]
+        fn json_and_raw_bytes_carry_the_same_tensors(
+            floats in prop::collection::vec(-1e30_f32..1e30, 0..9),
+            integers: Vec<i64>,
+            texts in prop::collection::vec(".{0,5}", 0..4),
+        ) {
+            let tensor = |name: &str, data: TensorData| NamedTensor {
+                name: name.to_owned(),
+                tensor: Tensor::new(vec![data.len(), 1], data).unwrap(),
+            };
+            let inputs = vec![
+                tensor("f", TensorData::Fp32(floats)),
+                tensor("i", TensorData::Int64(integers)),
+                tensor("t", TensorData::Bytes(texts)),
+            ];
+            for (body, length) in written(&inputs) {
+                let request = InferRequest::parse(&body, length).unwrap();
+                prop_assert_eq!(&request.inputs, &inputs);
+            }
+        }
+
         #[test]
         fn no_text_makes_it_panic(text in ".{0,200}", length in proptest::option::of(0_usize..300)) {
             let _ = InferRequest::parse(text.as_bytes(), length);

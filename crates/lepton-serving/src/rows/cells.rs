@@ -2,7 +2,8 @@
 //!
 //! More forgiving than the inference protocol, since rows come from people: a number may
 //! be written as text (CSV has nothing else), a category as a number. What is not finite
-//! is refused, for a model never saw it; a missing value is `null` or an empty text.
+//! is refused, for a model never saw it. A missing value is `null`, an empty text or, as
+//! Lepton's trainer reads tables, one of the usual spellings (`NA`, `?`, …).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -85,11 +86,20 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 }
 
+/// How the texts of a `BYTES` column are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// Every character counts: nothing is known of the model's training.
+    Verbatim,
+    /// As Lepton's trainer reads tables: trimmed, missing values in their usual spellings.
+    AsTrained,
+}
+
 /// Appends the value to a column.
 ///
 /// # Errors
 /// The value in words, where the column's type does not take it.
-pub(super) fn push(column: &mut TensorData, cell: Cell<'_>) -> Result<(), String> {
+pub(super) fn push(column: &mut TensorData, cell: Cell<'_>, texts: Texts) -> Result<(), String> {
     macro_rules! whole {
         ($values:expr) => {
             integer(&cell)
@@ -116,7 +126,7 @@ pub(super) fn push(column: &mut TensorData, cell: Cell<'_>) -> Result<(), String
         TensorData::Int64(values) => whole!(values),
         TensorData::Bool(values) => truth(&cell).map(|value| values.push(value)),
         TensorData::Bytes(values) => {
-            return text(cell).map(|value| values.push(value));
+            return text(cell, texts).map(|value| values.push(value));
         }
     };
     taken.ok_or_else(|| in_words(&cell))
@@ -137,7 +147,7 @@ fn float(cell: &Cell<'_>) -> Option<f64> {
         Cell::Null => Some(f64::NAN),
         Cell::Integer(value) => Some(*value as f64),
         Cell::Float(value) => Some(*value),
-        Cell::Text(text) if text.trim().is_empty() => Some(f64::NAN),
+        Cell::Text(text) if is_missing(text.trim()) => Some(f64::NAN),
         Cell::Text(text) => text
             .trim()
             .parse()
@@ -170,15 +180,23 @@ fn truth(cell: &Cell<'_>) -> Option<bool> {
     }
 }
 
-fn text(cell: Cell<'_>) -> Result<String, String> {
+fn text(cell: Cell<'_>, texts: Texts) -> Result<String, String> {
     match cell {
         Cell::Null => Ok(String::new()),
         Cell::Bool(value) => Ok(value.to_string()),
         Cell::Integer(value) => Ok(value.to_string()),
         Cell::Float(value) => Ok(value.to_string()),
-        Cell::Text(text) => Ok(text.into_owned()),
+        Cell::Text(text) if texts == Texts::Verbatim => Ok(text.into_owned()),
+        Cell::Text(text) if is_missing(text.trim()) => Ok(String::new()),
+        Cell::Text(text) => Ok(text.trim().to_owned()),
         Cell::Nested(what) => Err(what.to_owned()),
     }
+}
+
+/// The spellings of a missing value that Lepton's reader of tables knows.
+fn is_missing(text: &str) -> bool {
+    const SPELLINGS: [&str; 6] = ["na", "n/a", "nan", "null", "none", "#n/a"];
+    text.is_empty() || text == "?" || SPELLINGS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 fn in_words(cell: &Cell<'_>) -> String {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::cells::{self, Cell};
+use super::cells::{self, Cell, Texts};
 use super::{Place, RowsError, RowsRequest};
-use crate::signature::{Signature, TensorSpec};
-use crate::tensor::{Datatype, NamedTensor, Tensor, TensorData};
+use crate::signature::{Role, Signature, TensorSpec};
+use crate::tensor::{NamedTensor, Tensor, TensorData};
 
 /// The most columns a row may have; beyond it a request is a mistake or an attack.
 const COLUMNS_MAX: usize = 100_000;
@@ -22,6 +22,7 @@ enum Layout<'m> {
 /// The columns read so far.
 pub(super) struct Columns<'m> {
     layout: Layout<'m>,
+    texts: Texts,
     columns: Vec<Column>,
     index: HashMap<String, usize>,
     /// For rows written as arrays: the column of each position.
@@ -35,6 +36,8 @@ pub(super) struct Columns<'m> {
 struct Column {
     name: String,
     data: TensorData,
+    /// Whether rows may leave it out.
+    optional: bool,
 }
 
 impl<'m> Columns<'m> {
@@ -43,6 +46,10 @@ impl<'m> Columns<'m> {
         let layout = layout_of(signature)?;
         let mut columns = Self {
             layout,
+            texts: match signature.task {
+                Some(_) => Texts::AsTrained,
+                None => Texts::Verbatim,
+            },
             columns: Vec::new(),
             index: HashMap::new(),
             header: None,
@@ -51,7 +58,7 @@ impl<'m> Columns<'m> {
         };
         if let Layout::InputPerColumn(specs) = layout {
             for spec in specs {
-                columns.add(&spec.name, spec.datatype);
+                columns.add(&spec.name, spec);
             }
         }
         Ok(columns)
@@ -71,10 +78,15 @@ impl<'m> Columns<'m> {
             header.push(at);
         }
         self.check_width(header.len(), Place::Header)?;
-        if let Some(absent) = (0..self.columns.len()).find(|at| !header.contains(at)) {
+        let absent = self
+            .columns
+            .iter()
+            .enumerate()
+            .find(|(at, column)| !column.optional && !header.contains(at));
+        if let Some((_, absent)) = absent {
             return Err(RowsError::AbsentColumn {
                 place: Place::Header,
-                column: self.columns[absent].name.clone(),
+                column: absent.name.clone(),
             });
         }
         self.header = Some(header);
@@ -126,15 +138,19 @@ impl<'m> Columns<'m> {
         if self.rows == 0 {
             self.check_width(self.columns.len(), self.place())?;
         }
-        if let Some(absent) = self
-            .columns
-            .iter()
-            .find(|column| column.data.len() == self.rows)
-        {
-            return Err(RowsError::AbsentColumn {
-                place: self.place(),
-                column: absent.name.clone(),
-            });
+        for column in &mut self.columns {
+            if column.data.len() > self.rows {
+                continue;
+            }
+            // What the model does not use may be left out, if its type can miss.
+            let filled =
+                column.optional && cells::push(&mut column.data, Cell::Null, self.texts).is_ok();
+            if !filled {
+                return Err(RowsError::AbsentColumn {
+                    place: Place::Row(self.rows + 1),
+                    column: column.name.clone(),
+                });
+            }
         }
         self.rows += 1;
         self.values = 0;
@@ -181,7 +197,7 @@ impl<'m> Columns<'m> {
                 column: self.columns[at].name.clone(),
             });
         }
-        cells::push(&mut column.data, cell).map_err(|got| RowsError::Cell {
+        cells::push(&mut column.data, cell, self.texts).map_err(|got| RowsError::Cell {
             place: Place::Row(self.rows + 1),
             column: column.name.clone(),
             expected: column.data.datatype(),
@@ -204,7 +220,7 @@ impl<'m> Columns<'m> {
                         .check_width(self.columns.len(), place)
                         .map(|()| self.columns.len());
                 }
-                Ok(self.add(name, spec.datatype))
+                Ok(self.add(name, spec))
             }
             _ => Err(RowsError::UnknownColumn {
                 place,
@@ -218,11 +234,12 @@ impl<'m> Columns<'m> {
         }
     }
 
-    fn add(&mut self, name: &str, datatype: Datatype) -> usize {
+    fn add(&mut self, name: &str, spec: &TensorSpec) -> usize {
         let at = self.columns.len();
         self.columns.push(Column {
             name: name.to_owned(),
-            data: datatype.with_capacity(0),
+            data: spec.datatype.with_capacity(0),
+            optional: spec.role == Role::Ignored,
         });
         self.index.insert(name.to_owned(), at);
         at

@@ -8,6 +8,7 @@ fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
         name: name.to_owned(),
         datatype,
         shape: shape.to_vec(),
+        role: crate::signature::Role::Tensor,
     }
 }
 
@@ -81,6 +82,43 @@ fn null_and_empty_text_are_missing_values() {
         request.inputs[1].tensor.data(),
         &TensorData::Bytes(vec![String::new(), String::new()])
     );
+}
+
+#[test]
+fn texts_are_taken_as_the_trainer_took_them_and_verbatim_for_a_foreign_model() {
+    let trained = Signature {
+        task: Some(Task::Regression),
+        ..tabular()
+    };
+    let body = r#"{"columns":["colour","age","visits"],"data":[[" red ","N/A",1],["NA","?",1]]}"#;
+    let texts = |signature| parse(body, signature).inputs[1].tensor.data().clone();
+    assert_eq!(
+        texts(&trained),
+        TensorData::Bytes(vec!["red".into(), String::new()])
+    );
+    assert_eq!(
+        texts(&tabular()),
+        TensorData::Bytes(vec![" red ".into(), "NA".into()])
+    );
+}
+
+#[test]
+fn a_column_that_the_model_does_not_use_may_be_left_out() {
+    let mut signature = tabular();
+    signature.inputs[0].role = crate::signature::Role::Ignored;
+    for body in [
+        r#"{"columns":["colour","visits"],"data":[["a",1]]}"#,
+        r#"{"rows":[{"colour":"a","visits":1}]}"#,
+    ] {
+        let request = parse(body, &signature);
+        let TensorData::Fp32(ages) = request.inputs[0].tensor.data() else {
+            panic!("{request:?}")
+        };
+        assert!(ages.len() == 1 && ages[0].is_nan());
+    }
+    signature.inputs[2].role = crate::signature::Role::Ignored;
+    let whole = r#"{"rows":[{"colour":"a","age":1}]}"#;
+    assert!(message(whole, &signature).starts_with("row 1 has no column `visits`"));
 }
 
 #[test]

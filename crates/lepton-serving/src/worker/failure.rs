@@ -9,6 +9,7 @@ use crate::engine::InferError;
 use crate::oip::{self, RequestError, UnknownOutput};
 use crate::rows::{NotPerRow, RowsError};
 use crate::signature::InputError;
+use crate::token::REPLICA_NOT_READY_HEADER;
 
 /// Why a request is not answered with outputs.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +81,16 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.status();
+        let not_ready = matches!(self, Self::Loading | Self::Submit(SubmitError::Stopped));
         let mut response = (status, oip::error_body(&self.to_string())).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
+        if not_ready {
+            headers.insert(REPLICA_NOT_READY_HEADER, HeaderValue::from_static("1"));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -54,7 +54,7 @@ async fn admit(State(replica): State<Arc<Replica>>, request: Request, next: Next
 }
 
 async fn ready(State(replica): State<Arc<Replica>>) -> StatusCode {
-    if replica.loaded.get().is_some() && !replica.is_draining() {
+    if replica.is_ready() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

@@ -101,7 +101,7 @@ def batch_sum():
 
 def tabular():
     """Shaped as Lepton's own trainer shapes a classifier: a column an input, label and
-    probabilities as tensors, the signature in the metadata."""
+    probabilities as tensors, their meaning in the metadata."""
     inits = [
         numpy_helper.from_array(np.array([[30.0]], np.float32), "thirty"),
         numpy_helper.from_array(np.array([[0.0]], np.float32), "zero"),
@@ -136,16 +136,11 @@ def tabular():
             values_strings=["no", "yes"],
         ),
     ]
-    column = lambda name, datatype: {"name": name, "datatype": datatype, "shape": [-1, 1]}
-    signature = {
-        "inputs": [column("age", "FP32"), column("colour", "BYTES")],
-        "outputs": [
-            column("label", "BYTES"),
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]},
-        ],
-        "task": "classification",
-        "classes": ["no", "yes"],
-        "target": "bought",
+    metadata = {
+        "lepton.task": "classification",
+        "lepton.target": "bought",
+        "lepton.class.0": "no",
+        "lepton.class.1": "yes",
     }
     save(
         "tabular",
@@ -153,7 +148,7 @@ def tabular():
         [tensor("age", TensorProto.FLOAT, ["N", 1]), tensor("colour", TensorProto.STRING, ["N", 1])],
         [tensor("label", TensorProto.STRING, ["N", 1]), tensor("probabilities", TensorProto.FLOAT, ["N", 2])],
         inits,
-        {"lepton.signature": json.dumps(signature)},
+        metadata,
     )
 
 

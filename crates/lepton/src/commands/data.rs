@@ -11,7 +11,7 @@ use lepton_types::resources::{DatasetVersion, FileEntry};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds;
-use crate::output::{Shown, bytes};
+use crate::output::{Shown, bytes, count};
 use crate::progress::Progress;
 
 /// Puts, gets and lists datasets
@@ -113,7 +113,7 @@ fn summary(version: &DatasetVersion) -> String {
     let columns = version.status.columns.len();
     let found = match version.status.rows {
         Some(rows) => format!("{rows} rows, {columns} columns, {size}"),
-        None => format!("{} files, {size}", version.spec.files.len()),
+        None => format!("{}, {size}", count(version.spec.files.len() as u64, "file")),
     };
     let note = version
         .status
@@ -254,8 +254,8 @@ pub(crate) fn save(
     drop(progress);
     if !to_stdout {
         ctx.note(&format!(
-            "{} files, {}, in `{}`",
-            files.len(),
+            "{}, {}, in `{}`",
+            count(files.len() as u64, "file"),
             bytes(total),
             to.display()
         ));

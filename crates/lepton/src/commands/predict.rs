@@ -55,6 +55,9 @@ impl Predict {
             busy += start.elapsed();
             writer.write(predictions)
         })?;
+        if busy == Duration::ZERO {
+            return Err(Failure::invalid(format!("`{name}` has no rows")));
+        }
         let rows = writer.finish(ctx)?;
         let rate = rows as f64 / busy.as_secs_f64().max(1e-9);
         if ctx.progress && ctx.format == Format::Table {

@@ -11,7 +11,7 @@ use lepton_types::{CpuMillis, DurationMs, FreeName, MemoryBytes, Name, Resources
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::job_wait::{self, Stay};
-use crate::output::bytes;
+use crate::output::{bytes, count};
 use crate::packing;
 use crate::progress::Progress;
 use crate::waiting;
@@ -201,8 +201,8 @@ fn upload_code(
     let info = client.upload_file(packed.file.path(), &mut |read| progress.advance(read))?;
     drop(progress);
     ctx.note(&format!(
-        "code: {} files, {}, {} packed",
-        packed.files,
+        "code: {}, {}, {} packed",
+        count(packed.files as u64, "file"),
         bytes(packed.bytes),
         bytes(size)
     ));

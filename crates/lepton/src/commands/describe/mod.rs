@@ -96,7 +96,8 @@ fn identity(page: &mut Page, ctx: &Context, kind: Kind, meta: &Meta) {
 }
 
 fn phase(page: &mut Page, word: &str) {
-    page.fact("Phase", paint(word, Tone::of_phase(word)));
+    let tone = Tone::of_phase(word);
+    page.fact("Phase", paint(&word.to_ascii_lowercase(), tone));
 }
 
 /// Why something waits, in the decision's own words.
