@@ -14,6 +14,7 @@ mod progress;
 mod rows;
 mod server;
 mod waiting;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::commands::{config, up, worker};
 use crate::failure::Failure;
+use crate::workers;
 
 /// Runs as a shim and never comes back as anything else, if that is what was started.
 pub(crate) fn shim() -> Option<ExitCode> {
@@ -60,10 +61,14 @@ fn log_to_stderr() {
 }
 
 /// Does the work that the environment describes.
-pub(crate) fn worker(_role: &worker::Role) -> Result<(), Failure> {
-    Err(Failure::NotInThisBuild {
-        what: "the workers",
-    })
+pub(crate) fn worker(role: &worker::Role) -> Result<(), Failure> {
+    match role {
+        worker::Role::Train(options) => workers::train::run(options).map_err(|error| part(&error)),
+        worker::Role::Serve(options) => {
+            log_to_stderr();
+            workers::serve::run(options).map_err(|error| part(&error))
+        }
+    }
 }
 
 /// Checks or shows the server's configuration.

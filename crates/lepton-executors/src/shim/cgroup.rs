@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,7 +23,11 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// The smallest quota that the kernel takes.
 const CPU_QUOTA_US_MIN: u64 = 1_000;
 /// A group is busy for a moment after its last process ended.
-const REMOVE_TRIES: u32 = 50;
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_AGAIN_AFTER: Duration = Duration::from_millis(2);
+
+/// A group that only shows whether groups can be made; the process that made it follows.
+const PROBE: &str = "lepton-probe-";
 
 /// The groups of one worker.
 pub(super) struct Cgroup {
@@ -350,10 +355,25 @@ fn prepare_unified(parent: &Path) -> io::Result<()> {
 }
 
 fn writable(parent: &Path, file: &str) -> bool {
-    let group = parent.join(format!("lepton-probe-{}", std::process::id()));
+    remove_dead_probes(parent);
+    let group = parent.join(format!("{PROBE}{}", std::process::id()));
     let works = make(&group).is_ok() && group.join(file).exists();
     let _ = fs::remove_dir(&group);
     works
+}
+
+/// What servers left that were killed while they probed.
+fn remove_dead_probes(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PROBE));
+        if process.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 fn make(group: &Path) -> io::Result<()> {
@@ -399,8 +419,8 @@ fn remove(group: &Path) {
     for _ in 0..REMOVE_TRIES {
         match fs::remove_dir(group) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                rustix::thread::sched_yield();
                 kill_group(group);
+                std::thread::park_timeout(REMOVE_AGAIN_AFTER);
             }
             _ => return,
         }

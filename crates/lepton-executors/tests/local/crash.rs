@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub(crate) fn drive(root: &Path, life: &str) -> ExitCode {
     let life: u64 = life.parse().unwrap();
     // The lock of the last life is let go when its process is reaped, which the test waits for.
     let executor = LocalExecutor::open(config(&root.join("workers"))).unwrap();
+    print!("o");
+    std::io::stdout().flush().unwrap();
     let ran = root.join("ran");
     for rank in 0..STARTS_PER_LIFE {
         for life in [life, life.saturating_sub(1)] {
@@ -78,6 +81,11 @@ fn killed_servers_run_nothing_twice() {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     for life in 1..=LIVES {
         let mut server = server(folder.path(), life);
+        // Half of them die while they adopt what they find, half while they start and stop.
+        if life % 2 == 0 {
+            let mut opened = [0_u8; 1];
+            let _ = server.stdout.as_mut().unwrap().read(&mut opened);
+        }
         wait_us(u64::from(rng.next_u32() % 60_000));
         server.kill().unwrap();
         server.wait().unwrap();
@@ -90,7 +98,7 @@ fn server(root: &Path, life: u64) -> Child {
         .arg("driver")
         .arg(root)
         .arg(life.to_string())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
