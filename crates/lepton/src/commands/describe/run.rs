@@ -38,7 +38,11 @@ pub(super) fn page(ctx: &Context, client: &Client, view: &RunView) -> Result<Pag
     }
     let leaderboard = Leaderboard::of_run(client, id)?;
     if !leaderboard.is_empty() {
-        page.heading("Leaderboard").table(&leaderboard.table());
+        let title = match view.params.get("metric") {
+            Some(metric) => format!("Leaderboard (cross-validated {metric})"),
+            None => "Leaderboard".to_owned(),
+        };
+        page.heading(&title).table(&leaderboard.table());
     }
     let artifacts = client.artifacts(id)?.items;
     if !artifacts.is_empty() {
