@@ -9,6 +9,7 @@ use lepton_types::{DurationMs, JobId};
 use crate::commands::logs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::gang_log;
 use crate::output::{Tone, number, paint, took};
 use crate::progress::Progress;
 use crate::waiting::{self, Look};
@@ -24,10 +25,13 @@ pub(crate) struct Stay {
     pub(crate) wait_timeout: Option<DurationMs>,
 }
 
-/// Shows what the job's first worker writes, then waits for the end.
+/// Shows what the job's workers write, to the end.
 pub(crate) fn follow_log(ctx: &Context, client: &Client, job: &Job) -> Result<(), Failure> {
     let id = job.metadata.id.to_string();
-    logs::copy(ctx, client.follow_job_log(&id, LogQuery::default())?)
+    match job.spec.workers {
+        0 | 1 => logs::copy(ctx, client.follow_job_log(&id, LogQuery::default())?),
+        workers => gang_log::follow(ctx, client, &id, workers, &LogQuery::default()),
+    }
 }
 
 /// Waits until the job is over.

@@ -6,8 +6,8 @@ use lepton_access::Access;
 use lepton_api::{ErrorCode, List};
 use lepton_store::{EventDraft, Query, Transaction};
 use lepton_types::resources::{
-    Endpoint, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica, ReplicaSpec,
-    Resource,
+    Endpoint, EndpointPhase, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica,
+    ReplicaSpec, Resource,
 };
 use lepton_types::{Name, Timestamp};
 
@@ -182,6 +182,10 @@ pub(super) fn update(endpoint: &mut Endpoint, spec: &EndpointSpec) {
         // What failed before may work now.
         endpoint.status.failures = 0;
         endpoint.status.not_before = None;
+        // Until the reconciler has looked at the new spec, nothing of it is ready.
+        if endpoint.status.phase == EndpointPhase::Ready {
+            endpoint.status.phase = EndpointPhase::Updating;
+        }
     }
 }
 

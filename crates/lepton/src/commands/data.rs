@@ -11,7 +11,7 @@ use lepton_types::resources::{DatasetVersion, FileEntry};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds;
-use crate::output::{Shown, bytes, count};
+use crate::output::{Shown, Tone, bytes, count, paint};
 use crate::progress::Progress;
 
 /// Puts, gets and lists datasets
@@ -87,6 +87,9 @@ fn put(
             description,
         },
     )?;
+    if let Some(note) = &version.status.note {
+        ctx.note(&format!("{} {note}", paint("note:", Tone::Busy)));
+    }
     ctx.answer(&version, || summary(&version))
 }
 
@@ -115,13 +118,8 @@ fn summary(version: &DatasetVersion) -> String {
         Some(rows) => format!("{rows} rows, {columns} columns, {size}"),
         None => format!("{}, {size}", count(version.spec.files.len() as u64, "file")),
     };
-    let note = version
-        .status
-        .note
-        .as_ref()
-        .map_or(String::new(), |note| format!("\n{note}"));
     format!(
-        "dataset {} version {}: {found}{note}",
+        "dataset {} version {}: {found}",
         version.spec.dataset, version.spec.version
     )
 }

@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lepton_api::ErrorCode;
 use lepton_client::Client;
 use lepton_types::Name;
 use lepton_types::resources::Kind;
@@ -79,8 +78,8 @@ impl Predict {
 
     fn ask(&self, client: &Client, batch: &Batch) -> Result<Vec<serde_json::Value>, Failure> {
         let answer = client.predict(&self.endpoint, batch).map_err(|error| {
-            if error.code() == Some(ErrorCode::InvalidData) && error.to_string().contains("column")
-            {
+            // The most usual mistake: rows that still have the target.
+            if error.to_string().contains("does not take") {
                 return Failure::invalid(format!("{error} (--drop COLUMN leaves a column out)"));
             }
             kinds::or_near_names(client, Kind::Endpoint, self.endpoint.as_str(), error)

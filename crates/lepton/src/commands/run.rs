@@ -55,7 +55,7 @@ pub(crate) struct Run {
     /// How large the folder may be
     #[arg(long, value_name = "SIZE", default_value = "256Mi")]
     code_max: MemoryBytes,
-    /// Shows what the first worker writes, and waits
+    /// Shows what the workers write, and waits
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
