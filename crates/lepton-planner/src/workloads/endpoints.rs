@@ -535,9 +535,14 @@ impl Advance<'_> {
             let message = format!("model `{}` has no such version", self.endpoint.spec.model);
             report.wait(id, "no-model", message);
         } else if let Some(not_before) = status.not_before.filter(|at| *at > self.now) {
+            let newest = self.view.replicas.values().rev().find(|replica| {
+                replica.metadata.owner.is_some_and(|owner| owner.id == id)
+                    && replica.status.reason.is_some()
+            });
+            let last = newest.and_then(|replica| replica.status.reason.as_ref());
+            let last = last.map_or_else(String::new, |reason| format!("; the last one {reason}"));
             let message = format!(
-                "replicas failed {} times in a row; the next one starts at {not_before}; `lepton logs` \
-                 and `lepton events` tell why",
+                "replicas failed {} times in a row{last}; the next one starts at {not_before}",
                 status.failures
             );
             report.wait(id, "back-off", message);

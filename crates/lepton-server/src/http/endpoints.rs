@@ -174,19 +174,19 @@ pub(super) async fn accept(
     Ok(spec)
 }
 
-/// Brings an endpoint's spec to what is wanted.
+/// Brings an endpoint's spec to what is wanted. Asking again, even for the same, ends a pause
+/// after failures: what failed before may work now.
 pub(super) fn update(endpoint: &mut Endpoint, spec: &EndpointSpec) {
     if endpoint.spec != *spec {
         endpoint.spec = spec.clone();
         endpoint.metadata.generation += 1;
-        // What failed before may work now.
-        endpoint.status.failures = 0;
-        endpoint.status.not_before = None;
         // Until the reconciler has looked at the new spec, nothing of it is ready.
         if endpoint.status.phase == EndpointPhase::Ready {
             endpoint.status.phase = EndpointPhase::Updating;
         }
     }
+    endpoint.status.failures = 0;
+    endpoint.status.not_before = None;
 }
 
 /// Makes an endpoint.
