@@ -2,7 +2,7 @@
 //! ended. The job does not need anybody to stay.
 
 use lepton_api::RunView;
-use lepton_client::{Client, LogQuery};
+use lepton_client::{Client, LogQuery, RetryPolicy};
 use lepton_types::resources::{ExitReason, Job, JobPhase, Program, TrainBudget};
 use lepton_types::{DurationMs, JobId};
 
@@ -28,6 +28,8 @@ pub(crate) struct Stay {
 /// Shows what the job's workers write, to the end.
 pub(crate) fn follow_log(ctx: &Context, client: &Client, job: &Job) -> Result<(), Failure> {
     let id = job.metadata.id.to_string();
+    // The job outlives a restart of the server, and so does whoever follows it.
+    let client = &client.with_retry(RetryPolicy::patient());
     match job.spec.workers {
         0 | 1 => logs::copy(ctx, client.follow_job_log(&id, LogQuery::default())?),
         workers => gang_log::follow(ctx, client, &id, workers, &LogQuery::default()),

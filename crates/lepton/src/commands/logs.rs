@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use lepton_client::{Client, ClientError, LogChunk, LogQuery, LogStream};
+use lepton_client::{Client, ClientError, LogChunk, LogQuery, LogStream, RetryPolicy};
 use lepton_types::resources::Kind;
 
 use crate::context::Context;
@@ -74,12 +74,14 @@ impl Logs {
             Failure::Client(error) => kinds::or_near_names(client, kind, &self.name, error),
             other => other,
         };
+        // Whoever follows wants to go on after a restart of the server.
+        let patient = client.with_retry(RetryPolicy::patient());
         let shown = match (self.endpoint, self.follow) {
-            (false, true) if self.all_workers => self.follow_gang(ctx, client, &query),
-            (false, true) => copy(ctx, client.follow_job_log(&self.name, query)?),
+            (false, true) if self.all_workers => self.follow_gang(ctx, &patient, &query),
+            (false, true) => copy(ctx, patient.follow_job_log(&self.name, query)?),
             (true, true) => {
                 let name = kinds::dns(&self.name)?;
-                copy(ctx, client.follow_endpoint_log(&name, query)?)
+                copy(ctx, patient.follow_endpoint_log(&name, query)?)
             }
             (false, false) => until_now(ctx, query, |query| client.job_log(&self.name, query)),
             (true, false) => {
