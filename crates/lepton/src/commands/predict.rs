@@ -19,7 +19,7 @@ use crate::rows::{self, Batch, Form, PredictionWriter, Reading};
 /// Asks an endpoint for predictions of rows
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton predict wine --data rows.csv > predictions.csv\n  lepton predict wine --data rows.csv --drop class -o json\n  echo '{\"alcohol\": 13.2, \"hue\": 1.1}' | lepton predict wine --data -\n\nCSV (its first line names the columns), an array of objects, or one object a line; predictions come in the\nsame form, or as -o json or -o yaml says. A column that the model does not know is refused: --drop leaves it out."
+    after_help = "Examples:\n  lepton predict wine --data rows.csv > predictions.csv\n  lepton predict wine --data rows.csv --drop class -o json\n  echo '{\"alcohol\": 13.2, \"hue\": 1.1}' | lepton predict wine --data -\n\nCSV (its first line names the columns), an array of objects, or one object a line; predictions come in the same form, or as -o json or -o yaml says. A column that the model does not know is refused: --drop leaves it out."
 )]
 pub(crate) struct Predict {
     /// The endpoint

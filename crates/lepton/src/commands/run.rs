@@ -19,7 +19,7 @@ use crate::waiting;
 /// Runs a command as a job, in a copy of the working directory
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton run fit -- python fit.py --epochs 10\n  lepton run fit -f --cpu 2 --memory 2Gi --timeout 10m --retries 2 -- python fit.py\n  lepton run gang --workers 4 --env MODE=fast -- ./train.sh\n\nThe working directory travels along, but for what .leptonignore names (in .gitignore's syntax) and for\nhistories and caches. Nothing of the environment does, unless --env names it. Ctrl-C leaves a job running."
+    after_help = "Examples:\n  lepton run fit -- python fit.py --epochs 10\n  lepton run fit -f --cpu 2 --memory 2Gi --timeout 10m --retries 2 -- python fit.py\n  lepton run gang --workers 4 --env MODE=fast -- ./train.sh\n\nThe working directory travels along, but for what .leptonignore names (in .gitignore's syntax) and for histories and caches. Nothing of the environment does, unless --env names it. Ctrl-C leaves a job running."
 )]
 pub(crate) struct Run {
     /// What to call it; need not be unique
