@@ -32,7 +32,7 @@ pub struct TrainOptions {
     pub target: String,
     /// Classification or regression, if the target's values do not tell.
     pub task: Option<Task>,
-    /// The metric to choose by; accuracy or R² if none is given.
+    /// The metric to choose by; log loss or R² if none is given.
     pub metric: Option<Metric>,
     /// How long to search.
     pub budget: Budget,
@@ -231,7 +231,7 @@ fn repeats(rows: usize) -> usize {
 fn chosen_metric(options: &TrainOptions, task: Task) -> Result<Metric, TrainError> {
     let (default, needed) = match task {
         Task::Classification => (
-            Metric::Accuracy,
+            Metric::LogLoss,
             "accuracy, precision, recall, f1, roc_auc or log_loss",
         ),
         Task::Regression => (Metric::R2, "r2, rmse, mae or mse"),
