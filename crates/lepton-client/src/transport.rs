@@ -151,6 +151,19 @@ impl Client {
         }
     }
 
+    /// The same, trying again as told.
+    #[must_use]
+    pub fn with_retry(&self, retry: RetryPolicy) -> Self {
+        let options = ClientOptions {
+            retry,
+            ..(*self.options).clone()
+        };
+        Self {
+            options: Arc::new(options),
+            ..self.clone()
+        }
+    }
+
     /// The project that is meant; asks the server for the token's own the first time, if none was named.
     ///
     /// # Errors

@@ -19,6 +19,9 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
+/// Over the options that every command takes.
+const EVERYWHERE: &str = "With every command";
+
 /// An AI cloud in one binary: bring data and code; train, track and serve models.
 #[derive(Debug, Parser)]
 #[command(
@@ -29,18 +32,20 @@ const STYLES: Styles = Styles::styled()
     after_help = "The first minute:\n  lepton up                                        in one terminal\n  lepton data put wine wine.csv                    in another\n  lepton train wine --data wine --target class --wait\n  lepton deploy wine --model wine --wait\n  lepton predict wine --data rows.csv\n\nExit statuses: 0 done, 1 failed, 2 usage, 3 not found, 4 denied, 5 conflict, 6 no server,\n7 timed out, 8 invalid data, 9 server trouble. See docs/cli.md."
 )]
 pub(crate) struct Cli {
-    /// How results are shown
+    /// How results are shown: table, wide, json or yaml
     #[arg(
         short,
         long,
         global = true,
         value_enum,
         default_value_t,
-        value_name = "FORMAT"
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        help_heading = EVERYWHERE
     )]
     output: Format,
     /// The project; the token's own where absent [env: LEPTON_PROJECT]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = EVERYWHERE)]
     project: Option<Name>,
     #[command(subcommand)]
     command: Command,

@@ -78,9 +78,6 @@ pub(crate) enum Failure {
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
-    /// This binary was built without it.
-    #[error("{what} is not in this build")]
-    NotInThisBuild { what: &'static str },
     /// A part of the binary failed and said why.
     #[error("{message}")]
     Part { message: String },
@@ -116,7 +113,6 @@ impl Failure {
             | Self::File { .. }
             | Self::Program { .. }
             | Self::Output(_)
-            | Self::NotInThisBuild { .. }
             | Self::Part { .. } => Status::Failed,
         }
     }

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
+mod gang_log;
 mod job_wait;
 mod kinds;
 mod leaderboard;

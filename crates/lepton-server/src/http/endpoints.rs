@@ -6,8 +6,8 @@ use lepton_access::Access;
 use lepton_api::{ErrorCode, List};
 use lepton_store::{EventDraft, Query, Transaction};
 use lepton_types::resources::{
-    Endpoint, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica, ReplicaSpec,
-    Resource,
+    Endpoint, EndpointPhase, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica,
+    ReplicaSpec, Resource,
 };
 use lepton_types::{Name, Timestamp};
 
@@ -180,6 +180,10 @@ pub(super) fn update(endpoint: &mut Endpoint, spec: &EndpointSpec) {
     if endpoint.spec != *spec {
         endpoint.spec = spec.clone();
         endpoint.metadata.generation += 1;
+        // Until the reconciler has looked at the new spec, nothing of it is ready.
+        if endpoint.status.phase == EndpointPhase::Ready {
+            endpoint.status.phase = EndpointPhase::Updating;
+        }
     }
     endpoint.status.failures = 0;
     endpoint.status.not_before = None;
