@@ -8,6 +8,9 @@
 //! reach an output; solver limits are iterations, never time.
 
 pub mod cluster;
+pub mod packing;
+pub mod simulate;
+
 mod rng;
 
 pub use rng::{PlanRng, Stream};

@@ -502,7 +502,7 @@ fn any_view() -> impl Strategy<Value = ClusterView> {
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        ..ProptestConfig::with_cases(2_000)
+        ..ProptestConfig::with_cases(1_000)
     })]
 
     #[test]
