@@ -9,6 +9,8 @@
 
 pub mod cluster;
 pub mod packing;
+pub mod prediction;
+pub mod queueing;
 pub mod simulate;
 
 mod rng;
