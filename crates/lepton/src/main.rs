@@ -1,0 +1,3 @@
+//! The one binary.
+mod simulate;
+fn main() {}
