@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const BUCKETS: usize = 20;
 /// An offer whose past is unknown ends with a probability of half over its age: runs of all
 /// lengths are as likely on a logarithmic scale, which is how outages are seen to be.
-const PRIOR_SLOPE: f64 = 0.5;
+const PRIOR_SLOPE: f64 = 1.0;
 /// The prior counts for as much as two runs seen to end.
 const PRIOR_ENDS: f64 = 2.0;
 /// No prior knows an end within a sample better than this.
@@ -24,6 +24,11 @@ pub struct SpotHistory {
     age: u64,
     ups: Ages,
     downs: Ages,
+    /// What was seen of offers like this one, in other places: a prior, not evidence.
+    #[serde(default)]
+    like_ups: Ages,
+    #[serde(default)]
+    like_downs: Ages,
 }
 
 /// For runs of one kind, by the doubling of their age: samples seen, and how many were the last.
@@ -61,8 +66,23 @@ impl SpotHistory {
     /// The probability that a run which is `up` or not, `age` samples old, ends with the next.
     #[must_use]
     pub fn ends(&self, up: bool, age: u64) -> f64 {
-        let ages = if up { &self.ups } else { &self.downs };
-        ages.ends(bucket_of(age))
+        let (ages, like) = if up {
+            (&self.ups, &self.like_ups)
+        } else {
+            (&self.downs, &self.like_downs)
+        };
+        let bucket = bucket_of(age);
+        ages.ends(bucket, like.ends(bucket, unknown(bucket)))
+    }
+
+    /// Takes what was seen of offers like this one, by now, as the prior.
+    pub fn learn_from<'a>(&mut self, others: impl Iterator<Item = &'a Self>) {
+        self.like_ups = Ages::default();
+        self.like_downs = Ages::default();
+        for other in others {
+            self.like_ups.add(&other.ups);
+            self.like_downs.add(&other.downs);
+        }
     }
 }
 
@@ -77,13 +97,27 @@ impl Ages {
         *ends = ends.saturating_add(u64::from(ended));
     }
 
+    fn add(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), (0, 0));
+        }
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            mine.0 = mine.0.saturating_add(theirs.0);
+            mine.1 = mine.1.saturating_add(theirs.1);
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-    fn ends(&self, bucket: usize) -> f64 {
+    fn ends(&self, bucket: usize, prior: f64) -> f64 {
         let (seen, ends) = self.0.get(bucket).copied().unwrap_or((0, 0));
-        let middle = 1.5 * (bucket as f64).exp2();
-        let prior = (PRIOR_SLOPE / middle).min(PRIOR_MOST);
         (ends as f64 + PRIOR_ENDS) / (seen as f64 + PRIOR_ENDS / prior)
     }
+}
+
+/// What is assumed of a run whose ages nobody has seen.
+#[expect(clippy::cast_precision_loss, reason = "a bucket's number is small")]
+fn unknown(bucket: usize) -> f64 {
+    (PRIOR_SLOPE / (1.5 * (bucket as f64).exp2())).min(PRIOR_MOST)
 }
 
 /// Ages 1, 2–3, 4–7 and so on.

@@ -169,10 +169,15 @@ pub fn simulate(
     let base = scenario.on_demand_usd_per_hour * hours(scenario.work.as_millis() + scenario.changeover.as_millis());
     let (mut usd, mut least, mut missed, mut runs) = (0.0, 0.0, 0, 0);
     let all = zones.len() * scenario.starts;
-    for zone in zones {
+    for (index, zone) in zones.iter().enumerate() {
+        let others: Vec<&Availability> = zones
+            .iter()
+            .enumerate()
+            .filter_map(|(other, zone)| (other != index).then_some(zone))
+            .collect();
         for start in 0..scenario.starts {
             let from = start_of(scenario, zone, start);
-            let run = run_job(scenario, zone, from, policy);
+            let run = run_job(scenario, zone, &others, from, policy);
             usd += run.usd / base;
             least += optimum(scenario, zone, from).unwrap_or(f64::NAN) / base;
             missed += u32::from(run.missed);
@@ -235,14 +240,29 @@ fn optimum(scenario: &Scenario, zone: &Availability, from: usize) -> Option<f64>
 
 /// Runs the job from sample `from` to its end; what came before is history.
 #[must_use]
-pub fn run_job(scenario: &Scenario, zone: &Availability, from: usize, policy: Policy) -> JobRun {
+pub fn run_job(
+    scenario: &Scenario,
+    zone: &Availability,
+    others: &[&Availability],
+    from: usize,
+    policy: Policy,
+) -> JobRun {
     let tick_ms = zone.tick.as_millis();
     let stamp = |sample: usize| Timestamp::from_millis(i64::try_from(sample as u64 * tick_ms).unwrap_or(i64::MAX));
     let needed = samples(scenario, zone);
-    let mut history = SpotHistory::default();
-    for up in &zone.up[..from] {
-        history.observe(*up);
-    }
+    let past = |zone: &Availability| {
+        let mut history = SpotHistory::default();
+        // Other zones may be sampled at another pace; only those of the same are alike.
+        if zone.tick.as_millis() == tick_ms {
+            for up in zone.up.iter().take(from) {
+                history.observe(*up);
+            }
+        }
+        history
+    };
+    let elsewhere: Vec<SpotHistory> = others.iter().map(|zone| past(zone)).collect();
+    let mut history = past(zone);
+    history.learn_from(elsewhere.iter());
     let mut view = JobView {
         work_left: scenario.work,
         deadline: stamp(from + needed),
