@@ -1,0 +1,15 @@
+//! Moving data between regions, and where to keep it.
+//!
+//! Owns: transfers over several paths at once, exact and by search, each with its distance from
+//! the bound. Must not know: how bytes move, or the clock.
+
+mod check;
+mod exact;
+mod network;
+mod plan;
+mod routes;
+mod search;
+
+pub use check::{Finding, check};
+pub use network::{Link, Network, NetworkFault};
+pub use plan::{Found, Method, Report, TransferError, TransferPlan, TransferView, plan, search};
