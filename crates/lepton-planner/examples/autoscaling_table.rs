@@ -8,16 +8,42 @@ fn main() {
     let only = args.get(3).cloned();
     for t in &traces {
         let requests = match t.split_once(':') {
-            Some((s, seed)) => synthetic(Shape::ALL.iter().find(|x| x.0 == s).unwrap().1, seed.parse().unwrap()),
+            Some((s, seed)) => synthetic(
+                Shape::ALL.iter().find(|x| x.0 == s).unwrap().1,
+                seed.parse().unwrap(),
+            ),
             None => read_requests(&std::fs::read_to_string(t).unwrap()).unwrap(),
         };
         for &c in &colds {
-            let sc = Scenario { requests: requests.clone(), cold_start: DurationMs::from_secs(c), slots: 8, warm: None, seed: 1 };
+            let sc = Scenario {
+                requests: requests.clone(),
+                cold_start: DurationMs::from_secs(c),
+                slots: 8,
+                warm: None,
+                seed: 1,
+            };
             for (n, p) in Policy::ALL {
-                if let Some(o) = &only && !o.split(',').any(|x| x == n) { continue; }
+                if let Some(o) = &only
+                    && !o.split(',').any(|x| x == n)
+                {
+                    continue;
+                }
                 let t0 = std::time::Instant::now();
                 let f = simulate(&sc, p, &mut |_, _| {});
-                println!("{:<12} {:>3} {:<14} {:>8.0} late {:>6.2} ratio {:.3} clair {:.0} starts {:.0} warm {} [{}] {:?}", t.rsplit('/').next().unwrap(), c, n, f.replica_seconds, f.late_pct, f.ratio, f.clairvoyant_replica_seconds, f.clairvoyant_with_starts_replica_seconds, f.warm, f.setting, t0.elapsed());
+                println!(
+                    "{:<12} {:>3} {:<14} {:>8.0} late {:>6.2} ratio {:.3} clair {:.0} starts {:.0} warm {} [{}] {:?}",
+                    t.rsplit('/').next().unwrap(),
+                    c,
+                    n,
+                    f.replica_seconds,
+                    f.late_pct,
+                    f.ratio,
+                    f.clairvoyant_replica_seconds,
+                    f.clairvoyant_with_starts_replica_seconds,
+                    f.warm,
+                    f.setting,
+                    t0.elapsed()
+                );
             }
         }
     }

@@ -58,7 +58,9 @@ pub fn check(view: &AutoscaleView, plan: &AutoscalePlan, now: Timestamp) -> Vec<
     if replicas > max {
         findings.push(Finding::AboveMaximum { replicas, max });
     }
-    let age_ms = now.as_millis().saturating_sub(view.observed_until.as_millis());
+    let age_ms = now
+        .as_millis()
+        .saturating_sub(view.observed_until.as_millis());
     let blind = !(0..=30_000).contains(&age_ms);
     let have = view.replicas.ready.saturating_add(view.replicas.starting);
     if blind && replicas != have && (min..=max).contains(&have) {

@@ -55,7 +55,10 @@ pub(super) struct Score {
 
 impl Score {
     fn beats(self, other: Self, late_share: f64) -> bool {
-        let (keeps, other_keeps) = (self.late_share <= late_share, other.late_share <= late_share);
+        let (keeps, other_keeps) = (
+            self.late_share <= late_share,
+            other.late_share <= late_share,
+        );
         match (keeps, other_keeps) {
             (true, true) => self.replica_s < other.replica_s,
             (false, false) => {
@@ -111,7 +114,11 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     bar.replica_s *= WORTH_CHANGING;
     for round in 0..ROUNDS {
         let mut best = None;
-        let anchors = if round == 0 { replays.anchors(here) } else { Vec::new() };
+        let anchors = if round == 0 {
+            replays.anchors(here)
+        } else {
+            Vec::new()
+        };
         let near = neighbours(past.fleet.cold_start_ms, here);
         for candidate in near.into_iter().chain(anchors) {
             let found = rate(candidate);
@@ -137,7 +144,12 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
 }
 
 fn key(setting: ForecastSetting) -> (i32, u32, u32, u32) {
-    (setting.z_tenths, setting.window_s, setting.hold_s, setting.floor)
+    (
+        setting.z_tenths,
+        setting.window_s,
+        setting.hold_s,
+        setting.floor,
+    )
 }
 
 fn neighbours(cold_start_ms: u64, here: ForecastSetting) -> Vec<ForecastSetting> {
@@ -145,9 +157,8 @@ fn neighbours(cold_start_ms: u64, here: ForecastSetting) -> Vec<ForecastSetting>
     let z = nearest(&SAFETIES, &here.z_tenths);
     let w = nearest(&WINDOWS, &here.window_s);
     let h = nearest(&holds, &here.hold_s);
-    let step = |at: usize, by: isize, len: usize| {
-        at.checked_add_signed(by).filter(|index| *index < len)
-    };
+    let step =
+        |at: usize, by: isize, len: usize| at.checked_add_signed(by).filter(|index| *index < len);
     let mut found = Vec::new();
     for (dz, dw, dh, df) in MOVES {
         if let (Some(z), Some(w), Some(h), Some(floor)) = (
@@ -188,7 +199,9 @@ const MOVES: [(isize, isize, isize, i32); 16] = [
 ];
 
 fn nearest<T: PartialOrd>(grid: &[T], value: &T) -> usize {
-    grid.iter().position(|at| at >= value).unwrap_or(grid.len() - 1)
+    grid.iter()
+        .position(|at| at >= value)
+        .unwrap_or(grid.len() - 1)
 }
 
 /// The past made ready to be replayed many times.
@@ -264,11 +277,20 @@ impl<'a> Replays<'a> {
         };
         let period = scaler.period_s();
         let requests = self.requests.iter().copied();
-        let series = replay(fleet, warm.clamp(least, most), requests, self.past.seconds.len(), |fleet, series| {
-            let now_s = series.seconds() as u64;
-            (now_s >= SETTLE_S && now_s.is_multiple_of(period))
-                .then(|| scaler.target(&series.signals(fleet, &self.curve)).clamp(least, most))
-        });
+        let series = replay(
+            fleet,
+            warm.clamp(least, most),
+            requests,
+            self.past.seconds.len(),
+            |fleet, series| {
+                let now_s = series.seconds() as u64;
+                (now_s >= SETTLE_S && now_s.is_multiple_of(period)).then(|| {
+                    scaler
+                        .target(&series.signals(fleet, &self.curve))
+                        .clamp(least, most)
+                })
+            },
+        );
         measure(&series, fleet.cold_start_ms)
     }
 }
@@ -292,7 +314,10 @@ fn load_quantiles(requests: &[Request], seconds: usize) -> [u64; ANCHORS.len()] 
     loads.sort_unstable();
     ANCHORS.map(|per_mille| {
         let index = loads.len() * per_mille / 1_000;
-        loads.get(index.min(loads.len().saturating_sub(1))).copied().unwrap_or(0)
+        loads
+            .get(index.min(loads.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(0)
     })
 }
 

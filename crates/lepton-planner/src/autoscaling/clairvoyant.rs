@@ -34,7 +34,8 @@ pub fn clairvoyant_ms(spec: FleetSpec, warm: u32, requests: &[Request], end_ms: 
             if last_end.len() <= needed {
                 last_end.push(None);
             }
-            total += last_end[needed].map_or(spec.cold_start_ms, |end| (at - end).min(spec.cold_start_ms));
+            total += last_end[needed]
+                .map_or(spec.cold_start_ms, |end| (at - end).min(spec.cold_start_ms));
             since.push(at);
             needed += 1;
         }

@@ -111,7 +111,10 @@ impl Fleet {
     pub fn advance(&mut self, to_ms: u64) {
         loop {
             let ready = self.starting.front().map_or(u64::MAX, |(at, _)| *at);
-            let done = self.serving.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
+            let done = self
+                .serving
+                .peek()
+                .map_or(u64::MAX, |Reverse((at, ..))| *at);
             if ready.min(done) > to_ms {
                 break;
             }

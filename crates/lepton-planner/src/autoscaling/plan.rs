@@ -84,7 +84,11 @@ impl fmt::Display for Report {
             Cause::Load { way } => write!(f, "{} for the load expected ({way})", self.wanted)?,
             Cause::Minimum => write!(f, "the minimum; the load alone needs {}", self.wanted)?,
             Cause::Maximum => write!(f, "the maximum; the load needs {}", self.wanted)?,
-            Cause::Learning => write!(f, "kept while the load is learnt; it seems to need {}", self.wanted)?,
+            Cause::Learning => write!(
+                f,
+                "kept while the load is learnt; it seems to need {}",
+                self.wanted
+            )?,
             Cause::Idle { idle } => write!(f, "none: no request for {idle}")?,
             Cause::Blind => f.write_str("unchanged: nothing recent was observed")?,
         }
@@ -135,7 +139,10 @@ pub fn plan(view: &AutoscaleView, now: Timestamp, rng: &PlanRng) -> AutoscalePla
 }
 
 fn limits(view: &AutoscaleView) -> (u32, u32) {
-    (view.spec.min_replicas, view.spec.max_replicas.max(view.spec.min_replicas))
+    (
+        view.spec.min_replicas,
+        view.spec.max_replicas.max(view.spec.min_replicas),
+    )
 }
 
 fn contradictions(view: &AutoscaleView) -> Vec<String> {
@@ -210,7 +217,10 @@ fn scaler_in_use(
         max,
         late_share: late_share_left(view, seconds),
     };
-    let mut stream = rng.stream("autoscaling review", u128::from(now.as_millis().unsigned_abs()));
+    let mut stream = rng.stream(
+        "autoscaling review",
+        u128::from(now.as_millis().unsigned_abs()),
+    );
     review(&past, &current, &mut stream).0
 }
 
@@ -219,7 +229,10 @@ fn scaler_in_use(
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn late_share_left(view: &AutoscaleView, seconds: &[Second]) -> f64 {
     let target = f64::from(view.spec.late_share_ppm) / 1e6;
-    let all: u64 = seconds.iter().map(|second| u64::from(second.arrivals)).sum();
+    let all: u64 = seconds
+        .iter()
+        .map(|second| u64::from(second.arrivals))
+        .sum();
     let late: u64 = seconds.iter().map(|second| u64::from(second.late)).sum();
     let seen = late as f64 / all.max(1) as f64;
     (2.0 * target - seen).clamp(0.2 * target, target) * MARGIN

@@ -59,7 +59,9 @@ impl Signals<'_> {
         let over = |sums: &[u64]| {
             let last = sums.len().saturating_sub(1);
             let from = last.saturating_sub(SERVICE_WINDOW_S);
-            sums.get(last).zip(sums.get(from)).map_or(0, |(now, then)| now.saturating_sub(*then))
+            sums.get(last)
+                .zip(sums.get(from))
+                .map_or(0, |(now, then)| now.saturating_sub(*then))
         };
         let ended = count(over(self.ended));
         let spent_s = count(over(self.ended_ms)) / 1_000.0;
@@ -187,7 +189,9 @@ impl Knative {
         let mut wanted = stable.clamp(floor, most);
         let panics = f64::from(panic) / ready >= 2.0;
         self.panic = match self.panic {
-            Some((since, peak)) if now < since.saturating_add(u64::from(self.stable_s)) || panics => {
+            Some((since, peak))
+                if now < since.saturating_add(u64::from(self.stable_s)) || panics =>
+            {
                 let peak = peak.max(panic.min(most));
                 Some((if panics { now } else { since }, peak))
             }
@@ -328,11 +332,19 @@ struct Recent(VecDeque<(u64, u32)>);
 impl Recent {
     /// Notes `wanted` at `now` and answers with the most wanted in the last `window` seconds.
     fn most(&mut self, now: u64, wanted: u32, window: u32) -> u32 {
-        while self.0.back().is_some_and(|(at, value)| *value <= wanted || *at >= now) {
+        while self
+            .0
+            .back()
+            .is_some_and(|(at, value)| *value <= wanted || *at >= now)
+        {
             self.0.pop_back();
         }
         self.0.push_back((now, wanted));
-        while self.0.front().is_some_and(|(at, _)| at.saturating_add(u64::from(window)) < now) {
+        while self
+            .0
+            .front()
+            .is_some_and(|(at, _)| at.saturating_add(u64::from(window)) < now)
+        {
             self.0.pop_front();
         }
         self.0.front().map_or(wanted, |(_, value)| *value)

@@ -41,7 +41,11 @@ impl SpotHistory {
     pub fn observe(&mut self, up: bool) {
         if self.age > 0 {
             let ended = up != self.up;
-            let ages = if self.up { &mut self.ups } else { &mut self.downs };
+            let ages = if self.up {
+                &mut self.ups
+            } else {
+                &mut self.downs
+            };
             ages.count(self.age, ended);
             if ended {
                 self.age = 0;

@@ -7,11 +7,13 @@
 mod history;
 mod optimum;
 mod policy;
+mod service;
 mod strategy;
 mod view;
 
 pub use history::SpotHistory;
 pub use optimum::{KnownJob, optimum_usd};
 pub use policy::{Cause, JobPlan, Report, Rule, Solved, plan, plan_with, safe};
+pub use service::{ServiceError, ServicePlan, ServiceView, mix};
 pub use strategy::Strategy;
 pub use view::{JobView, Mode, Offer, Purchase};

@@ -38,7 +38,11 @@ pub fn optimum_usd(job: &KnownJob<'_>) -> Option<f64> {
     }
     let unit = gcd(gcd(job.tick_ms.max(1), job.changeover_ms), job.work_ms);
     let units = |ms: u64| usize::try_from(ms / unit).ok();
-    let (tick, changeover, work) = (units(job.tick_ms.max(1))?, units(job.changeover_ms)?, units(job.work_ms)?);
+    let (tick, changeover, work) = (
+        units(job.tick_ms.max(1))?,
+        units(job.changeover_ms)?,
+        units(job.work_ms)?,
+    );
     let ticks = job.up.len();
     if (ticks as u128) * (work as u128 + 1) * 3 > STATES_MOST {
         return None;
@@ -46,7 +50,11 @@ pub fn optimum_usd(job: &KnownJob<'_>) -> Option<f64> {
     let first = changeover.div_ceil(tick).max(1);
     let gained = first * tick - changeover;
     let unit_hours = lossy(unit) / 3_600_000.0;
-    let usd = [0.0, job.spot_usd_per_hour * unit_hours, job.on_demand_usd_per_hour * unit_hours];
+    let usd = [
+        0.0,
+        job.spot_usd_per_hour * unit_hours,
+        job.on_demand_usd_per_hour * unit_hours,
+    ];
     // `slices[t % ring][mode][left]`: the least cost from tick `t` on with `left` units of work to do.
     let ring = first + 1;
     let empty = || vec![vec![f64::INFINITY; work + 1]; MODES];
@@ -55,8 +63,15 @@ pub fn optimum_usd(job: &KnownJob<'_>) -> Option<f64> {
         mode[0] = 0.0;
     }
     for at in (0..ticks).rev() {
-        let lasts = job.up[at..].iter().take(first).take_while(|up| **up).count();
-        let (from, to) = (work.saturating_sub(at * tick), work.min((ticks - at) * tick));
+        let lasts = job.up[at..]
+            .iter()
+            .take(first)
+            .take_while(|up| **up)
+            .count();
+        let (from, to) = (
+            work.saturating_sub(at * tick),
+            work.min((ticks - at) * tick),
+        );
         let mut slice = std::mem::take(&mut slices[at % ring]);
         for mode in &mut slice {
             mode.fill(f64::INFINITY);
@@ -64,7 +79,9 @@ pub fn optimum_usd(job: &KnownJob<'_>) -> Option<f64> {
         }
         let mut starts = vec![f64::INFINITY; work + 1];
         for left in from.max(1)..=to {
-            let mut least = slices[(at + 1) % ring].get(IDLE).map_or(f64::INFINITY, |idle| idle[left]);
+            let mut least = slices[(at + 1) % ring]
+                .get(IDLE)
+                .map_or(f64::INFINITY, |idle| idle[left]);
             for mode in [SPOT, ON_DEMAND] {
                 if mode == SPOT && lasts * tick < (changeover + left).min(first * tick) {
                     continue;
@@ -72,7 +89,8 @@ pub fn optimum_usd(job: &KnownJob<'_>) -> Option<f64> {
                 let cost = if left <= gained {
                     lossy_size(changeover + left) * usd[mode]
                 } else if at + first <= ticks {
-                    lossy_size(first * tick) * usd[mode] + slices[(at + first) % ring][mode][left - gained]
+                    lossy_size(first * tick) * usd[mode]
+                        + slices[(at + first) % ring][mode][left - gained]
                 } else {
                     f64::INFINITY
                 };
@@ -104,12 +122,18 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "durations stay far below 2^53 ms")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "durations stay far below 2^53 ms"
+)]
 fn lossy(value: u64) -> f64 {
     value as f64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "units of work stay far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "units of work stay far below 2^53"
+)]
 fn lossy_size(value: usize) -> f64 {
     value as f64
 }

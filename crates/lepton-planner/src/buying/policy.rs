@@ -61,7 +61,9 @@ impl fmt::Display for Report {
         match &self.cause {
             Cause::Done => f.write_str("the work is done")?,
             Cause::NoSlack => f.write_str("on demand, because no time may be lost any more")?,
-            Cause::TooLate { by } => write!(f, "as fast as can be: the deadline will be missed by {by}")?,
+            Cause::TooLate { by } => {
+                write!(f, "as fast as can be: the deadline will be missed by {by}")?
+            }
             Cause::Cheapest => f.write_str("the least expected cost")?,
             Cause::Rule { rule } => write!(f, "the rule `{rule}`")?,
             Cause::NoOffer => f.write_str("no offer can be bought")?,
@@ -89,7 +91,12 @@ impl Solved {
         Self(
             view.offers
                 .iter()
-                .map(|offer| offer.fault().is_none().then(|| Strategy::solve(view, offer, left_ms)))
+                .map(|offer| {
+                    offer
+                        .fault()
+                        .is_none()
+                        .then(|| Strategy::solve(view, offer, left_ms))
+                })
                 .collect(),
         )
     }
@@ -104,31 +111,47 @@ pub fn plan(view: &JobView, now: Timestamp) -> JobPlan {
 /// The machine of least expected cost, with strategies solved before for the same offers.
 #[must_use]
 pub fn plan_with(view: &JobView, now: Timestamp, solved: &Solved) -> JobPlan {
-    let notes: Vec<String> = view.offers.iter().filter_map(super::view::Offer::fault).collect();
+    let notes: Vec<String> = view
+        .offers
+        .iter()
+        .filter_map(super::view::Offer::fault)
+        .collect();
     if let Some(forced) = forced(view, now) {
         return JobPlan {
-            report: Report { notes, ..forced.report },
+            report: Report {
+                notes,
+                ..forced.report
+            },
             ..forced
         };
     }
     let left_ms = view.deadline.since(now).as_millis();
     let mut best: Option<(f64, Option<Purchase>)> = None;
     for (index, offer) in view.offers.iter().enumerate() {
-        let Some(Some(strategy)) = solved.0.get(index) else { continue };
+        let Some(Some(strategy)) = solved.0.get(index) else {
+            continue;
+        };
         let here = view.running.filter(|running| running.offer == index);
         let seat = Seat::from(here.map(|running| running.mode));
         for (next, usd) in strategy.costs(view, offer, left_ms, seat) {
             let purchase = match next {
                 Seat::Nothing => None,
-                Seat::Spot => Some(Purchase { offer: index, mode: Mode::Spot }),
-                Seat::OnDemand => Some(Purchase { offer: index, mode: Mode::OnDemand }),
+                Seat::Spot => Some(Purchase {
+                    offer: index,
+                    mode: Mode::Spot,
+                }),
+                Seat::OnDemand => Some(Purchase {
+                    offer: index,
+                    mode: Mode::OnDemand,
+                }),
             };
             let stays = purchase == view.running;
             if !safe(view, now, purchase) || !usd.is_finite() {
                 continue;
             }
             // What runs wins a tie.
-            let better = best.is_none_or(|(least, _)| usd < least - 1e-9 || (stays && usd <= least + 1e-9));
+            let better =
+                best.is_none_or(|(least, _)| usd < least - 1e-9 || (stays && usd <= least + 1e-9));
             if better {
                 best = Some((usd, purchase));
             }
@@ -137,10 +160,17 @@ pub fn plan_with(view: &JobView, now: Timestamp, solved: &Solved) -> JobPlan {
     match best {
         Some((usd, purchase)) => JobPlan {
             purchase,
-            report: Report { cause: Cause::Cheapest, expected_usd: Some(usd), notes },
+            report: Report {
+                cause: Cause::Cheapest,
+                expected_usd: Some(usd),
+                notes,
+            },
         },
         None => JobPlan {
-            report: Report { notes, ..no_slack(view).report },
+            report: Report {
+                notes,
+                ..no_slack(view).report
+            },
             ..no_slack(view)
         },
     }
@@ -150,7 +180,11 @@ pub fn plan_with(view: &JobView, now: Timestamp, solved: &Solved) -> JobPlan {
 fn forced(view: &JobView, now: Timestamp) -> Option<JobPlan> {
     let of = |purchase, cause| JobPlan {
         purchase,
-        report: Report { cause, expected_usd: None, notes: Vec::new() },
+        report: Report {
+            cause,
+            expected_usd: None,
+            notes: Vec::new(),
+        },
     };
     if view.work_left == DurationMs::ZERO {
         return Some(of(None, Cause::Done));
@@ -160,10 +194,16 @@ fn forced(view: &JobView, now: Timestamp) -> Option<JobPlan> {
     };
     let reserve = most_reserve(view, now)?;
     // What runs needs no changeover.
-    let on_demand_now = view.running.filter(|running| running.mode == Mode::OnDemand);
+    let on_demand_now = view
+        .running
+        .filter(|running| running.mode == Mode::OnDemand);
     if let Some(running) = on_demand_now {
-        let saved = i128::from(view.changeover.as_millis()) - i128::from(view.changeover_left.as_millis());
-        let own = view.offers.get(running.offer).map(|offer| view.reserve_ms(offer, now) + saved);
+        let saved =
+            i128::from(view.changeover.as_millis()) - i128::from(view.changeover_left.as_millis());
+        let own = view
+            .offers
+            .get(running.offer)
+            .map(|offer| view.reserve_ms(offer, now) + saved);
         if reserve < 0 && own.is_some_and(|own| own >= 0) {
             return Some(of(Some(running), Cause::NoSlack));
         }
@@ -181,7 +221,11 @@ fn no_slack(view: &JobView) -> JobPlan {
             .running
             .filter(|running| running.mode == Mode::OnDemand)
             .or_else(|| on_demand(view)),
-        report: Report { cause: Cause::NoSlack, expected_usd: None, notes: Vec::new() },
+        report: Report {
+            cause: Cause::NoSlack,
+            expected_usd: None,
+            notes: Vec::new(),
+        },
     }
 }
 
@@ -192,11 +236,15 @@ fn on_demand(view: &JobView) -> Option<Purchase> {
         .enumerate()
         .filter(|(_, offer)| offer.fault().is_none())
         .min_by(|(_, a), (_, b)| {
-            b.speed
-                .total_cmp(&a.speed)
-                .then(a.on_demand_usd_per_hour.total_cmp(&b.on_demand_usd_per_hour))
+            b.speed.total_cmp(&a.speed).then(
+                a.on_demand_usd_per_hour
+                    .total_cmp(&b.on_demand_usd_per_hour),
+            )
         })
-        .map(|(offer, _)| Purchase { offer, mode: Mode::OnDemand })
+        .map(|(offer, _)| Purchase {
+            offer,
+            mode: Mode::OnDemand,
+        })
 }
 
 fn most_reserve(view: &JobView, now: Timestamp) -> Option<i128> {
@@ -218,8 +266,13 @@ pub fn safe(view: &JobView, now: Timestamp, next: Option<Purchase>) -> bool {
     let changeover = i128::from(view.changeover.as_millis());
     match next {
         None => reserve >= tick,
-        Some(Purchase { offer, mode: Mode::OnDemand }) => {
-            let Some(machine) = view.offers.get(offer) else { return false };
+        Some(Purchase {
+            offer,
+            mode: Mode::OnDemand,
+        }) => {
+            let Some(machine) = view.offers.get(offer) else {
+                return false;
+            };
             let own = view.reserve_ms(machine, now);
             let saved = if view.running == next {
                 changeover - i128::from(view.changeover_left.as_millis())
@@ -228,8 +281,13 @@ pub fn safe(view: &JobView, now: Timestamp, next: Option<Purchase>) -> bool {
             };
             own + saved >= 0
         }
-        Some(Purchase { offer, mode: Mode::Spot }) => {
-            let Some(machine) = view.offers.get(offer) else { return false };
+        Some(Purchase {
+            offer,
+            mode: Mode::Spot,
+        }) => {
+            let Some(machine) = view.offers.get(offer) else {
+                return false;
+            };
             if !machine.spot_is_up() {
                 return false;
             }
@@ -240,8 +298,16 @@ pub fn safe(view: &JobView, now: Timestamp, next: Option<Purchase>) -> bool {
             };
             // Taken away at the next decision, this tick's changeover is lost; and a machine slower
             // than the fastest loses what the fastest would have done meanwhile.
-            let fastest = view.offers.iter().map(|offer| offer.speed).fold(0.0, f64::max);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a tick is short")]
+            let fastest = view
+                .offers
+                .iter()
+                .map(|offer| offer.speed)
+                .fold(0.0, f64::max);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_precision_loss,
+                reason = "a tick is short"
+            )]
             let slower = (tick as f64 * (1.0 - machine.speed / fastest)).ceil() as i128;
             reserve >= pending.min(tick) + slower
         }
@@ -283,14 +349,29 @@ impl Rule {
         };
         JobPlan {
             purchase: wanted,
-            report: Report { cause: Cause::Rule { rule: rule.to_owned() }, expected_usd: None, notes: Vec::new() },
+            report: Report {
+                cause: Cause::Rule {
+                    rule: rule.to_owned(),
+                },
+                expected_usd: None,
+                notes: Vec::new(),
+            },
         }
     }
 
     fn wanted(self, view: &JobView, now: Timestamp) -> Option<Purchase> {
-        let spot = Purchase { offer: 0, mode: Mode::Spot };
-        let on_demand = Purchase { offer: 0, mode: Mode::OnDemand };
-        let up = view.offers.first().is_some_and(super::view::Offer::spot_is_up);
+        let spot = Purchase {
+            offer: 0,
+            mode: Mode::Spot,
+        };
+        let on_demand = Purchase {
+            offer: 0,
+            mode: Mode::OnDemand,
+        };
+        let up = view
+            .offers
+            .first()
+            .is_some_and(super::view::Offer::spot_is_up);
         let runs_on_demand = view.running == Some(on_demand);
         match self {
             Self::OnDemand => Some(on_demand),

@@ -58,9 +58,12 @@ impl Strategy {
         let coarse = view.changeover.as_millis().max(left_ms / STEPS_MOST).max(1);
         let ticks = coarse.div_ceil(tick_ms);
         let step_ms = ticks * tick_ms;
-        let steps = usize::try_from(left_ms / step_ms).unwrap_or(usize::MAX).min(2 * STEPS_MOST as usize);
+        let steps = usize::try_from(left_ms / step_ms)
+            .unwrap_or(usize::MAX)
+            .min(2 * STEPS_MOST as usize);
         let work_ms = offer.time_for(view.work_left).as_millis();
-        let slack = usize::try_from(left_ms.saturating_sub(work_ms) / step_ms).unwrap_or(usize::MAX);
+        let slack =
+            usize::try_from(left_ms.saturating_sub(work_ms) / step_ms).unwrap_or(usize::MAX);
         let hours = lossy(step_ms) / 3_600_000.0;
         let fates = |up: bool| (0..AGES).map(|age| fate(offer, up, age, ticks)).collect();
         let mut strategy = Self {
@@ -68,7 +71,10 @@ impl Strategy {
             slacks: slack.min(SLACK_MOST) + 1,
             steps,
             values: Vec::new(),
-            spot_usd: offer.spot_usd_per_hour.unwrap_or(offer.on_demand_usd_per_hour) * hours,
+            spot_usd: offer
+                .spot_usd_per_hour
+                .unwrap_or(offer.on_demand_usd_per_hour)
+                * hours,
             on_demand_usd: offer.on_demand_usd_per_hour * hours,
             up: fates(true),
             down: fates(false),
@@ -108,7 +114,14 @@ impl Strategy {
     }
 
     /// What may be done in a state, and what it is expected to cost to the end.
-    fn choices(&self, left: usize, slack: usize, up: bool, age: usize, seat: Seat) -> [(Seat, f64); 3] {
+    fn choices(
+        &self,
+        left: usize,
+        slack: usize,
+        up: bool,
+        age: usize,
+        seat: Seat,
+    ) -> [(Seat, f64); 3] {
         let lost = |next: Seat| usize::from(next == Seat::Nothing || next != seat);
         let cost = |next: Seat| match next {
             Seat::Nothing => 0.0,
@@ -132,9 +145,14 @@ impl Strategy {
     }
 
     fn expected(&self, left: usize, slack: usize, up: bool, age: usize, seat: Seat) -> f64 {
-        let value = |up: bool, age: usize, seat: Seat| self.values[self.index(left, slack, up, age, seat)];
+        let value =
+            |up: bool, age: usize, seat: Seat| self.values[self.index(left, slack, up, age, seat)];
         let fate = if up { self.up[age] } else { self.down[age] };
-        let next_seat = if up && seat == Seat::Spot { Seat::Nothing } else { seat };
+        let next_seat = if up && seat == Seat::Spot {
+            Seat::Nothing
+        } else {
+            seat
+        };
         let older = (age + 1).min(AGES - 1);
         let stays = value(up, age, seat) * (1.0 - fate.ages) + value(up, older, seat) * fate.ages;
         let turns = value(!up, 0, next_seat);
@@ -143,16 +161,38 @@ impl Strategy {
     }
 
     /// What each choice is expected to cost, in dollars: nothing, spot, on demand.
-    pub(super) fn costs(&self, view: &JobView, offer: &Offer, left_ms: u64, seat: Seat) -> [(Seat, f64); 3] {
+    pub(super) fn costs(
+        &self,
+        view: &JobView,
+        offer: &Offer,
+        left_ms: u64,
+        seat: Seat,
+    ) -> [(Seat, f64); 3] {
         let work_ms = offer.time_for(view.work_left).as_millis();
-        let pending_ms = if seat == Seat::Nothing { 0 } else { view.changeover_left.as_millis() };
+        let pending_ms = if seat == Seat::Nothing {
+            0
+        } else {
+            view.changeover_left.as_millis()
+        };
         let slack_ms = left_ms.saturating_sub(work_ms).saturating_sub(pending_ms);
-        let left = usize::try_from(left_ms / self.step_ms).unwrap_or(usize::MAX).clamp(1, self.steps.max(1));
-        let slack = usize::try_from(slack_ms / self.step_ms).unwrap_or(usize::MAX).min(self.slacks - 1);
+        let left = usize::try_from(left_ms / self.step_ms)
+            .unwrap_or(usize::MAX)
+            .clamp(1, self.steps.max(1));
+        let slack = usize::try_from(slack_ms / self.step_ms)
+            .unwrap_or(usize::MAX)
+            .min(self.slacks - 1);
         if self.steps == 0 || slack >= left {
             // Less than a step is left, or less work than a step: the cheapest that is up.
-            let spot = if offer.spot_is_up() { self.spot_usd } else { f64::INFINITY };
-            return [(Seat::Nothing, f64::INFINITY), (Seat::Spot, spot), (Seat::OnDemand, self.on_demand_usd)];
+            let spot = if offer.spot_is_up() {
+                self.spot_usd
+            } else {
+                f64::INFINITY
+            };
+            return [
+                (Seat::Nothing, f64::INFINITY),
+                (Seat::Spot, spot),
+                (Seat::OnDemand, self.on_demand_usd),
+            ];
         }
         let ticks = self.step_ms / view.tick.as_millis().max(1);
         let age = age_bucket(offer.history.age(), ticks.max(1));
@@ -177,10 +217,22 @@ fn age_bucket(age: u64, ticks: u64) -> usize {
 
 fn fate(offer: &Offer, up: bool, bucket: usize, ticks: u64) -> Fate {
     // The bucket holds ages of (2^(b−1), 2^b] steps; the first, of up to one.
-    let newest = if bucket == 0 { 0 } else { (ticks << (bucket - 1)) + 1 };
-    let width_steps = if bucket < 2 { 1.0 } else { lossy(1 << (bucket - 1)) };
+    let newest = if bucket == 0 {
+        0
+    } else {
+        (ticks << (bucket - 1)) + 1
+    };
+    let width_steps = if bucket < 2 {
+        1.0
+    } else {
+        lossy(1 << (bucket - 1))
+    };
     let lasts: f64 = (0..ticks)
-        .map(|tick| 1.0 - offer.history.ends(up, newest + tick + (ticks << bucket) / 4))
+        .map(|tick| {
+            1.0 - offer
+                .history
+                .ends(up, newest + tick + (ticks << bucket) / 4)
+        })
         .product();
     Fate {
         ends: 1.0 - lasts,
@@ -188,7 +240,10 @@ fn fate(offer: &Offer, up: bool, bucket: usize, ticks: u64) -> Fate {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "durations stay far below 2^53 ms")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "durations stay far below 2^53 ms"
+)]
 fn lossy(value: u64) -> f64 {
     value as f64
 }

@@ -69,14 +69,23 @@ impl Offer {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let price_fault = |what: &str, usd: f64| {
-            (!usd.is_finite() || usd < 0.0)
-                .then(|| format!("`{}` has no {what} price that can be paid: {usd}", self.name))
+            (!usd.is_finite() || usd < 0.0).then(|| {
+                format!(
+                    "`{}` has no {what} price that can be paid: {usd}",
+                    self.name
+                )
+            })
         };
         if !self.speed.is_finite() || self.speed <= 0.0 {
-            return Some(format!("`{}` has no speed above zero: {}", self.name, self.speed));
+            return Some(format!(
+                "`{}` has no speed above zero: {}",
+                self.name, self.speed
+            ));
         }
-        price_fault("on-demand", self.on_demand_usd_per_hour)
-            .or_else(|| self.spot_usd_per_hour.and_then(|usd| price_fault("spot", usd)))
+        price_fault("on-demand", self.on_demand_usd_per_hour).or_else(|| {
+            self.spot_usd_per_hour
+                .and_then(|usd| price_fault("spot", usd))
+        })
     }
 
     /// Whether a spot machine can be had now.

@@ -38,7 +38,10 @@ pub fn read_availability(text: &str) -> Result<Availability, TraceError> {
         .map_err(|error| TraceError::at(error.line(), error.to_string()))?;
     let gap = file.metadata.gap_seconds;
     if !gap.is_finite() || gap < 1.0 {
-        return Err(TraceError::at(1, format!("`gap_seconds` is not a second or more: `{gap}`")));
+        return Err(TraceError::at(
+            1,
+            format!("`gap_seconds` is not a second or more: `{gap}`"),
+        ));
     }
     let up = file
         .data
@@ -53,7 +56,11 @@ pub fn read_availability(text: &str) -> Result<Availability, TraceError> {
             )),
         })
         .collect::<Result<Vec<bool>, _>>()?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least one, and the conversion saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at least one, and the conversion saturates"
+    )]
     let tick = DurationMs::from_millis((gap * 1_000.0).round() as u64);
     Ok(Availability { tick, up })
 }
@@ -122,7 +129,9 @@ pub enum ScenarioError {
         usd: String,
     },
     /// Not even an on-demand machine keeps the deadline.
-    #[error("work of {work} and a changeover of {changeover} do not fit before a deadline of {deadline}")]
+    #[error(
+        "work of {work} and a changeover of {changeover} do not fit before a deadline of {deadline}"
+    )]
     Impossible {
         /// Work.
         work: DurationMs,
@@ -166,7 +175,8 @@ pub fn simulate(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Figures, ScenarioError> {
     validate(scenario, zones)?;
-    let base = scenario.on_demand_usd_per_hour * hours(scenario.work.as_millis() + scenario.changeover.as_millis());
+    let base = scenario.on_demand_usd_per_hour
+        * hours(scenario.work.as_millis() + scenario.changeover.as_millis());
     let (mut usd, mut least, mut missed, mut runs) = (0.0, 0.0, 0, 0);
     let all = zones.len() * scenario.starts;
     for (index, zone) in zones.iter().enumerate() {
@@ -196,12 +206,16 @@ pub fn simulate(
 fn validate(scenario: &Scenario, zones: &[Availability]) -> Result<(), ScenarioError> {
     for usd in [scenario.on_demand_usd_per_hour, scenario.spot_usd_per_hour] {
         if !usd.is_finite() || usd < 0.0 {
-            return Err(ScenarioError::Price { usd: usd.to_string() });
+            return Err(ScenarioError::Price {
+                usd: usd.to_string(),
+            });
         }
     }
     for zone in zones {
         let needed = samples(scenario, zone);
-        if needed as u64 * zone.tick.as_millis() < scenario.work.as_millis() + scenario.changeover.as_millis() {
+        if needed as u64 * zone.tick.as_millis()
+            < scenario.work.as_millis() + scenario.changeover.as_millis()
+        {
             return Err(ScenarioError::Impossible {
                 work: scenario.work,
                 changeover: scenario.changeover,
@@ -209,7 +223,10 @@ fn validate(scenario: &Scenario, zones: &[Availability]) -> Result<(), ScenarioE
             });
         }
         if zone.up.len() < needed {
-            return Err(ScenarioError::Short { samples: zone.up.len(), needed });
+            return Err(ScenarioError::Short {
+                samples: zone.up.len(),
+                needed,
+            });
         }
     }
     Ok(())
@@ -248,7 +265,9 @@ pub fn run_job(
     policy: Policy,
 ) -> JobRun {
     let tick_ms = zone.tick.as_millis();
-    let stamp = |sample: usize| Timestamp::from_millis(i64::try_from(sample as u64 * tick_ms).unwrap_or(i64::MAX));
+    let stamp = |sample: usize| {
+        Timestamp::from_millis(i64::try_from(sample as u64 * tick_ms).unwrap_or(i64::MAX))
+    };
     let needed = samples(scenario, zone);
     let past = |zone: &Availability| {
         let mut history = SpotHistory::default();
@@ -278,11 +297,19 @@ pub fn run_job(
             history,
         }],
     };
-    let mut run = JobRun { usd: 0.0, missed: false, changeovers: 0 };
+    let mut run = JobRun {
+        usd: 0.0,
+        missed: false,
+        changeovers: 0,
+    };
     let mut solved = None;
     for sample in from..from + needed {
         view.offers[0].history.observe(zone.up[sample]);
-        if !zone.up[sample] && view.running.is_some_and(|running| running.mode == Mode::Spot) {
+        if !zone.up[sample]
+            && view
+                .running
+                .is_some_and(|running| running.mode == Mode::Spot)
+        {
             view.running = None;
             view.changeover_left = DurationMs::ZERO;
         }
@@ -313,7 +340,11 @@ fn decide(
         (Policy::Lepton, None) => crate::buying::plan(view, now),
         (Policy::Greedy, _) => Rule::Greedy.plan(view, now),
         (Policy::OnDemand, _) => Rule::OnDemand.plan(view, now),
-        (Policy::UniformProgress, _) => Rule::UniformProgress { work: scenario.work, began }.plan(view, now),
+        (Policy::UniformProgress, _) => Rule::UniformProgress {
+            work: scenario.work,
+            began,
+        }
+        .plan(view, now),
     };
     plan.purchase
 }
@@ -322,14 +353,20 @@ fn decide(
 fn advance(view: &mut JobView, run: &mut JobRun, next: Option<Purchase>, tick_ms: u64) {
     if next != view.running {
         run.changeovers += u32::from(next.is_some());
-        view.changeover_left = if next.is_some() { view.changeover } else { DurationMs::ZERO };
+        view.changeover_left = if next.is_some() {
+            view.changeover
+        } else {
+            DurationMs::ZERO
+        };
         view.running = next;
     }
     let Some(purchase) = next else { return };
     let offer = &view.offers[purchase.offer];
     let usd_per_hour = match purchase.mode {
         Mode::OnDemand => offer.on_demand_usd_per_hour,
-        Mode::Spot => offer.spot_usd_per_hour.unwrap_or(offer.on_demand_usd_per_hour),
+        Mode::Spot => offer
+            .spot_usd_per_hour
+            .unwrap_or(offer.on_demand_usd_per_hour),
     };
     let changing = view.changeover_left.as_millis().min(tick_ms);
     let working = (tick_ms - changing).min(view.work_left.as_millis());
@@ -338,7 +375,10 @@ fn advance(view: &mut JobView, run: &mut JobRun, next: Option<Purchase>, tick_ms
     run.usd += usd_per_hour * hours(changing + working);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "durations stay far below 2^53 ms")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "durations stay far below 2^53 ms"
+)]
 fn hours(ms: u64) -> f64 {
     ms as f64 / 3_600_000.0
 }

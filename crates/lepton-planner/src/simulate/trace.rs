@@ -39,8 +39,14 @@ pub(crate) fn amount(text: &str, name: &str, line: usize) -> Result<f64, TraceEr
     let shown: String = text.chars().take(64).collect();
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        Ok(value) if value < 0.0 => Err(TraceError::at(line, format!("`{name}` is negative: `{shown}`"))),
-        _ => Err(TraceError::at(line, format!("`{name}` is not a number: `{shown}`"))),
+        Ok(value) if value < 0.0 => Err(TraceError::at(
+            line,
+            format!("`{name}` is negative: `{shown}`"),
+        )),
+        _ => Err(TraceError::at(
+            line,
+            format!("`{name}` is not a number: `{shown}`"),
+        )),
     }
 }
 

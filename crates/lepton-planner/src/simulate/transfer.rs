@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::trace::{TraceError, amount, field};
 use crate::PlanRng;
-use crate::transfer::{Link, Method, Network, Report, TransferError, TransferPlan, TransferView, check, plan};
+use crate::transfer::{
+    Link, Method, Network, Report, TransferError, TransferPlan, TransferView, check, plan,
+};
 
 /// What a machine that relays costs an hour: m5.8xlarge, n2-standard-32 and D32 v5 are within 2 %.
 pub const MACHINE_USD_PER_HOUR: f64 = 1.54;
@@ -42,7 +44,10 @@ pub fn read_network(throughput: &str, egress: &str) -> Result<Network, TraceErro
     }
     let network = Network::of(&links, MACHINE_USD_PER_HOUR, MACHINES_MOST);
     if network.links.is_empty() {
-        return Err(TraceError::at(1, "no link has both a throughput and a price"));
+        return Err(TraceError::at(
+            1,
+            "no link has both a throughput and a price",
+        ));
     }
     Ok(network)
 }
@@ -51,10 +56,15 @@ type Row<'a> = (usize, Vec<&'a str>);
 
 fn rows<'a>(text: &'a str, header: &str) -> Result<Vec<Row<'a>>, TraceError> {
     let mut lines = text.lines().enumerate();
-    let (_, first) = lines.next().ok_or_else(|| TraceError::at(1, "the file is empty"))?;
+    let (_, first) = lines
+        .next()
+        .ok_or_else(|| TraceError::at(1, "the file is empty"))?;
     if first.trim() != header {
         let shown: String = first.chars().take(64).collect();
-        return Err(TraceError::at(1, format!("the header is not `{header}`: `{shown}`")));
+        return Err(TraceError::at(
+            1,
+            format!("the header is not `{header}`: `{shown}`"),
+        ));
     }
     lines
         .filter(|(_, text)| !text.trim().is_empty())
@@ -63,7 +73,10 @@ fn rows<'a>(text: &'a str, header: &str) -> Result<Vec<Row<'a>>, TraceError> {
             if fields.len() == 5 {
                 Ok((index + 1, fields))
             } else {
-                Err(TraceError::at(index + 1, format!("{} fields where 5 belong", fields.len())))
+                Err(TraceError::at(
+                    index + 1,
+                    format!("{} fields where 5 belong", fields.len()),
+                ))
             }
         })
         .collect()
@@ -79,7 +92,12 @@ pub fn draw(network: &Network, seed: u64) -> TransferView {
     let gigabytes = 100.0 * 100.0_f64.powf(rng.random::<f64>());
     let share = 0.2 + 0.7 * rng.random::<f64>();
     let fastest = |of: fn(&(usize, usize, Link), usize) -> bool, end: usize| {
-        network.links.iter().filter(|link| of(link, end)).map(|(_, _, link)| link.gbps).fold(0.0, f64::max)
+        network
+            .links
+            .iter()
+            .filter(|link| of(link, end))
+            .map(|(_, _, link)| link.gbps)
+            .fold(0.0, f64::max)
     };
     let out = fastest(|(from, _, _), end| *from == end, from);
     let into = fastest(|(_, to, _), end| *to == end, to);

@@ -69,12 +69,20 @@ pub fn check(view: &TransferView, plan: &TransferPlan) -> Vec<Finding> {
     let mut findings = Vec::new();
     let count = network.regions.len();
     let (mut net, mut sends, mut receives) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);
-    let links: BTreeMap<(usize, usize), usize> =
-        network.links.iter().enumerate().map(|(index, (from, to, _))| ((*from, *to), index)).collect();
+    let links: BTreeMap<(usize, usize), usize> = network
+        .links
+        .iter()
+        .enumerate()
+        .map(|(index, (from, to, _))| ((*from, *to), index))
+        .collect();
     let mut usd_per_s = 0.0;
     for (from, to, gbps) in &plan.flows {
         let Some(index) = links.get(&(*from, *to)).filter(|_| *gbps >= 0.0) else {
-            findings.push(Finding::NoLink { from: *from, to: *to, gbps: *gbps });
+            findings.push(Finding::NoLink {
+                from: *from,
+                to: *to,
+                gbps: *gbps,
+            });
             continue;
         };
         let link = network.links[*index].2;
@@ -87,7 +95,13 @@ pub fn check(view: &TransferView, plan: &TransferPlan) -> Vec<Finding> {
     let rate = net.get(view.to).copied().unwrap_or(0.0);
     let slack = TOLERANCE * rate.abs().max(1.0);
     for region in 0..count {
-        let expected = if region == view.to { rate } else if region == view.from { -rate } else { 0.0 };
+        let expected = if region == view.to {
+            rate
+        } else if region == view.from {
+            -rate
+        } else {
+            0.0
+        };
         let surplus = net[region] - expected;
         if surplus.abs() > slack {
             findings.push(Finding::Unbalanced { region, surplus });
@@ -95,7 +109,11 @@ pub fn check(view: &TransferView, plan: &TransferPlan) -> Vec<Finding> {
         let machines = plan.machines.get(&region).copied().unwrap_or(0);
         let needed = f64::max(sends[region], receives[region]);
         if needed > f64::from(machines) + TOLERANCE * needed.max(1.0) {
-            findings.push(Finding::Overloaded { region, needed, machines });
+            findings.push(Finding::Overloaded {
+                region,
+                needed,
+                machines,
+            });
         }
         if machines > network.machines_most {
             findings.push(Finding::TooMany { region, machines });
@@ -105,11 +123,17 @@ pub fn check(view: &TransferView, plan: &TransferPlan) -> Vec<Finding> {
     let seconds = view.gigabytes * 8.0 / rate;
     let takes = (seconds - plan.seconds).abs() <= TOLERANCE * seconds.abs();
     if !takes || plan.seconds > view.seconds_most * (1.0 + TOLERANCE) {
-        findings.push(Finding::Late { seconds: plan.seconds });
+        findings.push(Finding::Late {
+            seconds: plan.seconds,
+        });
     }
     let usd = usd_per_s * seconds;
     let true_cost = (usd - plan.usd).abs() <= TOLERANCE * usd.abs().max(1.0);
-    if !true_cost || view.usd_most.is_some_and(|most| usd > most * (1.0 + TOLERANCE)) {
+    if !true_cost
+        || view
+            .usd_most
+            .is_some_and(|most| usd > most * (1.0 + TOLERANCE))
+    {
         findings.push(Finding::Cost { usd });
     }
     findings

@@ -30,11 +30,19 @@ pub(super) struct Solved {
 
 pub(super) fn solve(view: &TransferView, seed: Option<&TransferPlan>) -> Solved {
     let mut best = seed.cloned();
-    let mut solved = Solved { plan: None, bound_usd: 0.0, nodes: 0 };
+    let mut solved = Solved {
+        plan: None,
+        bound_usd: 0.0,
+        nodes: 0,
+    };
     // Without a plan to begin with, any ratio above all others will do.
-    let mut ratio = best.as_ref().map_or_else(|| dearest(view), |plan| plan.usd / view.gigabytes);
+    let mut ratio = best
+        .as_ref()
+        .map_or_else(|| dearest(view), |plan| plan.usd / view.gigabytes);
     for _ in 0..PROGRAMMES_MOST {
-        let Some(step) = Programme::of(view, ratio).solve() else { break };
+        let Some(step) = Programme::of(view, ratio).solve() else {
+            break;
+        };
         solved.nodes += step.nodes;
         let least_rate = view.gbps_least() / 8.0;
         let bound = (ratio + step.bound.min(0.0) / least_rate) * view.gigabytes;
@@ -57,8 +65,14 @@ pub(super) fn solve(view: &TransferView, seed: Option<&TransferPlan>) -> Solved 
 /// Dollars a gigabyte above any plan without loops.
 fn dearest(view: &TransferView) -> f64 {
     let network = &view.network;
-    let egress: f64 = network.links.iter().map(|(_, _, link)| link.usd_per_gb).fold(0.0, f64::max);
-    let machines: f64 = (0..network.regions.len()).map(|region| network.machine_usd_per_s(region)).sum();
+    let egress: f64 = network
+        .links
+        .iter()
+        .map(|(_, _, link)| link.usd_per_gb)
+        .fold(0.0, f64::max);
+    let machines: f64 = (0..network.regions.len())
+        .map(|region| network.machine_usd_per_s(region))
+        .sum();
     let most = f64::from(network.machines_most);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand regions at most")]
     let regions = network.regions.len() as f64;
@@ -111,12 +125,21 @@ impl<'a> Programme<'a> {
             problem.add_constraint(row, ComparisonOp::Eq, 0.0);
         }
         for rows in [sends, receives] {
-            for (region, mut row) in rows.into_iter().enumerate().filter(|(_, row)| !row.is_empty()) {
+            for (region, mut row) in rows
+                .into_iter()
+                .enumerate()
+                .filter(|(_, row)| !row.is_empty())
+            {
                 row.push((machines[region], -1.0));
                 problem.add_constraint(row, ComparisonOp::Le, 0.0);
             }
         }
-        Self { view, problem, flows, machines }
+        Self {
+            view,
+            problem,
+            flows,
+            machines,
+        }
     }
 
     fn solve(self) -> Option<Step> {
@@ -145,7 +168,11 @@ impl<'a> Programme<'a> {
                 .enumerate()
                 .filter_map(|(region, count)| {
                     let count = solution.var_value(*count).round();
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the bounds of the variable")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "within the bounds of the variable"
+                    )]
                     (count > 0.5).then_some((region, count as u32))
                 })
                 .collect();
@@ -156,6 +183,10 @@ impl<'a> Programme<'a> {
                 _ => Some(exact),
             }
         });
-        Some(Step { plan, bound: bound.unwrap_or(f64::NEG_INFINITY), nodes: stats.nodes_solved })
+        Some(Step {
+            plan,
+            bound: bound.unwrap_or(f64::NEG_INFINITY),
+            nodes: stats.nodes_solved,
+        })
     }
 }

@@ -6,10 +6,14 @@
 mod check;
 mod exact;
 mod network;
+mod placement;
 mod plan;
 mod routes;
 mod search;
 
 pub use check::{Finding, check};
 pub use network::{Link, Network, NetworkFault};
+pub use placement::{
+    PlacementError, PlacementFinding, PlacementPlan, PlacementView, check_placement, place,
+};
 pub use plan::{Found, Method, Report, TransferError, TransferPlan, TransferView, plan, search};

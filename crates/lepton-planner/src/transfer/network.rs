@@ -60,8 +60,15 @@ pub enum NetworkFault {
 impl Network {
     /// From links by name; links of nothing and to the region itself are left out.
     #[must_use]
-    pub fn of(links: &BTreeMap<(String, String), Link>, machine_usd_per_hour: f64, machines_most: u32) -> Self {
-        let mut regions: Vec<String> = links.keys().flat_map(|(from, to)| [from.clone(), to.clone()]).collect();
+    pub fn of(
+        links: &BTreeMap<(String, String), Link>,
+        machine_usd_per_hour: f64,
+        machines_most: u32,
+    ) -> Self {
+        let mut regions: Vec<String> = links
+            .keys()
+            .flat_map(|(from, to)| [from.clone(), to.clone()])
+            .collect();
         regions.sort_unstable();
         regions.dedup();
         let place = |name: &String| regions.binary_search(name).unwrap_or(0);
@@ -87,15 +94,24 @@ impl Network {
             if from == to || *from >= self.regions.len() || *to >= self.regions.len() {
                 return Err(NetworkFault::Dangling { index });
             }
-            let sound = link.gbps.is_finite() && link.gbps > 0.0 && link.usd_per_gb.is_finite() && link.usd_per_gb >= 0.0;
+            let sound = link.gbps.is_finite()
+                && link.gbps > 0.0
+                && link.usd_per_gb.is_finite()
+                && link.usd_per_gb >= 0.0;
             if !sound {
-                return Err(NetworkFault::Senseless { index, gbps: link.gbps, usd_per_gb: link.usd_per_gb });
+                return Err(NetworkFault::Senseless {
+                    index,
+                    gbps: link.gbps,
+                    usd_per_gb: link.usd_per_gb,
+                });
             }
         }
         for (index, region) in self.regions.iter().enumerate() {
             let price = self.machine_usd_per_hour.get(index);
             if !price.is_some_and(|usd| usd.is_finite() && *usd >= 0.0) {
-                return Err(NetworkFault::Price { region: region.clone() });
+                return Err(NetworkFault::Price {
+                    region: region.clone(),
+                });
             }
         }
         Ok(())

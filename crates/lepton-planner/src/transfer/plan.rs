@@ -116,8 +116,10 @@ pub enum TransferError {
         /// To.
         to: String,
     },
-    /// Not even every machine is fast enough.
-    #[error("{gigabytes} GB in {seconds_most} s need {gbps:.1} Gbit/s, more than {machines_most} machines a region can move")]
+    /// No plan is fast enough: for an exact method, none exists within its nodes.
+    #[error(
+        "{gigabytes} GB in {seconds_most} s need {gbps:.1} Gbit/s: no way was found with {machines_most} machines a region"
+    )]
     TooFast {
         /// How much.
         gigabytes: f64,
@@ -129,7 +131,9 @@ pub enum TransferError {
         machines_most: u32,
     },
     /// The limits on time and cost contradict each other.
-    #[error("the cheapest way found costs ${usd:.2} where ${usd_most:.2} may be spent; none costs less than ${bound_usd:.2}")]
+    #[error(
+        "the cheapest way found costs ${usd:.2} where ${usd_most:.2} may be spent; none costs less than ${bound_usd:.2}"
+    )]
     TooDear {
         /// Found.
         usd: f64,
@@ -144,10 +148,17 @@ pub enum TransferError {
 ///
 /// # Errors
 /// A view that makes no sense, or limits that nothing keeps.
-pub fn plan(view: &TransferView, method: Method, rng: &PlanRng) -> Result<(TransferPlan, Report), TransferError> {
+pub fn plan(
+    view: &TransferView,
+    method: Method,
+    rng: &PlanRng,
+) -> Result<(TransferPlan, Report), TransferError> {
     let found = search(view, method, rng)?;
     let solved = match &found {
-        Found { certificate: Some(_), .. } => None,
+        Found {
+            certificate: Some(_),
+            ..
+        } => None,
         Found { plan, .. } => Some(solve(view, plan.as_ref())),
     };
     let (bound_usd, nodes) = solved
@@ -163,7 +174,11 @@ pub fn plan(view: &TransferView, method: Method, rng: &PlanRng) -> Result<(Trans
     })?;
     let bound_usd = bound_usd.min(plan.usd);
     if let Some(usd_most) = view.usd_most.filter(|most| plan.usd > *most) {
-        return Err(TransferError::TooDear { usd: plan.usd, usd_most, bound_usd });
+        return Err(TransferError::TooDear {
+            usd: plan.usd,
+            usd_most,
+            bound_usd,
+        });
     }
     let gap_pct = 100.0 * (plan.usd - bound_usd) / bound_usd.max(1e-9);
     let report = Report {
@@ -195,7 +210,11 @@ pub fn search(view: &TransferView, method: Method, rng: &PlanRng) -> Result<Foun
     validate(view)?;
     let routes = Routes::of(view).ok_or_else(|| no_route(view))?;
     let mut stream = rng.stream("transfer", (view.from as u128) << 64 | view.to as u128);
-    let by = |plan, by| Found { plan, by, certificate: None };
+    let by = |plan, by| Found {
+        plan,
+        by,
+        certificate: None,
+    };
     Ok(match method {
         Method::Greedy => by(routes.greedy(), method),
         Method::Annealing => by(routes.anneal(&mut stream), method),
@@ -206,7 +225,14 @@ pub fn search(view: &TransferView, method: Method, rng: &PlanRng) -> Result<Foun
             let annealed = routes.anneal(&mut stream).or_else(|| routes.greedy());
             let found = exact(view, annealed.as_ref());
             let unchanged = found.plan.is_some() && found.plan == annealed;
-            Found { by: if unchanged { Method::Annealing } else { Method::Milp }, ..found }
+            Found {
+                by: if unchanged {
+                    Method::Annealing
+                } else {
+                    Method::Milp
+                },
+                ..found
+            }
         }
     })
 }
@@ -227,7 +253,12 @@ fn reason(view: &TransferView, plan: &TransferPlan, gap_pct: f64) -> String {
         .filter(|(from, to, _)| (*from, *to) == (view.from, view.to))
         .map(|(_, _, gbps)| gbps)
         .sum();
-    let out: f64 = plan.flows.iter().filter(|(from, ..)| *from == view.from).map(|(_, _, gbps)| gbps).sum();
+    let out: f64 = plan
+        .flows
+        .iter()
+        .filter(|(from, ..)| *from == view.from)
+        .map(|(_, _, gbps)| gbps)
+        .sum();
     let via: Vec<&str> = plan
         .machines
         .keys()
@@ -237,9 +268,16 @@ fn reason(view: &TransferView, plan: &TransferPlan, gap_pct: f64) -> String {
     let path = if via.is_empty() {
         "all of it on the direct link".to_owned()
     } else {
-        format!("{:.0} % on the direct link, the rest over {}", 100.0 * direct / out.max(1e-9), via.join(", "))
+        format!(
+            "{:.0} % on the direct link, the rest over {}",
+            100.0 * direct / out.max(1e-9),
+            via.join(", ")
+        )
     };
-    format!("{path}; ${:.2} in {:.0} s, at most {gap_pct:.2} % above the least", plan.usd, plan.seconds)
+    format!(
+        "{path}; ${:.2} in {:.0} s, at most {gap_pct:.2} % above the least",
+        plan.usd, plan.seconds
+    )
 }
 
 fn no_route(view: &TransferView) -> TransferError {
@@ -251,13 +289,19 @@ fn no_route(view: &TransferView) -> TransferError {
 
 fn validate(view: &TransferView) -> Result<(), TransferError> {
     view.network.validate()?;
-    for (what, value) in [("the amount of data", view.gigabytes), ("the time allowed", view.seconds_most)] {
+    for (what, value) in [
+        ("the amount of data", view.gigabytes),
+        ("the time allowed", view.seconds_most),
+    ] {
         if !value.is_finite() || value <= 0.0 {
             return Err(TransferError::Amount { what, value });
         }
     }
     if let Some(value) = view.usd_most.filter(|usd| usd.is_nan() || *usd < 0.0) {
-        return Err(TransferError::Amount { what: "the cost allowed", value });
+        return Err(TransferError::Amount {
+            what: "the cost allowed",
+            value,
+        });
     }
     let regions = view.network.regions.len();
     if view.from == view.to || view.from >= regions || view.to >= regions {
@@ -276,8 +320,16 @@ impl TransferView {
     /// A plan from flows of any rate: as many machines as the least rate needs, then as fast as they allow.
     /// None, if a region would need too many.
     pub(super) fn plan_of(&self, flows: &BTreeMap<(usize, usize), f64>) -> Option<TransferPlan> {
-        let rate: f64 = flows.iter().filter(|((from, _), _)| *from == self.from).map(|(_, gbps)| gbps).sum::<f64>()
-            - flows.iter().filter(|((_, to), _)| *to == self.from).map(|(_, gbps)| gbps).sum::<f64>();
+        let rate: f64 = flows
+            .iter()
+            .filter(|((from, _), _)| *from == self.from)
+            .map(|(_, gbps)| gbps)
+            .sum::<f64>()
+            - flows
+                .iter()
+                .filter(|((_, to), _)| *to == self.from)
+                .map(|(_, gbps)| gbps)
+                .sum::<f64>();
         if rate <= 0.0 {
             return None;
         }
@@ -291,7 +343,11 @@ impl TransferView {
             if count > f64::from(self.network.machines_most) {
                 return None;
             }
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the most machines")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 1 and the most machines"
+            )]
             machines.insert(*region, count as u32);
             faster = faster.min(count / needed);
         }
@@ -331,8 +387,16 @@ impl TransferView {
             }
         }
         let net = |end: usize| -> f64 {
-            scaled.iter().filter(|(from, ..)| *from == end).map(|(_, _, gbps)| gbps).sum::<f64>()
-                - scaled.iter().filter(|(_, to, _)| *to == end).map(|(_, _, gbps)| gbps).sum::<f64>()
+            scaled
+                .iter()
+                .filter(|(from, ..)| *from == end)
+                .map(|(_, _, gbps)| gbps)
+                .sum::<f64>()
+                - scaled
+                    .iter()
+                    .filter(|(_, to, _)| *to == end)
+                    .map(|(_, _, gbps)| gbps)
+                    .sum::<f64>()
         };
         let seconds = self.gigabytes * 8.0 / net(self.from).max(1e-12);
         let machines_usd_per_s: f64 = machines

@@ -38,14 +38,33 @@ type Shares = Vec<u32>;
 impl<'a> Routes<'a> {
     /// None, if nothing leads there with two stops or fewer.
     pub(super) fn of(view: &'a TransferView) -> Option<Self> {
-        let links: BTreeMap<(usize, usize), Link> =
-            view.network.links.iter().map(|(from, to, link)| ((*from, *to), *link)).collect();
-        let hop = |from: usize, to: usize| links.get(&(from, to)).map(|link| price(view, from, to, link));
+        let links: BTreeMap<(usize, usize), Link> = view
+            .network
+            .links
+            .iter()
+            .map(|(from, to, link)| ((*from, *to), *link))
+            .collect();
+        let hop = |from: usize, to: usize| {
+            links
+                .get(&(from, to))
+                .map(|link| price(view, from, to, link))
+        };
         let (from, to) = (view.from, view.to);
-        let mut found: Vec<(f64, Vec<usize>)> = hop(from, to).map(|usd| (usd, vec![from, to])).into_iter().collect();
-        let others: Vec<usize> = (0..view.network.regions.len()).filter(|via| *via != from && *via != to).collect();
-        let mut first: Vec<(f64, usize)> = others.iter().filter_map(|via| Some((hop(from, *via)?, *via))).collect();
-        let mut last: Vec<(f64, usize)> = others.iter().filter_map(|via| Some((hop(*via, to)?, *via))).collect();
+        let mut found: Vec<(f64, Vec<usize>)> = hop(from, to)
+            .map(|usd| (usd, vec![from, to]))
+            .into_iter()
+            .collect();
+        let others: Vec<usize> = (0..view.network.regions.len())
+            .filter(|via| *via != from && *via != to)
+            .collect();
+        let mut first: Vec<(f64, usize)> = others
+            .iter()
+            .filter_map(|via| Some((hop(from, *via)?, *via)))
+            .collect();
+        let mut last: Vec<(f64, usize)> = others
+            .iter()
+            .filter_map(|via| Some((hop(*via, to)?, *via)))
+            .collect();
         for (usd, via) in &first {
             if let Some(rest) = hop(*via, to) {
                 found.push((usd + rest, vec![from, *via, to]));
@@ -68,7 +87,12 @@ impl<'a> Routes<'a> {
         }
         found.truncate(ROUTES_MOST);
         let (prices, routes) = found.into_iter().unzip();
-        let this = Self { view, routes, links, prices };
+        let this = Self {
+            view,
+            routes,
+            links,
+            prices,
+        };
         (!this.routes.is_empty()).then_some(this)
     }
 
@@ -130,7 +154,12 @@ impl<'a> Routes<'a> {
     fn flows(&self, shares: &Shares) -> BTreeMap<(usize, usize), f64> {
         let part = self.view.gbps_least() / f64::from(PARTS);
         let mut flows = BTreeMap::new();
-        for (route, share) in self.routes.iter().zip(shares).filter(|(_, share)| **share > 0) {
+        for (route, share) in self
+            .routes
+            .iter()
+            .zip(shares)
+            .filter(|(_, share)| **share > 0)
+        {
             for hop in route.windows(2) {
                 *flows.entry((hop[0], hop[1])).or_insert(0.0) += part * f64::from(*share);
             }
@@ -140,7 +169,9 @@ impl<'a> Routes<'a> {
 
     fn plan(&self, shares: &Shares) -> Option<TransferPlan> {
         let parts: u32 = shares.iter().sum();
-        (parts == PARTS).then(|| self.view.plan_of(&self.flows(shares))).flatten()
+        (parts == PARTS)
+            .then(|| self.view.plan_of(&self.flows(shares)))
+            .flatten()
     }
 }
 
@@ -163,7 +194,12 @@ impl Landscape for Routes<'_> {
         let parts: u32 = shares.iter().sum();
         let part = self.view.gbps_least() / f64::from(PARTS);
         let mut egress = 0.0;
-        for (route, share) in self.routes.iter().zip(shares).filter(|(_, share)| **share > 0) {
+        for (route, share) in self
+            .routes
+            .iter()
+            .zip(shares)
+            .filter(|(_, share)| **share > 0)
+        {
             let gbps = part * f64::from(*share);
             for hop in route.windows(2) {
                 let link = &self.links[&(hop[0], hop[1])];
@@ -202,7 +238,11 @@ impl Landscape for Routes<'_> {
             _ => rng.random_range(0..next.len()),
         };
         let most = next[from];
-        let parts = if rng.random_range(0..3) == 0 { most } else { rng.random_range(1..=most.min(12)) };
+        let parts = if rng.random_range(0..3) == 0 {
+            most
+        } else {
+            rng.random_range(1..=most.min(12))
+        };
         next[from] -= parts;
         next[to] += parts;
         next

@@ -95,7 +95,10 @@ fn sort<P>(points: &mut [(f64, P)]) {
 
 /// The best of a few at random, in a population sorted by cost.
 fn pick(alive: usize, rng: &mut Stream) -> usize {
-    (0..TOURNAMENT).map(|_| rng.random_range(0..alive)).min().unwrap_or(0)
+    (0..TOURNAMENT)
+        .map(|_| rng.random_range(0..alive))
+        .min()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -126,7 +129,10 @@ mod tests {
         let rng = PlanRng::from_seed(1);
         let annealed = anneal(&Ripples, 0, 20_000, &mut rng.stream("test", 1));
         assert_eq!(annealed.0, 70);
-        assert_eq!(annealed, anneal(&Ripples, 0, 20_000, &mut rng.stream("test", 1)));
+        assert_eq!(
+            annealed,
+            anneal(&Ripples, 0, 20_000, &mut rng.stream("test", 1))
+        );
         let evolved = evolve(&Ripples, &[0, 200], 60, &mut rng.stream("test", 2)).unwrap();
         assert_eq!(evolved.0, 70);
     }

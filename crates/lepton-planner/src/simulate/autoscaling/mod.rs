@@ -12,8 +12,9 @@ pub use trace::{Shape, read_requests, synthetic};
 
 use crate::PlanRng;
 use crate::autoscaling::{
-    AutoscaleView, Fleet, FleetSpec, Forecast, ForecastSetting, Hpa, Knative, Memory, Request, Scaler, ScalingSpec,
-    Second, Series, ServiceTimes, check, clairvoyant_ms, instant_ms, plan, replay, work_ms,
+    AutoscaleView, Fleet, FleetSpec, Forecast, ForecastSetting, Hpa, Knative, Memory, Request,
+    Scaler, ScalingSpec, Second, Series, ServiceTimes, check, clairvoyant_ms, instant_ms, plan,
+    replay, work_ms,
 };
 
 /// A request may wait so long before it is late.
@@ -125,7 +126,11 @@ impl Scenario {
 }
 
 /// Replays `scenario` under `policy`; `progress` is told of the seconds that are done.
-pub fn simulate(scenario: &Scenario, policy: Policy, progress: &mut dyn FnMut(u64, u64)) -> Figures {
+pub fn simulate(
+    scenario: &Scenario,
+    policy: Policy,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Figures {
     match policy {
         Policy::Lepton => {
             let (series, setting) = lepton(scenario, progress);
@@ -133,9 +138,22 @@ pub fn simulate(scenario: &Scenario, policy: Policy, progress: &mut dyn FnMut(u6
         }
         Policy::Forecast => {
             let cold_s = u32::try_from(scenario.cold_start.as_millis() / 1_000).unwrap_or(3_600);
-            tuned(scenario, vec![Scaler::Forecast(Forecast::new(ForecastSetting { z_tenths: 25, window_s: 60, hold_s: cold_s, floor: 0 }))], progress)
+            tuned(
+                scenario,
+                vec![Scaler::Forecast(Forecast::new(ForecastSetting {
+                    z_tenths: 25,
+                    window_s: 60,
+                    hold_s: cold_s,
+                    floor: 0,
+                }))],
+                progress,
+            )
         }
-        Policy::Knative => tuned(scenario, vec![Scaler::Knative(Knative::tuned(70, 60, 0))], progress),
+        Policy::Knative => tuned(
+            scenario,
+            vec![Scaler::Knative(Knative::tuned(70, 60, 0))],
+            progress,
+        ),
         Policy::KnativeTuned => tuned(scenario, knative_grid(), progress),
         Policy::Hpa => tuned(scenario, vec![Scaler::Hpa(Hpa::tuned(80, 300))], progress),
         Policy::HpaTuned => tuned(scenario, hpa_grid(), progress),
@@ -174,9 +192,21 @@ fn fixed_grid(scenario: &Scenario) -> Vec<Scaler> {
         .collect();
     changes.sort_unstable();
     let mut busy = 0_i64;
-    let peak = changes.iter().map(|(_, by)| { busy += by; busy }).max().unwrap_or(1);
-    let most = u32::try_from(peak).unwrap_or(u32::MAX).div_ceil(scenario.slots.max(1)).max(1);
-    (1..=most).map(|replicas| Scaler::Fixed { replicas }).collect()
+    let peak = changes
+        .iter()
+        .map(|(_, by)| {
+            busy += by;
+            busy
+        })
+        .max()
+        .unwrap_or(1);
+    let most = u32::try_from(peak)
+        .unwrap_or(u32::MAX)
+        .div_ceil(scenario.slots.max(1))
+        .max(1);
+    (1..=most)
+        .map(|replicas| Scaler::Fixed { replicas })
+        .collect()
 }
 
 /// The best of `grid` on the scenario: the cheapest that keeps the target, else the least late.
@@ -187,7 +217,10 @@ fn tuned(scenario: &Scenario, grid: Vec<Scaler>, progress: &mut dyn FnMut(u64, u
         let setting = setting(&scaler);
         let found = figures(scenario, &published(scenario, scaler), setting);
         let better = best.as_ref().is_none_or(|best| {
-            let (keeps, best_keeps) = (found.late_pct <= LATE_SHARE * 100.0, best.late_pct <= LATE_SHARE * 100.0);
+            let (keeps, best_keeps) = (
+                found.late_pct <= LATE_SHARE * 100.0,
+                best.late_pct <= LATE_SHARE * 100.0,
+            );
             match (keeps, best_keeps) {
                 (true, true) => found.replica_seconds < best.replica_seconds,
                 (false, false) => found.late_pct < best.late_pct,
@@ -205,9 +238,18 @@ fn tuned(scenario: &Scenario, grid: Vec<Scaler>, progress: &mut dyn FnMut(u64, u
 fn setting(scaler: &Scaler) -> String {
     match scaler {
         Scaler::Fixed { replicas } => format!("{replicas} replicas"),
-        Scaler::Knative(it) => format!("{} %, {} s, delay {} s", it.target_pct, it.stable_s, it.down_delay_s),
+        Scaler::Knative(it) => format!(
+            "{} %, {} s, delay {} s",
+            it.target_pct, it.stable_s, it.down_delay_s
+        ),
         Scaler::Hpa(it) => format!("{} %, {} s", it.target_pct, it.stabilise_s),
-        Scaler::Forecast(it) => format!("z {}, {} s, hold {} s, floor {}", f64::from(it.setting.z_tenths) / 10.0, it.setting.window_s, it.setting.hold_s, it.setting.floor),
+        Scaler::Forecast(it) => format!(
+            "z {}, {} s, hold {} s, floor {}",
+            f64::from(it.setting.z_tenths) / 10.0,
+            it.setting.window_s,
+            it.setting.hold_s,
+            it.setting.floor
+        ),
     }
 }
 
@@ -223,13 +265,18 @@ fn published(scenario: &Scenario, mut scaler: Scaler) -> Series {
     let ours = matches!(scaler, Scaler::Forecast(_));
     let first = if ours { 90 } else { period };
     let spec = scenario.fleet(ours);
-    replay(spec, warm, scenario.requests.iter().copied(), scenario.seconds(), |fleet, series| {
-        note_ended(fleet, &mut times);
-        let now_s = series.seconds() as u64;
-        (now_s >= first && now_s.is_multiple_of(period)).then(|| {
-            scaler.target(&series.signals(fleet, &times.curve())).max(1)
-        })
-    })
+    replay(
+        spec,
+        warm,
+        scenario.requests.iter().copied(),
+        scenario.seconds(),
+        |fleet, series| {
+            note_ended(fleet, &mut times);
+            let now_s = series.seconds() as u64;
+            (now_s >= first && now_s.is_multiple_of(period))
+                .then(|| scaler.target(&series.signals(fleet, &times.curve())).max(1))
+        },
+    )
 }
 
 fn note_ended(fleet: &mut Fleet, times: &mut ServiceTimes) {
@@ -260,16 +307,22 @@ fn lepton(scenario: &Scenario, progress: &mut dyn FnMut(u64, u64)) -> (Series, S
         replicas: Fleet::warm(fleet, scenario.warm()).counts(),
         memory: Memory::default(),
     };
-    let series = replay(fleet, scenario.warm(), scenario.requests.iter().copied(), seconds, |fleet, series| {
-        note_ended(fleet, &mut view.service);
-        observe(&mut view, fleet, series);
-        let now = view.observed_until;
-        let plan = plan(&view, now, &rng);
-        debug_assert_eq!(check(&view, &plan, now), Vec::new());
-        view.memory = plan.memory;
-        progress(series.seconds() as u64, seconds as u64);
-        (series.seconds() > 0).then_some(plan.replicas)
-    });
+    let series = replay(
+        fleet,
+        scenario.warm(),
+        scenario.requests.iter().copied(),
+        seconds,
+        |fleet, series| {
+            note_ended(fleet, &mut view.service);
+            observe(&mut view, fleet, series);
+            let now = view.observed_until;
+            let plan = plan(&view, now, &rng);
+            debug_assert_eq!(check(&view, &plan, now), Vec::new());
+            view.memory = plan.memory;
+            progress(series.seconds() as u64, seconds as u64);
+            (series.seconds() > 0).then_some(plan.replicas)
+        },
+    );
     let setting = view.memory.scaler.as_ref().map(setting).unwrap_or_default();
     (series, setting)
 }
@@ -283,10 +336,15 @@ fn observe(view: &mut AutoscaleView, fleet: &Fleet, series: &Series) {
             in_flight_ms: over(&series.in_system_ms),
             ended: u32::try_from(over(&series.ended)).unwrap_or(u32::MAX),
             ended_ms: over(&series.ended_ms),
-            late: u32::try_from(series.late[done].saturating_sub(series.late[done - 1])).unwrap_or(u32::MAX),
+            late: u32::try_from(series.late[done].saturating_sub(series.late[done - 1]))
+                .unwrap_or(u32::MAX),
         });
     }
-    view.observed_until = Timestamp::from_millis(i64::try_from(done).unwrap_or(i64::MAX).saturating_mul(1_000));
+    view.observed_until = Timestamp::from_millis(
+        i64::try_from(done)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000),
+    );
     view.in_flight = fleet.in_system();
     view.replicas = fleet.counts();
 }
@@ -297,7 +355,8 @@ fn figures(scenario: &Scenario, series: &Series, setting: String) -> Figures {
     let end_ms = end as u64 * 1_000;
     let fleet = scenario.fleet(false);
     let clairvoyant = instant_ms(fleet, &scenario.requests, end_ms) as f64 / 1_000.0;
-    let with_starts = clairvoyant_ms(fleet, scenario.warm(), &scenario.requests, end_ms) as f64 / 1_000.0;
+    let with_starts =
+        clairvoyant_ms(fleet, scenario.warm(), &scenario.requests, end_ms) as f64 / 1_000.0;
     let paid = series.paid_ms[end] as f64 / 1_000.0;
     Figures {
         replica_seconds: paid,

@@ -31,7 +31,10 @@ pub fn read_requests(text: &str) -> Result<Vec<Request>, TraceError> {
         "at_ms,service_ms" => own_line,
         other => {
             let shown: String = other.chars().take(64).collect();
-            return Err(TraceError::at(1, format!("no header that is known: `{shown}`")));
+            return Err(TraceError::at(
+                1,
+                format!("no header that is known: `{shown}`"),
+            ));
         }
     };
     let mut requests = Vec::new();
@@ -71,8 +74,16 @@ fn own_line(fields: &[&str], line: usize) -> Result<Request, TraceError> {
 
 fn azure_line(fields: &[&str], line: usize) -> Result<Request, TraceError> {
     let stamp = field(fields, 0, "TIMESTAMP", line)?;
-    let prompt = amount(field(fields, 1, "ContextTokens", line)?, "ContextTokens", line)?;
-    let generated = amount(field(fields, 2, "GeneratedTokens", line)?, "GeneratedTokens", line)?;
+    let prompt = amount(
+        field(fields, 1, "ContextTokens", line)?,
+        "ContextTokens",
+        line,
+    )?;
+    let generated = amount(
+        field(fields, 2, "GeneratedTokens", line)?,
+        "GeneratedTokens",
+        line,
+    )?;
     let at_ms = millis_of(stamp).ok_or_else(|| {
         let shown: String = stamp.chars().take(64).collect();
         TraceError::at(line, format!("`TIMESTAMP` is not a time: `{shown}`"))
@@ -106,7 +117,11 @@ fn millis_of(stamp: &str) -> Option<u64> {
         return None;
     }
     // Days from 1970 with years that begin in March, so that the leap day is the last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 306 + 5) / 10 + day - 1;
     let days = days.checked_sub(719_468)?;
     #[expect(
@@ -223,7 +238,13 @@ mod tests {
                     2023-11-16 18:15:46.6805900,800,100\n\
                     2023-11-17 00:00:00.5000000,0,0\n";
         let requests = read_requests(text).unwrap();
-        assert_eq!(requests[0], Request { at_ms: 0, service_ms: 3_100 });
+        assert_eq!(
+            requests[0],
+            Request {
+                at_ms: 0,
+                service_ms: 3_100
+            }
+        );
         assert_eq!(requests[1].at_ms, (5 * 3_600 + 44 * 60 + 13) * 1_000 + 820);
         assert_eq!(millis_of("2000-03-01 00:00:00"), Some(951_868_800_000));
     }
@@ -232,16 +253,34 @@ mod tests {
     fn a_bad_line_is_named_by_its_number() {
         let header = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n";
         for (line, problem) in [
-            ("2023-11-16 18:15:47.00,374", "line 3: the field `GeneratedTokens` is missing"),
-            ("yesterday,374,44", "line 3: `TIMESTAMP` is not a time: `yesterday`"),
-            ("2023-11-16 18:15:47.00,-4,44", "line 3: `ContextTokens` is negative: `-4`"),
-            ("2023-11-16 18:15:47.00,4,NaN", "line 3: `GeneratedTokens` is not a number: `NaN`"),
-            ("2023-11-16 17:15:46.68,4,4", "line 3: the clock goes back by 3600000 ms"),
+            (
+                "2023-11-16 18:15:47.00,374",
+                "line 3: the field `GeneratedTokens` is missing",
+            ),
+            (
+                "yesterday,374,44",
+                "line 3: `TIMESTAMP` is not a time: `yesterday`",
+            ),
+            (
+                "2023-11-16 18:15:47.00,-4,44",
+                "line 3: `ContextTokens` is negative: `-4`",
+            ),
+            (
+                "2023-11-16 18:15:47.00,4,NaN",
+                "line 3: `GeneratedTokens` is not a number: `NaN`",
+            ),
+            (
+                "2023-11-16 17:15:46.68,4,4",
+                "line 3: the clock goes back by 3600000 ms",
+            ),
         ] {
             let error = read_requests(&format!("{header}{line}\n")).unwrap_err();
             assert_eq!(error.to_string(), problem);
         }
-        assert_eq!(read_requests("").unwrap_err().to_string(), "line 1: the trace is empty");
+        assert_eq!(
+            read_requests("").unwrap_err().to_string(),
+            "line 1: the trace is empty"
+        );
         assert!(read_requests("a,b\n1,2\n").is_err());
     }
 
