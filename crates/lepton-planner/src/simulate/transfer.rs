@@ -22,14 +22,25 @@ pub const MACHINES_MOST: u32 = 8;
 /// measured more than once the least counts, and only the premium tier, which has prices.
 ///
 /// # Errors
-/// A line that is malformed or negative, by its number; a grid without links.
-pub fn read_network(throughput: &str, egress: &str) -> Result<Network, TraceError> {
-    let mut prices: BTreeMap<(String, String), f64> = BTreeMap::new();
+/// A line that is malformed or negative, by its number; a grid without links. With it, which file: 0 for the first.
+pub fn read_network(throughput: &str, egress: &str) -> Result<Network, (usize, TraceError)> {
+    let prices = read_prices(egress).map_err(|error| (1, error))?;
+    read_links(throughput, &prices).map_err(|error| (0, error))
+}
+
+type Prices = BTreeMap<(String, String), f64>;
+
+fn read_prices(egress: &str) -> Result<Prices, TraceError> {
+    let mut prices = Prices::new();
     for (line, fields) in rows(egress, "src,dest,src_tier,dest_tier,cost")? {
         let usd = amount(field(&fields, 4, "cost", line)?, "cost", line)?;
         let ends = (fields[0].trim().to_owned(), fields[1].trim().to_owned());
         prices.insert(ends, usd);
     }
+    Ok(prices)
+}
+
+fn read_links(throughput: &str, prices: &Prices) -> Result<Network, TraceError> {
     let mut links: BTreeMap<(String, String), Link> = BTreeMap::new();
     for (line, fields) in rows(throughput, "src_region,src_tier,dst_region,dst_tier,gbps")? {
         let gbps = amount(field(&fields, 4, "gbps", line)?, "gbps", line)?;
