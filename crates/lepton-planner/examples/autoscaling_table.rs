@@ -10,8 +10,7 @@ fn main() {
         let requests = match t.split_once(':') {
             Some((s, seed)) => synthetic(
                 Shape::ALL.iter().find(|x| x.0 == s).unwrap().1,
-                seed.parse().unwrap(),
-            ),
+                seed.parse().unwrap(), 2),
             None => read_requests(&std::fs::read_to_string(t).unwrap()).unwrap(),
         };
         for &c in &colds {
@@ -19,7 +18,7 @@ fn main() {
                 requests: requests.clone(),
                 cold_start: DurationMs::from_secs(c),
                 slots: 8,
-                warm: None,
+                warm: None, measure_from: DurationMs::from_secs(if t.contains(':') { 3600 } else { 0 }),
                 seed: 1,
             };
             for (n, p) in Policy::ALL {

@@ -13,7 +13,9 @@ use super::view::Second;
 use crate::Stream;
 
 /// Deviations above the mean that are tried, in tenths.
-const SAFETIES: [i32; 13] = [-20, -10, -5, 0, 5, 10, 15, 20, 25, 30, 40, 60, 90];
+const SAFETIES: [i32; 12] = [-20, -10, -5, 0, 5, 10, 15, 20, 30, 40, 60, 90];
+/// Deviations more that must fit after a replica is stopped, in tenths.
+const BANDS: [u32; 5] = [0, 5, 10, 15, 20];
 /// Seconds over which the arrival rate is taken.
 const WINDOWS: [u32; 5] = [15, 30, 60, 120, 300];
 /// Holds that are tried: multiples of the cold start in halves, because a replica that comes
@@ -69,13 +71,14 @@ impl Score {
     }
 }
 
-/// The setting in use before there is a past to learn from: two and a half deviations, the
-/// rate of the last minute, and a hold of one cold start.
+/// The setting in use before there is a past to learn from: one and a half deviations, one more
+/// before a replica is stopped, the rate of the last minute, and a hold of a minute or one cold start.
 pub(super) fn first_choice(cold_start_ms: u64) -> ForecastSetting {
     ForecastSetting {
-        z_tenths: 25,
+        z_tenths: 15,
+        band_tenths: 10,
         window_s: 60,
-        hold_s: holds(cold_start_ms)[2],
+        hold_s: holds(cold_start_ms)[2].max(60),
         floor: 0,
     }
 }
@@ -143,65 +146,63 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     (chosen, bar)
 }
 
-fn key(setting: ForecastSetting) -> (i32, u32, u32, u32) {
+fn key(setting: ForecastSetting) -> (i32, u32, u32, u32, u32) {
     (
         setting.z_tenths,
+        setting.band_tenths,
         setting.window_s,
         setting.hold_s,
         setting.floor,
     )
 }
 
+/// Every setting one move away.
 fn neighbours(cold_start_ms: u64, here: ForecastSetting) -> Vec<ForecastSetting> {
     let holds = holds(cold_start_ms);
-    let z = nearest(&SAFETIES, &here.z_tenths);
-    let w = nearest(&WINDOWS, &here.window_s);
-    let h = nearest(&holds, &here.hold_s);
-    let step =
-        |at: usize, by: isize, len: usize| at.checked_add_signed(by).filter(|index| *index < len);
-    let mut found = Vec::new();
-    for (dz, dw, dh, df) in MOVES {
-        if let (Some(z), Some(w), Some(h), Some(floor)) = (
-            step(z, dz, SAFETIES.len()),
-            step(w, dw, WINDOWS.len()),
-            step(h, dh, holds.len()),
-            here.floor.checked_add_signed(df),
-        ) {
-            found.push(ForecastSetting {
-                z_tenths: SAFETIES[z],
-                window_s: WINDOWS[w],
-                hold_s: holds[h],
-                floor,
-            });
-        }
-    }
-    found
+    MOVES
+        .iter()
+        .filter_map(|[z, band, window, hold, floor]| {
+            Some(ForecastSetting {
+                z_tenths: step(&SAFETIES, here.z_tenths, *z)?,
+                band_tenths: step(&BANDS, here.band_tenths, *band)?,
+                window_s: step(&WINDOWS, here.window_s, *window)?,
+                hold_s: step(&holds, here.hold_s, *hold)?,
+                floor: here.floor.checked_add_signed(*floor)?,
+            })
+        })
+        .collect()
 }
 
-/// Steps on the grid (safety, window, hold, floor): each alone, and trades of safety.
-const MOVES: [(isize, isize, isize, i32); 16] = [
-    (-1, 0, 0, 0),
-    (1, 0, 0, 0),
-    (2, 0, 0, 0),
-    (0, -1, 0, 0),
-    (0, 1, 0, 0),
-    (0, 0, -1, 0),
-    (0, 0, 1, 0),
-    (0, 0, 2, 0),
-    (-1, 0, 1, 0),
-    (1, 0, -1, 0),
-    (0, 0, 0, -1),
-    (0, 0, 0, 1),
-    (0, 0, 0, 3),
-    (0, 0, 0, -3),
-    (-2, 0, 0, 1),
-    (2, 0, 0, -1),
+/// Steps on the grid (safety, band, window, hold, floor): each alone, and trades of safety.
+const MOVES: [[i32; 5]; 18] = [
+    [-1, 0, 0, 0, 0],
+    [1, 0, 0, 0, 0],
+    [2, 0, 0, 0, 0],
+    [0, -1, 0, 0, 0],
+    [0, 1, 0, 0, 0],
+    [0, 0, -1, 0, 0],
+    [0, 0, 1, 0, 0],
+    [0, 0, 0, -1, 0],
+    [0, 0, 0, 1, 0],
+    [0, 0, 0, 2, 0],
+    [-1, 1, 0, 0, 0],
+    [1, -1, 0, 0, 0],
+    [-1, 0, 0, 1, 0],
+    [1, 0, 0, -1, 0],
+    [0, 0, 0, 0, -1],
+    [0, 0, 0, 0, 1],
+    [-2, 0, 0, 0, 1],
+    [2, 0, 0, 0, -1],
 ];
 
-fn nearest<T: PartialOrd>(grid: &[T], value: &T) -> usize {
-    grid.iter()
-        .position(|at| at >= value)
-        .unwrap_or(grid.len() - 1)
+/// The value `by` places from where `value` belongs on `grid`; as it is, for no step.
+fn step<T: PartialOrd + Copy>(grid: &[T], value: T, by: i32) -> Option<T> {
+    if by == 0 {
+        return Some(value);
+    }
+    let at = grid.iter().position(|at| *at >= value).unwrap_or(grid.len() - 1);
+    let to = at.checked_add_signed(isize::try_from(by).ok()?)?;
+    grid.get(to).copied()
 }
 
 /// The past made ready to be replayed many times.
@@ -253,19 +254,29 @@ impl<'a> Replays<'a> {
         }
     }
 
-    /// Forecasts with a floor at a quantile of the load: what a fixed fleet would be.
+    /// Far ways, where no step leads: a floor at a quantile of the load alone, and under forecasts
+    /// that add to it, for a short while or a long one.
     fn anchors(&self, here: ForecastSetting) -> Vec<ForecastSetting> {
-        self.load
-            .iter()
-            .flat_map(|load| {
-                let floor = self.past.fleet.replicas_for(*load);
-                [here.z_tenths, SAFETIES[0]].map(|z_tenths| ForecastSetting {
-                    z_tenths,
-                    floor,
-                    ..here
-                })
-            })
-            .collect()
+        let first = first_choice(self.past.fleet.cold_start_ms);
+        let alone = ForecastSetting {
+            z_tenths: SAFETIES[0],
+            ..here
+        };
+        let long = |setting| ForecastSetting {
+            hold_s: LONG_HOLDS[1],
+            ..setting
+        };
+        let safer = ForecastSetting {
+            z_tenths: 30,
+            ..first
+        };
+        let ways = [here, alone, first, safer, long(first), long(safer)];
+        let mut found: Vec<ForecastSetting> = ways.to_vec();
+        for load in &self.load {
+            let floor = self.past.fleet.replicas_for(*load);
+            found.extend(ways.map(|way| ForecastSetting { floor, ..way }));
+        }
+        found
     }
 
     fn score(&self, mut scaler: Scaler) -> Score {

@@ -65,6 +65,7 @@ pub fn instant_ms(spec: FleetSpec, requests: &[Request], end_ms: u64) -> u64 {
 pub fn work_ms(spec: FleetSpec, requests: &[Request], end_ms: u64) -> u64 {
     let busy: u64 = requests
         .iter()
+        .filter(|request| request.at_ms < end_ms)
         .map(|request| request.service_ms.min(end_ms.saturating_sub(request.at_ms)))
         .sum();
     busy / u64::from(spec.slots.max(1))

@@ -16,11 +16,11 @@ use crate::PlanRng;
 /// Seconds of the past that count: an hour holds the bursts that come every few minutes.
 const PAST_S: usize = 3_600;
 /// The ways are compared this often: a comparison costs some tens of milliseconds.
-const REVIEW_EVERY: DurationMs = DurationMs::from_secs(60);
+const REVIEW_EVERY: DurationMs = DurationMs::from_secs(120);
 /// And not before so much of the past is known.
 const REVIEW_AFTER_S: usize = 180;
 /// Aim below the target by this much: the future is not the past.
-const MARGIN: f64 = 0.7;
+const MARGIN: f64 = 0.6;
 /// For so long after the first plan no replica is stopped: what is short ends first, so the first
 /// service times seen are too short, and the first rates are of a few requests.
 const LEARNING: DurationMs = DurationMs::from_secs(90);
@@ -235,7 +235,7 @@ fn late_share_left(view: &AutoscaleView, seconds: &[Second]) -> f64 {
         .sum();
     let late: u64 = seconds.iter().map(|second| u64::from(second.late)).sum();
     let seen = late as f64 / all.max(1) as f64;
-    (2.0 * target - seen).clamp(0.2 * target, target) * MARGIN
+    (2.0 * target - seen).clamp(0.5 * target, target) * MARGIN
 }
 
 fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Scaler) -> u32 {

@@ -262,6 +262,8 @@ pub struct Forecast {
 pub struct ForecastSetting {
     /// Deviations above the mean, in tenths.
     pub z_tenths: i32,
+    /// Deviations more, in tenths, that must still fit after a replica is stopped.
+    pub band_tenths: u32,
     /// Seconds over which the arrival rate is taken.
     pub window_s: u32,
     /// Seconds a lower number must have been wanted before it is taken.
@@ -290,13 +292,20 @@ impl Forecast {
     }
 
     fn target(&mut self, signals: &Signals<'_>) -> u32 {
-        let need = self.need(signals);
-        let held = self.recent.most(signals.now_s, need, self.setting.hold_s);
+        let (mean, deviation) = self.load(signals);
+        let slots = f64::from(signals.slots.max(1));
+        let replicas = |tenths: f64| ceil((mean + tenths / 10.0 * deviation) / slots);
+        let up = replicas(f64::from(self.setting.z_tenths));
+        let down = replicas(f64::from(self.setting.z_tenths) + f64::from(self.setting.band_tenths));
+        let have = signals.ready.saturating_add(signals.starting);
+        let held = self
+            .recent
+            .most(signals.now_s, have.clamp(up, down), self.setting.hold_s);
         held.max(self.setting.floor)
     }
 
-    /// Replicas for the load one cold start on.
-    fn need(&self, signals: &Signals<'_>) -> u32 {
+    /// The load one cold start on: its mean, and its deviation.
+    fn load(&self, signals: &Signals<'_>) -> (f64, f64) {
         let service_s = signals.service_s();
         let scale = service_s / signals.curve.mean_s();
         let stays = signals.curve.residual(signals.cold_start_s / scale);
@@ -305,10 +314,8 @@ impl Forecast {
         // What waits is served off within a cold start: a longer start must not order a fleet for
         // a queue that a small one clears.
         let backlog = queued * service_s / service_s.max(signals.cold_start_s);
-        let rate = self.rate(signals);
-        let mean = backlog + served * stays + rate * service_s * (1.0 - stays);
-        let load = mean + f64::from(self.setting.z_tenths) / 10.0 * mean.max(0.25).sqrt();
-        ceil(load / f64::from(signals.slots.max(1)))
+        let mean = backlog + served * stays + self.rate(signals) * service_s * (1.0 - stays);
+        (mean, mean.max(0.25).sqrt())
     }
 
     fn rate(&self, signals: &Signals<'_>) -> f64 {

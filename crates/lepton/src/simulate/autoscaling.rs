@@ -30,6 +30,12 @@ pub(crate) struct AutoscalingArgs {
     /// Replicas ready at the start; by default what the first five minutes need, and one
     #[arg(long)]
     warm: Option<u32>,
+    /// Hours that a synthetic trace is long
+    #[arg(long, default_value_t = 2)]
+    hours: u32,
+    /// Cost and lateness count from here on; what comes before is replayed, and learnt from
+    #[arg(long, default_value = "0s")]
+    measure_from: DurationMs,
     /// Seed of our own policy's replays
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -55,10 +61,11 @@ pub(super) fn run(args: &AutoscalingArgs, out: &mut dyn Write) -> Result<(), Sim
         argument: "--requests",
     })?;
     let scenario = Scenario {
-        requests: requests(path)?,
+        requests: requests(path, args.hours)?,
         cold_start: args.cold_start,
         slots: args.slots,
         warm: args.warm,
+        measure_from: args.measure_from,
         seed: args.seed,
     };
     let mut table = Table::default();
@@ -74,7 +81,7 @@ pub(super) fn run(args: &AutoscalingArgs, out: &mut dyn Write) -> Result<(), Sim
     Ok(table.print(args.output, "replica_seconds", out)?)
 }
 
-fn requests(path: &Path) -> Result<Vec<Request>, SimulateError> {
+fn requests(path: &Path, hours: u32) -> Result<Vec<Request>, SimulateError> {
     let Some(made) = path
         .to_str()
         .and_then(|text| text.strip_prefix("synthetic:"))
@@ -83,7 +90,7 @@ fn requests(path: &Path) -> Result<Vec<Request>, SimulateError> {
     };
     let parsed = made.split_once(':').and_then(|(name, seed)| {
         let (_, shape) = Shape::ALL.iter().find(|(other, _)| *other == name)?;
-        Some(synthetic(*shape, seed.parse().ok()?))
+        Some(synthetic(*shape, seed.parse().ok()?, hours))
     });
     parsed.ok_or_else(|| {
         SimulateError::Senseless(format!(

@@ -66,6 +66,8 @@ pub struct Scenario {
     pub slots: u32,
     /// Replicas ready at the start; by default what the first five minutes need, and one.
     pub warm: Option<u32>,
+    /// Cost and lateness count from here on; what comes before is replayed, and learnt from.
+    pub measure_from: DurationMs,
     /// For ours.
     pub seed: u64,
 }
@@ -141,9 +143,10 @@ pub fn simulate(
             tuned(
                 scenario,
                 vec![Scaler::Forecast(Forecast::new(ForecastSetting {
-                    z_tenths: 25,
-                    window_s: 60,
-                    hold_s: cold_s,
+                    z_tenths: 15,
+                    band_tenths: 10,
+        window_s: 60,
+                    hold_s: cold_s.max(60),
                     floor: 0,
                 }))],
                 progress,
@@ -233,6 +236,13 @@ fn tuned(scenario: &Scenario, grid: Vec<Scaler>, progress: &mut dyn FnMut(u64, u
         progress(index as u64 + 1, all);
     }
     best.expect("invariant: every grid has at least one setting")
+}
+
+/// Replays one way to scale, with one setting.
+#[must_use]
+pub fn run_scaler(scenario: &Scenario, scaler: Scaler) -> Figures {
+    let setting = setting(&scaler);
+    figures(scenario, &published(scenario, scaler), setting)
 }
 
 fn setting(scaler: &Scaler) -> String {
@@ -352,20 +362,25 @@ fn observe(view: &mut AutoscaleView, fleet: &Fleet, series: &Series) {
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn figures(scenario: &Scenario, series: &Series, setting: String) -> Figures {
     let end = series.seconds();
-    let end_ms = end as u64 * 1_000;
-    let fleet = scenario.fleet(false);
-    let clairvoyant = instant_ms(fleet, &scenario.requests, end_ms) as f64 / 1_000.0;
-    let with_starts =
-        clairvoyant_ms(fleet, scenario.warm(), &scenario.requests, end_ms) as f64 / 1_000.0;
-    let paid = series.paid_ms[end] as f64 / 1_000.0;
+    let from = usize::try_from(scenario.measure_from.as_millis() / 1_000)
+        .unwrap_or(usize::MAX)
+        .min(end);
+    let over = |sums: &[u64]| (sums[end] - sums[from]) as f64;
+    let between = |bound: &dyn Fn(u64) -> u64| {
+        (bound(end as u64 * 1_000) - bound(from as u64 * 1_000)) as f64 / 1_000.0
+    };
+    let (fleet, requests) = (scenario.fleet(false), &scenario.requests);
+    let clairvoyant = between(&|end_ms| instant_ms(fleet, requests, end_ms));
+    let with_starts = between(&|end_ms| clairvoyant_ms(fleet, scenario.warm(), requests, end_ms));
+    let paid = over(&series.paid_ms) / 1_000.0;
     Figures {
         replica_seconds: paid,
-        late_pct: 100.0 * series.late[end] as f64 / (scenario.requests.len().max(1)) as f64,
+        late_pct: 100.0 * over(&series.late) / over(&series.arrivals).max(1.0),
         clairvoyant_replica_seconds: clairvoyant,
         clairvoyant_with_starts_replica_seconds: with_starts,
-        work_replica_seconds: work_ms(fleet, &scenario.requests, end_ms) as f64 / 1_000.0,
+        work_replica_seconds: between(&|end_ms| work_ms(fleet, requests, end_ms)),
         ratio: paid / clairvoyant.max(1e-9),
-        requests: scenario.requests.len() as u64,
+        requests: series.arrivals[end] - series.arrivals[from],
         warm: scenario.warm(),
         setting,
     }

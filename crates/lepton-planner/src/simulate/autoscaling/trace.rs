@@ -156,20 +156,20 @@ impl Shape {
     ];
 }
 
-/// An hour of requests of a shape: a Poisson process whose rate varies, service times log-normal around
+/// Hours of requests of a shape: a Poisson process whose rate varies, service times log-normal around
 /// four seconds.
 #[must_use]
-pub fn synthetic(shape: Shape, seed: u64) -> Vec<Request> {
+pub fn synthetic(shape: Shape, seed: u64, hours: u32) -> Vec<Request> {
     let mut rng = PlanRng::from_seed(seed).stream("synthetic requests", shape as u128);
-    let hour_s = 3_600.0;
+    let until_s = f64::from(hours.clamp(1, 48)) * 3_600.0;
     let base: f64 = 2.0 + 4.0 * rng.random::<f64>();
-    let episodes = episodes(shape, hour_s, &mut rng);
+    let episodes = episodes(shape, until_s, &mut rng);
     let peak = base * 6.0;
     let mut requests = Vec::new();
     let mut at_s = 0.0;
     loop {
         at_s += exponential(1.0 / peak, &mut rng);
-        if at_s >= hour_s {
+        if at_s >= until_s {
             return requests;
         }
         let factor = match shape {
@@ -287,9 +287,9 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_trace_again_and_another_another() {
         for (_, shape) in Shape::ALL {
-            assert_eq!(synthetic(shape, 3), synthetic(shape, 3));
-            assert_ne!(synthetic(shape, 3), synthetic(shape, 4));
-            assert!(synthetic(shape, 3).is_sorted_by_key(|request| request.at_ms));
+            assert_eq!(synthetic(shape, 3, 1), synthetic(shape, 3, 1));
+            assert_ne!(synthetic(shape, 3, 1), synthetic(shape, 4, 1));
+            assert!(synthetic(shape, 3, 1).is_sorted_by_key(|request| request.at_ms));
         }
     }
 }
