@@ -200,7 +200,10 @@ fn step<T: PartialOrd + Copy>(grid: &[T], value: T, by: i32) -> Option<T> {
     if by == 0 {
         return Some(value);
     }
-    let at = grid.iter().position(|at| *at >= value).unwrap_or(grid.len() - 1);
+    let at = grid
+        .iter()
+        .position(|at| *at >= value)
+        .unwrap_or(grid.len() - 1);
     let to = at.checked_add_signed(isize::try_from(by).ok()?)?;
     grid.get(to).copied()
 }

@@ -16,6 +16,8 @@ mod plan;
 mod replay;
 mod scaler;
 mod service;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use check::{Finding, check};

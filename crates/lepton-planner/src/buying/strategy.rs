@@ -31,7 +31,7 @@ const SEATS: [Seat; 3] = [Seat::Nothing, Seat::Spot, Seat::OnDemand];
 
 /// The value of every state, in dollars to the end.
 #[derive(Debug, Clone)]
-pub struct Strategy {
+pub(super) struct Strategy {
     step_ms: u64,
     slacks: usize,
     steps: usize,
@@ -53,7 +53,7 @@ struct Fate {
 impl Strategy {
     /// Solves for `offer`, for a job with `left_ms` to its deadline.
     #[must_use]
-    pub fn solve(view: &JobView, offer: &Offer, left_ms: u64) -> Self {
+    pub(super) fn solve(view: &JobView, offer: &Offer, left_ms: u64) -> Self {
         let tick_ms = view.tick.as_millis().max(1);
         let coarse = view.changeover.as_millis().max(left_ms / STEPS_MOST).max(1);
         let ticks = coarse.div_ceil(tick_ms);

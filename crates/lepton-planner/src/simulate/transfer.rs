@@ -154,3 +154,44 @@ pub fn simulate(network: &Network, seed: u64, method: Method) -> Result<Figures,
         reason: report.reason,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EGRESS: &str =
+        "src,dest,src_tier,dest_tier,cost\na,b,PREMIUM,PREMIUM,0.02\nb,a,PREMIUM,PREMIUM,0.02\n";
+    const THROUGHPUT: &str = "src_region,src_tier,dst_region,dst_tier,gbps\na,PREMIUM,b,PREMIUM,5.0\nb,PREMIUM,a,STANDARD,4.0\na,PREMIUM,b,PREMIUM,4.5\n";
+
+    #[test]
+    fn the_grid_is_read_and_bad_lines_are_named() {
+        let network = read_network(THROUGHPUT, EGRESS).unwrap();
+        assert_eq!((network.regions.len(), network.links.len()), (2, 1));
+        assert_eq!(
+            network.links[0].2,
+            Link {
+                gbps: 4.5,
+                usd_per_gb: 0.02
+            }
+        );
+        let (file, error) =
+            read_network(&format!("{THROUGHPUT}a,PREMIUM,b,PREMIUM,-1\n"), EGRESS).unwrap_err();
+        assert_eq!(
+            (file, error.to_string().as_str()),
+            (0, "line 5: `gbps` is negative: `-1`")
+        );
+        let (file, error) = read_network(THROUGHPUT, &format!("{EGRESS}a,b\n")).unwrap_err();
+        assert_eq!(
+            (file, error.to_string().as_str()),
+            (1, "line 4: 2 fields where 5 belong")
+        );
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_transfer_again_and_its_plan_keeps_the_rules() {
+        let network = read_network(THROUGHPUT, EGRESS).unwrap();
+        assert_eq!(draw(&network, 7), draw(&network, 7));
+        let figures = simulate(&network, 7, Method::Lepton).unwrap();
+        assert!(figures.gap_pct < 1e-3 && figures.cost_usd > 0.0);
+    }
+}

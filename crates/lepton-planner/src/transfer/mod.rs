@@ -10,6 +10,8 @@ mod placement;
 mod plan;
 mod routes;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Finding, check};
 pub use network::{Link, Network, NetworkFault};

@@ -145,7 +145,7 @@ pub fn simulate(
                 vec![Scaler::Forecast(Forecast::new(ForecastSetting {
                     z_tenths: 15,
                     band_tenths: 10,
-        window_s: 60,
+                    window_s: 60,
                     hold_s: cold_s.max(60),
                     floor: 0,
                 }))],
@@ -383,5 +383,57 @@ fn figures(scenario: &Scenario, series: &Series, setting: String) -> Figures {
         requests: series.arrivals[end] - series.arrivals[from],
         warm: scenario.warm(),
         setting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(shape: Shape, seed: u64) -> Scenario {
+        Scenario {
+            requests: synthetic(shape, seed, 1),
+            cold_start: DurationMs::from_secs(10),
+            slots: 8,
+            warm: None,
+            measure_from: DurationMs::ZERO,
+            seed,
+        }
+    }
+
+    #[test]
+    fn every_policy_replays_to_the_same_figures_and_pays_at_least_for_the_work() {
+        let scenario = scenario(Shape::Steady, 11);
+        for (name, policy) in Policy::ALL {
+            let figures = simulate(&scenario, policy, &mut |_, _| {});
+            assert_eq!(
+                figures,
+                simulate(&scenario, policy, &mut |_, _| {}),
+                "{name}"
+            );
+            assert!(figures.work_replica_seconds <= figures.clairvoyant_replica_seconds);
+            assert!(
+                figures.clairvoyant_replica_seconds
+                    <= figures.clairvoyant_with_starts_replica_seconds
+            );
+            assert!(
+                figures.replica_seconds > 0.9 * figures.work_replica_seconds,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn ours_keeps_the_target_on_a_calm_load_for_less_than_the_defaults_of_others() {
+        for seed in 21..24 {
+            let scenario = scenario(Shape::Steady, seed);
+            let ours = simulate(&scenario, Policy::Lepton, &mut |_, _| {});
+            assert!(ours.late_pct <= 1.0, "{ours:?}");
+            let hpa = simulate(&scenario, Policy::Hpa, &mut |_, _| {});
+            assert!(
+                ours.replica_seconds < hpa.replica_seconds,
+                "{ours:?} {hpa:?}"
+            );
+        }
     }
 }
