@@ -76,6 +76,12 @@ enum Command {
     Env(commands::env::Env),
     #[command(subcommand)]
     Config(commands::config::Action),
+    /// Replays a trace through a policy; needs no server
+    #[command(subcommand)]
+    Simulate(crate::simulate::Simulate),
+    /// Looks into recorded decisions
+    #[command(subcommand)]
+    Plan(crate::explain::Plan),
     Completions(commands::completions::Completions),
     Version(commands::version::Version),
     #[command(subcommand, hide = true)]
@@ -137,6 +143,12 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Token(token) => token.run(ctx),
         Command::Whoami(whoami) => whoami.run(ctx),
         Command::Config(action) => action.run(ctx),
+        Command::Simulate(simulate) => simulate
+            .run(ctx.format, &mut ctx.out())
+            .map_err(|error| Failure::part(&error)),
+        Command::Plan(plan) => plan
+            .run(ctx.format, &mut ctx.out())
+            .map_err(|error| Failure::part(&error)),
         Command::Completions(completions) => completions.run(ctx),
         Command::Version(version) => version.run(ctx),
     };

@@ -83,7 +83,29 @@ pub(crate) enum Failure {
     Part { message: String },
 }
 
+/// What went wrong, with its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some messages hold that of their cause.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
+}
+
 impl Failure {
+    /// A part of the binary failed and said why.
+    pub(crate) fn part(error: &dyn std::error::Error) -> Self {
+        Self::Part {
+            message: with_causes(error),
+        }
+    }
+
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage {
             message: message.into(),

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod context;
+mod explain;
 mod failure;
 mod gang_log;
 mod job_wait;
@@ -14,6 +15,7 @@ mod packing;
 mod progress;
 mod rows;
 mod server;
+mod simulate;
 mod waiting;
 mod workers;
 
