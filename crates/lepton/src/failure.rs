@@ -185,7 +185,6 @@ mod tests {
         already-exists 5
         conflict 5
         too-large 8
-        unplaceable 8
         overloaded 9
         internal 9
         unavailable 9

@@ -21,7 +21,14 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
 
-const PHASES: [&str; 5] = ["queued", "running", "succeeded", "failed", "cancelled"];
+const PHASES: [&str; 6] = [
+    "queued",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "deleting",
+];
 
 /// Gangs beyond this do not fit one machine, nor a reasonable one elsewhere.
 const WORKERS_MAX: u32 = 1_024;
