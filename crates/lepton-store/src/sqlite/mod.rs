@@ -5,6 +5,8 @@ mod reader;
 mod schema;
 mod writer;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +38,7 @@ impl Sqlite {
             file: file.to_owned(),
             source,
         };
+        make_private(file);
         let mut connection = Connection::open(file).map_err(unusable)?;
         configure(&connection).map_err(unusable)?;
         schema::migrate(&mut connection, file)?;
@@ -103,6 +106,14 @@ impl Readers {
 
 /// Only a checkpoint can be in a reader's way, and it is short.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Makes a new database for its owner alone: its folder may be one that others pass through. The
+/// journals beside it get the same permissions. What fails here, SQLite says better.
+fn make_private(file: &Path) {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let _ = options.open(file);
+}
 
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
