@@ -71,7 +71,7 @@ pub(super) fn run(args: &QueueingArgs, out: &mut dyn Write) -> Result<(), Simula
         bar.set_length(jobs.len() as u64);
         let begun = Instant::now();
         let outcome = replay(&jobs, &setting, policy, |done| {
-            bar.set_position(done as u64)
+            bar.set_position(done as u64);
         });
         let seconds = begun.elapsed().as_secs_f64();
         bar.finish_and_clear();
