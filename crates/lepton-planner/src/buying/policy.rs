@@ -62,7 +62,7 @@ impl fmt::Display for Report {
             Cause::Done => f.write_str("the work is done")?,
             Cause::NoSlack => f.write_str("on demand, because no time may be lost any more")?,
             Cause::TooLate { by } => {
-                write!(f, "as fast as can be: the deadline will be missed by {by}")?
+                write!(f, "as fast as can be: the deadline will be missed by {by}")?;
             }
             Cause::Cheapest => f.write_str("the least expected cost")?,
             Cause::Rule { rule } => write!(f, "the rule `{rule}`")?,

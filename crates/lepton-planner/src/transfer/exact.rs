@@ -153,7 +153,7 @@ impl<'a> Programme<'a> {
         } else {
             stats.best_bound
         };
-        let plan = solution.and_then(|solution| {
+        let plan = solution.map(|solution| {
             let flows: BTreeMap<(usize, usize), f64> = self
                 .flows
                 .iter()
@@ -179,8 +179,8 @@ impl<'a> Programme<'a> {
             let exact = self.view.priced(&flows, 1.0, machines);
             // The same flows on the fewest machines for the least rate may cost less still.
             match self.view.plan_of(&flows) {
-                Some(slower) if slower.usd < exact.usd => Some(slower),
-                _ => Some(exact),
+                Some(slower) if slower.usd < exact.usd => slower,
+                _ => exact,
             }
         });
         Some(Step {
