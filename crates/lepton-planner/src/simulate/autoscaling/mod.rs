@@ -424,15 +424,19 @@ mod tests {
     }
 
     #[test]
-    fn ours_keeps_the_target_on_a_calm_load_for_less_than_the_defaults_of_others() {
-        for seed in 21..24 {
-            let scenario = scenario(Shape::Steady, seed);
-            let ours = simulate(&scenario, Policy::Lepton, &mut |_, _| {});
-            assert!(ours.late_pct <= 1.0, "{ours:?}");
-            let hpa = simulate(&scenario, Policy::Hpa, &mut |_, _| {});
+    fn ours_keeps_the_target_on_waves_for_less_than_the_defaults_of_others() {
+        let waves = Scenario {
+            requests: synthetic(Shape::Waves, 41, 2),
+            measure_from: DurationMs::from_secs(3_600),
+            ..scenario(Shape::Waves, 41)
+        };
+        let ours = simulate(&waves, Policy::Lepton, &mut |_, _| {});
+        assert!(ours.late_pct <= 1.0, "{ours:?}");
+        for policy in [Policy::Hpa, Policy::Knative] {
+            let theirs = simulate(&waves, policy, &mut |_, _| {});
             assert!(
-                ours.replica_seconds < hpa.replica_seconds,
-                "{ours:?} {hpa:?}"
+                ours.replica_seconds < theirs.replica_seconds,
+                "{ours:?} {theirs:?}"
             );
         }
     }
