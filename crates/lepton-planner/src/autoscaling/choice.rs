@@ -305,7 +305,7 @@ impl<'a> Replays<'a> {
                 })
             },
         );
-        measure(&series, fleet.cold_start_ms)
+        measure(&series, fleet)
     }
 }
 
@@ -355,7 +355,12 @@ fn local_means(seconds: &[Second], mean_s: f64) -> Vec<f64> {
 }
 
 /// Cost and lateness after the fleet that the replay began with has settled.
-fn measure(series: &Series, cold_start_ms: u64) -> Score {
+fn measure(series: &Series, fleet: FleetSpec) -> Score {
+    let FleetSpec {
+        slots,
+        cold_start_ms,
+        ..
+    } = fleet;
     let settled = usize::try_from(2 * cold_start_ms / 1_000)
         .unwrap_or(usize::MAX)
         .clamp(60, 300)
@@ -368,8 +373,9 @@ fn measure(series: &Series, cold_start_ms: u64) -> Score {
         over(&series.paid_ms) as f64,
     );
     Score {
-        // One more than was seen: a short past without a late request proves little.
-        late_share: (late + 1.0) / all.max(1.0),
+        // One overflow more than was seen, which makes about a replica's worth of requests late: a
+        // short past without one proves little.
+        late_share: (late + f64::from(slots)) / all.max(1.0),
         replica_s: paid / 1_000.0,
     }
 }

@@ -17,8 +17,8 @@ use crate::PlanRng;
 const PAST_S: usize = 3_600;
 /// The ways are compared this often: a comparison costs some tens of milliseconds.
 const REVIEW_EVERY: DurationMs = DurationMs::from_secs(120);
-/// And not before so much of the past is known.
-const REVIEW_AFTER_S: usize = 180;
+/// And not before so much of the past is known: less holds too few busy moments to tell settings apart.
+const REVIEW_AFTER_S: usize = 600;
 /// Aim below the target by this much: the future is not the past.
 const MARGIN: f64 = 0.6;
 /// For so long after the first plan no replica is stopped: what is short ends first, so the first

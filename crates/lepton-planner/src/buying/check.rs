@@ -65,7 +65,6 @@ pub fn check(view: &JobView, plan: &JobPlan, now: Timestamp) -> Vec<Finding> {
     }
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
         reason = "durations stay far below 2^53 ms"
     )]
     let rush =

@@ -48,8 +48,8 @@ pub fn read_availability(text: &str) -> Result<Availability, TraceError> {
         .iter()
         .enumerate()
         .map(|(index, sample)| match *sample {
-            value if value == 0.0 => Ok(false),
-            value if value == 1.0 => Ok(true),
+            0.0 => Ok(false),
+            1.0 => Ok(true),
             other => Err(TraceError::at(
                 1,
                 format!("sample {} is neither 0 nor 1: `{other}`", index + 1),

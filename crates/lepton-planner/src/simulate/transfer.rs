@@ -155,6 +155,43 @@ pub fn simulate(network: &Network, seed: u64, method: Method) -> Result<Figures,
     })
 }
 
+/// What a method came to on many transfers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// What those that it planned cost in all.
+    pub cost_usd: f64,
+    /// How long they take in all.
+    pub seconds: f64,
+    /// The mean distance from the bound, in percent.
+    pub gap_pct: f64,
+    /// Nine in ten are as near as this.
+    pub gap_pct_p90: f64,
+    /// None is farther.
+    pub gap_pct_max: f64,
+    /// Transfers for which it found no plan.
+    pub failed: u32,
+    /// Transfers asked for.
+    pub transfers: u32,
+}
+
+/// Adds up the figures of many transfers; `None` stands for one without a plan.
+#[must_use]
+pub fn summarise(figures: &[Option<Figures>]) -> Summary {
+    let found: Vec<&Figures> = figures.iter().flatten().collect();
+    let mut gaps: Vec<f64> = found.iter().map(|figures| figures.gap_pct).collect();
+    gaps.sort_by(f64::total_cmp);
+    let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+    Summary {
+        cost_usd: found.iter().map(|figures| figures.cost_usd).sum(),
+        seconds: found.iter().map(|figures| figures.seconds).sum(),
+        gap_pct: gaps.iter().sum::<f64>() / f64::from(count(gaps.len()).max(1)),
+        gap_pct_p90: gaps.get(gaps.len() * 9 / 10).copied().unwrap_or(0.0),
+        gap_pct_max: gaps.last().copied().unwrap_or(0.0),
+        failed: count(figures.len() - found.len()),
+        transfers: count(figures.len()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
