@@ -330,6 +330,23 @@ async fn events_are_numbered_and_filtered() {
 }
 
 #[tokio::test]
+async fn only_its_owner_reads_the_files_of_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.db");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = Store::open(&file).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        modes.push((entry.file_name(), entry.metadata().unwrap().permissions().mode() & 0o777));
+    }
+    assert!(modes.len() >= 2 && modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
+}
+
+#[tokio::test]
 async fn a_store_of_a_newer_lepton_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
