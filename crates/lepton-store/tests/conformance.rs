@@ -330,6 +330,21 @@ async fn events_are_numbered_and_filtered() {
 }
 
 #[tokio::test]
+async fn numbers_beyond_the_end_find_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
+    assert!(store.changes(u64::MAX, 10).await.unwrap().is_empty());
+    let beyond = SeriesQuery {
+        run: RunId::from(id(1)),
+        key: "loss".to_owned(),
+        offset: u64::MAX,
+        limit: 10,
+    };
+    assert!(store.series(beyond).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn only_its_owner_reads_the_files_of_the_store() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
@@ -341,9 +356,15 @@ async fn only_its_owner_reads_the_files_of_the_store() {
     let mut modes = Vec::new();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
-        modes.push((entry.file_name(), entry.metadata().unwrap().permissions().mode() & 0o777));
+        modes.push((
+            entry.file_name(),
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+        ));
     }
-    assert!(modes.len() >= 2 && modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
+    assert!(
+        modes.len() >= 2 && modes.iter().all(|(_, mode)| *mode == 0o600),
+        "{modes:?}"
+    );
 }
 
 #[tokio::test]
