@@ -76,7 +76,10 @@ impl Cache {
             }
             changed = true;
             let mut live = self.live.write().expect("invariant: no reader panics");
-            for change in &changes {
+            // Somebody else may have read further in the meantime, and what is older than that
+            // must not come back: a revoked token, above all.
+            let known = live.version;
+            for change in changes.iter().filter(|change| change.version > known) {
                 live.take_in(change)?;
             }
         }

@@ -343,6 +343,44 @@ async fn events_are_numbered_and_filtered() {
 }
 
 #[tokio::test]
+async fn numbers_beyond_the_end_find_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
+    assert!(store.changes(u64::MAX, 10).await.unwrap().is_empty());
+    let beyond = SeriesQuery {
+        run: RunId::from(id(1)),
+        key: "loss".to_owned(),
+        offset: u64::MAX,
+        limit: 10,
+    };
+    assert!(store.series(beyond).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_its_owner_reads_the_files_of_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.db");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = Store::open(&file).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        modes.push((
+            entry.file_name(),
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+        ));
+    }
+    assert!(
+        modes.len() >= 2 && modes.iter().all(|(_, mode)| *mode == 0o600),
+        "{modes:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_store_of_a_newer_lepton_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");

@@ -75,7 +75,8 @@ impl Reconciler {
         let mut versions = app.store.subscribe();
         loop {
             let pause = match self.pass().await {
-                Ok(Passed { acted: true, .. }) => continue,
+                // Who stops starts nothing more, however much waits.
+                Ok(Passed { acted: true, .. }) if !app.stopping.is_cancelled() => continue,
                 Ok(passed) => passed.next_in,
                 Err(error) => {
                     tracing::error!(error = %Chain(&error), "a pass of the reconciler failed");
