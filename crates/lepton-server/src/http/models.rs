@@ -317,7 +317,23 @@ pub(super) async fn select_version(
 ) -> Result<ModelVersion, ApiError> {
     let found = find::<ModelSpec>(app, project, model).await?;
     let number = match selector {
-        ModelSelector::Latest => found.status.latest_version,
+        // The newest that is left: the number of a deleted one is never given again.
+        ModelSelector::Latest => {
+            let newest = Query {
+                owner: Some(found.metadata.id),
+                newest_first: true,
+                limit: 1,
+                ..Query::project(project)
+            };
+            let version = app
+                .store
+                .list::<ModelVersionSpec>(newest)
+                .await?
+                .items
+                .pop();
+            return version
+                .ok_or_else(|| ApiError::not_found(Kind::ModelVersion, format!("{model}/latest")));
+        }
         ModelSelector::Version(number) => *number,
         ModelSelector::Alias(alias) => *found.spec.aliases.get(alias).ok_or_else(|| {
             let message = format!("model `{model}` has no alias `{alias}`");
