@@ -187,11 +187,11 @@ def text_of(columns):
     return out.getvalue()
 
 
-# Raw rows as people have them: missing, unseen, far out of range, with spaces and other scripts.
+# Raw rows as people have them: missing, unseen, far out of range, in other scripts.
 RAW = {
     "x": ["0.5", "", "-3", "1e6", "0", "0.25", "-1e-9", ""],
     "z": ["1", "2", "", "-1e6", "0", "", "4.75", ""],
-    "town": ["bonn", "aachen", "", "paris", "düren", "東京", " bonn", ""],
+    "town": ["bonn", "aachen", "", "paris", "düren", "東京", "Bonn", ""],
 }
 
 
@@ -267,6 +267,13 @@ def test_a_regression_answers_as_it_does_elsewhere(trained, which):
     close([p["prediction"] for p in by_rows.json()["predictions"]], wanted)
     by_csv = trained.ok("predict", "prices", "--data", "-", stdin=text_of(columns)).out
     close([float(p["prediction"]) for p in csv.DictReader(io.StringIO(by_csv))], wanted)
+
+
+def test_rows_are_read_as_tables_are(trained):
+    """Spaces around a value, and the spellings of a missing one, are the reader's, not the model's."""
+    texts = ["x,z,town\n1,2,bonn\n1,,\n", "x,z,town\n 1 , 2, bonn \n1,NaN,NA\n"]
+    plain, loose = (trained.ok("predict", "prices", "--data", "-", stdin=text).out for text in texts)
+    assert plain == loose
 
 
 def test_a_column_left_out_is_refused_or_missing(trained):

@@ -138,8 +138,9 @@ impl Server {
         bootstrap(&app).await?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
-        start_tasks(&app, listener);
+        // Before it answers: whoever sees it answer also finds it.
         publish(&credential);
+        start_tasks(&app, listener);
         Ok(Self { app, _lock: lock })
     }
 
