@@ -14,7 +14,9 @@ use lepton_objects::{BlobError, Blobs};
 use lepton_serving::gateway::Gateway;
 use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
 use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
-use lepton_types::{CpuMillis, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId};
+use lepton_types::{
+    Clock, CpuMillis, IdSource, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId,
+};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -134,8 +136,12 @@ impl Server {
             config.listen = address;
         }
         let executor = open_executor(&config)?;
-        let app = open(config, executor).await?;
-        bootstrap(&app).await?;
+        let sources = Sources {
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+        };
+        let app = open(config, executor, sources).await?;
+        bootstrap(&app, vec![this_machine(&app.config)]).await?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
         // Before it answers: whoever sees it answer also finds it.
@@ -206,7 +212,7 @@ pub fn run(config: Config, started: impl FnOnce(&Server)) -> Result<(), StartErr
     })
 }
 
-fn prepare(data_dir: &Path) -> io::Result<()> {
+pub(crate) fn prepare(data_dir: &Path) -> io::Result<()> {
     // Others may pass through to their workers' folders, and see nothing on the way.
     fs::DirBuilder::new()
         .recursive(true)
@@ -270,7 +276,18 @@ fn open_executor(config: &Config) -> Result<Arc<dyn Executor>, StartError> {
     Ok(Arc::new(LocalExecutor::open(local)?))
 }
 
-async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartError> {
+/// Where time and ids come from.
+pub(crate) struct Sources {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+}
+
+/// The parts, on what the data directory holds.
+pub(crate) async fn open(
+    config: Config,
+    executor: Arc<dyn Executor>,
+    sources: Sources,
+) -> Result<App, StartError> {
     let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
     let blobs = Blobs::open(&config.data_dir.join("objects"))?;
@@ -281,8 +298,8 @@ async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartE
         blobs,
         key,
         cache,
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(SystemIds),
+        clock: sources.clock,
+        ids: sources.ids,
         executor,
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
@@ -295,8 +312,8 @@ async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartE
     }))
 }
 
-/// What is there from the first start: the default project, and the pool of this machine.
-async fn bootstrap(app: &App) -> Result<(), StartError> {
+/// What is there from the first start: the default project, and the local pool of `nodes`.
+pub(crate) async fn bootstrap(app: &App, nodes: Vec<Node>) -> Result<(), StartError> {
     let home = Name::default_project();
     let mut transaction = Transaction::new();
     if app
@@ -312,7 +329,6 @@ async fn bootstrap(app: &App) -> Result<(), StartError> {
         let draft = Resource::draft(id, home.clone(), home.as_str(), app.now(), spec);
         transaction.create(&draft.created_by("lepton"));
     }
-    let nodes = vec![this_machine(&app.config)];
     match app.store.get::<PoolSpec>(&home, "local").await? {
         None => {
             let id = app.ids.next_id();
@@ -363,7 +379,7 @@ fn memory_of_machine() -> MemoryBytes {
 }
 
 /// The owner's credential: the one in the file while it works, else a new one.
-async fn owner_credential(app: &App) -> Result<OwnerCredential, StartError> {
+pub(crate) async fn owner_credential(app: &App) -> Result<OwnerCredential, StartError> {
     let data_dir = &app.config.data_dir;
     let file = data_dir.join("credentials/owner.json");
     let failed = |source| StartError::DataDir {
