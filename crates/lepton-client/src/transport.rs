@@ -31,7 +31,7 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long an answer may take to begin.
     pub answer_timeout: Duration,
-    /// Certificates to trust beside the well-known ones.
+    /// Certificates to trust instead of the well-known ones.
     pub ca_file: Option<PathBuf>,
     /// What calls itself: `lepton-cli/0.1.0`.
     pub user_agent: String,

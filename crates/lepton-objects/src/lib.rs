@@ -330,9 +330,7 @@ mod tests {
         ));
         drop(writer);
         assert_eq!(
-            fs::read_dir(folder.path().join(INCOMING))
-                .unwrap()
-                .count(),
+            fs::read_dir(folder.path().join(INCOMING)).unwrap().count(),
             0
         );
         assert_eq!(blobs.size_of(&home(), digest_of(b"abc")).unwrap(), None);

@@ -7,6 +7,7 @@
 //! order. Time and randomness are arguments; maps are ordered wherever order can
 //! reach an output; solver limits are iterations, never time.
 
+pub mod allocation;
 pub mod autoscaling;
 pub mod buying;
 pub mod cluster;

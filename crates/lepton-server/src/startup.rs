@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::{MasterKey, MasterKeyError, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
 use lepton_objects::{BlobError, Blobs};
@@ -286,6 +286,7 @@ async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartE
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        decision: ArcSwapOption::empty(),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),

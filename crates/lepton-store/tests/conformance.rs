@@ -212,6 +212,19 @@ async fn series_keep_every_value_and_a_retry_adds_nothing() {
         [0, 1]
     );
     assert!(series[0].value.is_infinite() && series[1].value.is_nan());
+    create_all(&store, &[self::run(1, 9)]).await;
+    for (bound, found) in [(0.0, 1), (0.1, 0)] {
+        let filter = MetricFilter {
+            key: "acc".to_owned(),
+            comparison: Comparison::AtLeast,
+            value: bound,
+        };
+        let runs = store
+            .list_run_records(Query::default(), Some(filter))
+            .await
+            .unwrap();
+        assert_eq!(runs.items.len(), found, "acc >= {bound}");
+    }
     let latest = store.latest_metrics(run).await.unwrap();
     assert_eq!(
         latest

@@ -146,9 +146,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Simulate(simulate) => simulate
             .run(ctx.format, &mut ctx.out())
             .map_err(|error| Failure::part(&error)),
-        Command::Plan(plan) => plan
-            .run(ctx.format, &mut ctx.out())
-            .map_err(|error| Failure::part(&error)),
+        Command::Plan(plan) => plan.run(ctx),
         Command::Completions(completions) => completions.run(ctx),
         Command::Version(version) => version.run(ctx),
     };

@@ -7,13 +7,23 @@ use std::path::PathBuf;
 
 use lepton_planner::cluster::{Record, Replay};
 
-use crate::output::Format;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{self, Format};
 
 /// What can be done with a recorded decision.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Plan {
-    /// Take a recorded decision again, and say why it is what it is
+    /// Takes a recorded decision again, and says why it is what it is
+    #[command(
+        after_help = "Example:\n  lepton plan record > decision.json\n  lepton plan explain decision.json"
+    )]
     Explain(ExplainArgs),
+    /// Prints the server's newest decision about who runs where, as a record
+    #[command(
+        after_help = "Example:\n  lepton plan record > decision.json\n\nIt tells of every project, so it takes an owner's token."
+    )]
+    Record,
 }
 
 /// Which record, and how to print it.
@@ -53,9 +63,21 @@ pub(crate) enum ExplainError {
 }
 
 impl Plan {
+    /// Does what is asked.
+    pub(crate) fn run(&self, ctx: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Explain(args) => args
+                .explain(ctx.format, &mut ctx.out())
+                .map_err(|error| Failure::part(&error)),
+            Self::Record => ctx.print(&output::json(&ctx.client()?.latest_decision()?)),
+        }
+    }
+}
+
+impl ExplainArgs {
     /// Explains to `out`; an error if the decision would be another today.
-    pub(crate) fn run(&self, format: Format, out: &mut dyn Write) -> Result<(), ExplainError> {
-        let Self::Explain(args) = self;
+    fn explain(&self, format: Format, out: &mut dyn Write) -> Result<(), ExplainError> {
+        let args = self;
         let path = || args.file.clone();
         let text = std::fs::read_to_string(&args.file).map_err(|source| ExplainError::Read {
             path: path(),

@@ -4,6 +4,7 @@
 //! projects, priorities, time.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use lepton_types::{CpuMillis, MemoryBytes, Resources};
 
@@ -195,8 +196,23 @@ pub(super) fn seat_gang(
 ) -> Result<Vec<Taken>, Shortfall> {
     let mut taken: Vec<Taken> = Vec::with_capacity(members.len());
     let mut taken_later: Vec<Taken> = Vec::new();
-    for ask in members {
-        let Some(node) = candidates.best(free, later.as_deref(), ask) else {
+    let mut line: Option<Line> = None;
+    for (member, ask) in members.iter().enumerate() {
+        let node = match &mut line {
+            Some(line) if line.ask == *ask => line.next(),
+            _ if members.get(member + 1) == Some(ask) => {
+                let mut fresh = Line::new(free, later.as_deref(), ask, candidates);
+                let first = fresh.next();
+                line = Some(fresh);
+                first
+            }
+            _ => {
+                // Another worker changes nodes that the line has scored already.
+                line = None;
+                candidates.best(free, later.as_deref(), ask)
+            }
+        };
+        let Some(node) = node else {
             let nearest = candidates.nearest(free, ask);
             give_back(free, &taken);
             if let Some(later) = &mut later {
@@ -216,8 +232,47 @@ pub(super) fn seat_gang(
         if let Some(later) = later.as_deref_mut() {
             taken_later.push(take(later, node, ask));
         }
+        if let Some(line) = line.as_mut().filter(|line| line.ask == *ask) {
+            line.put_back(free, later.as_deref(), node, candidates);
+        }
     }
     Ok(taken)
+}
+
+/// The nodes with room for one of several equal workers, the best first: a worker changes only
+/// the node that it is put on.
+struct Line {
+    ask: Ask,
+    nodes: BinaryHeap<Reverse<(Score, usize)>>,
+}
+
+impl Line {
+    fn new(free: &[Free], later: Option<&[Free]>, ask: &Ask, candidates: &Candidates<'_>) -> Self {
+        let fits = |node: &usize| fits_both(free, later, *node, ask);
+        let scored = |node| Reverse((candidates.score(free, node, ask), node));
+        let nodes = candidates.nodes.iter().copied().filter(fits).map(scored);
+        Self {
+            ask: *ask,
+            nodes: nodes.collect(),
+        }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        self.nodes.pop().map(|Reverse((_, node))| node)
+    }
+
+    fn put_back(
+        &mut self,
+        free: &[Free],
+        later: Option<&[Free]>,
+        node: usize,
+        candidates: &Candidates<'_>,
+    ) {
+        if fits_both(free, later, node, &self.ask) {
+            let score = candidates.score(free, node, &self.ask);
+            self.nodes.push(Reverse((score, node)));
+        }
+    }
 }
 
 fn take(free: &mut [Free], node: usize, ask: &Ask) -> Taken {
@@ -305,6 +360,9 @@ pub(super) fn give_back(free: &mut [Free], taken: &[Taken]) {
     }
 }
 
+/// Less is better: whether a GPU node is wasted, the rest, the price, the turn among equals.
+type Score = (bool, u64, u64, usize);
+
 /// The nodes that a gang may use.
 pub(super) struct Candidates<'a> {
     /// By number.
@@ -331,7 +389,7 @@ impl Candidates<'_> {
     }
 
     /// Less is better.
-    fn score(&self, free: &[Free], node: usize, ask: &Ask) -> (bool, u64, u64, usize) {
+    fn score(&self, free: &[Free], node: usize, ask: &Ask) -> Score {
         let (wasted, rest) = free[node].rest_after(ask);
         let turn = (node + free.len() - self.first) % free.len();
         (wasted, rest, self.prices[node], turn)

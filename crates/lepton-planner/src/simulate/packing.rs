@@ -234,22 +234,19 @@ impl Trace {
             .sum()
     }
 
-    /// The same trace on `times` as many machines, each task arriving as often.
+    /// The same trace on `times` as many machines, all arriving as often, in the same order
+    /// again and again.
     #[must_use]
     pub fn replicated(&self, times: usize) -> Self {
-        let machines = self.machines.repeat(times);
+        let count = u32::try_from(self.machines.len()).unwrap_or(u32::MAX);
         let copies = u32::try_from(times).unwrap_or(u32::MAX);
         let ranks =
-            (0..copies).flat_map(|copy| self.ranks.iter().map(move |rank| rank * copies + copy));
+            (0..copies).flat_map(|copy| self.ranks.iter().map(move |rank| copy * count + rank));
         Self {
-            machines,
+            machines: self.machines.repeat(times),
             ranks: ranks.collect(),
             tasks: self.tasks.clone(),
-            arrivals: self
-                .arrivals
-                .iter()
-                .flat_map(|task| vec![*task; times])
-                .collect(),
+            arrivals: self.arrivals.repeat(times),
         }
     }
 

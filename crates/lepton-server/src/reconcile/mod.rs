@@ -12,12 +12,13 @@ mod routes;
 mod seal;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lepton_planner::PlanRng;
 use lepton_planner::workloads::{self, WorkerKey};
 use lepton_types::DurationMs;
 
-use crate::app::App;
+use crate::app::{App, Taken};
 use crate::error::Chain;
 
 pub(crate) use probes::probe_replicas;
@@ -114,6 +115,15 @@ impl Reconciler {
                 tracing::error!(%finding, "the planner's decision breaks a rule and is not carried out");
             }
             plan = workloads::Plan::default();
+        }
+        if !plan.placement.is_empty() {
+            let seed = rng.seed();
+            let taken = Taken {
+                view: view.clone(),
+                now,
+                seed,
+            };
+            app.decision.store(Some(Arc::new(taken)));
         }
         let acted = self.carry_out(&view, plan, &mut report).await?;
         let wake_at = report.wake_at;
