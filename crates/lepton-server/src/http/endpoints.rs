@@ -11,6 +11,7 @@ use lepton_types::resources::{
 };
 use lepton_types::{Name, Timestamp};
 
+use super::jobs::check_resources;
 use super::models::select_version;
 use super::{change, enter, find};
 use crate::app::App;
@@ -149,6 +150,7 @@ pub(super) async fn accept(
             "`replicas` must be 0 to {REPLICAS_MAX}"
         )));
     }
+    check_resources(spec.resources)?;
     find::<PoolSpec>(app, &Name::default_project(), spec.pool.as_str()).await?;
     let model = spec.model.model.as_str();
     let version = select_version(app, project, model, &spec.model.selector).await?;
