@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use lepton_executors::Executor;
-use lepton_planner::workloads::{Finding, Health, View};
+use lepton_planner::workloads::{Finding, Health};
 use lepton_store::Store;
 use lepton_types::resources::Node;
 use lepton_types::{Clock, DurationMs, Id, IdSource};
@@ -103,7 +103,6 @@ impl Lab {
     }
 
     /// The routes, as the port would serve them.
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(self.app.clone())
     }
@@ -133,14 +132,6 @@ impl Lab {
             next_in: passed.next_in,
             findings,
         })
-    }
-
-    /// What the next pass would decide from.
-    ///
-    /// # Errors
-    /// If the store or the executor cannot be asked.
-    pub async fn view(&mut self) -> Result<View, PassFailed> {
-        Ok(self.reconciler.decide().await?.view)
     }
 
     /// Tells the server what a probe of each replica that is not over says; `None` where the probe

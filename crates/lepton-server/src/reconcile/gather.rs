@@ -41,14 +41,11 @@ pub(super) async fn gather(
             memory_bytes_max: None,
         });
     }
-    let mut health = app
+    let health = app
         .health
         .lock()
         .expect("invariant: no holder panics")
         .clone();
-    for (id, health) in &mut health {
-        health.in_flight = app.gateway.in_flight((*id).into()) as u64;
-    }
     Ok(app.cache.read(|live| View {
         nodes: nodes(live),
         jobs: live.jobs.clone(),
@@ -60,6 +57,13 @@ pub(super) async fn gather(
         health,
         policy: Policy::default(),
     }))
+}
+
+/// Takes in the requests that each replica works on.
+pub(super) fn count_requests(app: &App, view: &mut View) {
+    for (id, health) in &mut view.health {
+        health.in_flight = app.gateway.in_flight((*id).into()) as u64;
+    }
 }
 
 fn nodes(live: &Live) -> BTreeMap<NodeName, Node> {

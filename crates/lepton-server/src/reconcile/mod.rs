@@ -61,7 +61,7 @@ pub(crate) struct Passed {
 /// What a pass decided, and from what.
 pub(crate) struct Decision {
     now: Timestamp,
-    pub(crate) view: View,
+    view: View,
     pub(crate) plan: Plan,
     report: Report,
     /// Rules that the planner broke; then the plan is empty.
@@ -116,11 +116,13 @@ impl Reconciler {
     pub(crate) async fn decide(&mut self) -> Result<Decision, PassError> {
         let app = self.app.clone();
         app.cache.refresh(&app.store).await?;
-        let view = gather::gather(&app, &self.unstartable).await?;
+        let mut view = gather::gather(&app, &self.unstartable).await?;
         self.unstartable.retain(|key, _| {
             view.attempts.contains_key(&key.id) || view.replicas.contains_key(&key.id)
         });
         self.publish_routes(&view);
+        // Counted after the routes are out: a draining replica without requests gets no more.
+        gather::count_requests(&app, &mut view);
         let now = app.now();
         // The seed is the store's counter: the same state gives the same jitter on every replica.
         let rng = PlanRng::from_seed(app.cache.read(|live| live.version));

@@ -21,7 +21,7 @@ impl Advance<'_> {
             .count();
         let ready = current.iter().filter(|c| c.is_ready()).count();
         let ready_good = current.iter().filter(|c| c.wanted && c.is_ready()).count();
-        if self.endpoint.is_deleting() && alive == 0 {
+        if self.endpoint.is_deleting() && alive + self.strays == 0 {
             self.change = EndpointChange {
                 delete: true,
                 ..EndpointChange::none(self.endpoint.metadata.id)

@@ -52,6 +52,7 @@ pub(super) fn advance(
             endpoint,
             change: EndpointChange::none(*id),
             effects: Vec::new(),
+            strays: 0,
         };
         let wanted = advance.run(&replicas, cluster, report);
         for index in 0..wanted {
@@ -146,6 +147,8 @@ struct Advance<'a> {
     endpoint: &'a Endpoint,
     change: EndpointChange,
     effects: Vec<Effect>,
+    /// Replicas that are over on record and alive.
+    strays: usize,
 }
 
 /// A replica with its status as it is now.
@@ -182,6 +185,7 @@ impl Advance<'_> {
         let mut current = Vec::new();
         for replica in replicas {
             if replica.status.phase.is_final() {
+                self.stop_again(replica);
                 continue;
             }
             let now = self.observe(replica, &mut status, report);

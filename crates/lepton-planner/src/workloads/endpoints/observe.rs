@@ -9,6 +9,19 @@ use super::super::{Effect, Happening, Report, StopCause};
 use super::Advance;
 
 impl Advance<'_> {
+    /// A replica that is over on record may be seen alive again: its record was wrong.
+    pub(super) fn stop_again(&mut self, replica: &Replica) {
+        let key = WorkerKey {
+            id: replica.metadata.id,
+            rank: 0,
+        };
+        if let Some(WorkerFact::Starting | WorkerFact::Running { .. }) = self.view.workers.get(&key)
+        {
+            self.strays += 1;
+            self.effects.push(Effect::Stop(key, StopCause::Unneeded));
+        }
+    }
+
     /// What a replica has come to by itself.
     pub(super) fn observe(
         &mut self,
