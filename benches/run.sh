@@ -15,7 +15,7 @@ echo "== the model server and the gateway"
 cargo bench --locked --quiet --package lepton-serving --bench serving
 
 echo "== 2,000 jobs beside a steady mix of requests, and 10,000 runs listed"
-"$PYTHON" benches/load/load.py
+"$PYTHON" benches/load/load.py "$LEPTON"
 
 if [ -n "${DATA:-}" ]; then
     echo "== the planner on public traces"
