@@ -11,6 +11,9 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 LEPTON := $(CARGO_TARGET_DIR)/release/lepton
 ONNXRUNTIME := .deps/onnxruntime
+# Where the build folder is elsewhere, the binary does not find the library by itself.
+export LEPTON_ONNXRUNTIME = $(firstword $(wildcard $(CURDIR)/$(ONNXRUNTIME)/libonnxruntime.so*))
+export ORT_DYLIB_PATH = $(LEPTON_ONNXRUNTIME)
 DEMO_STAMP := $(VENV)/.demo-packages
 TEST_STAMP := $(VENV)/.test-packages
 
@@ -45,7 +48,7 @@ $(TEST_STAMP): $(VENV)/.made tests/clients/requirements.txt
 	@touch $@
 
 demo: build $(DEMO_STAMP) ## Trains, tracks, deploys and predicts on real data.
-	LEPTON=$(LEPTON) PYTHON=$(CURDIR)/$(VENV)/bin/python examples/demo.sh
+	LEPTON=$(LEPTON) $(VENV)/bin/python examples/demo.py
 
 test: format clippy tidy unit clients docs ## Everything that must hold before a change lands.
 	@echo "== all checks passed"
@@ -80,8 +83,8 @@ docs:
 openapi: ## Writes docs/openapi.json anew.
 	UPDATE_OPENAPI=1 cargo test --quiet --package lepton-server openapi
 
-bench: build $(TEST_STAMP) ## Runs the benchmarks; see benches/README.md.
-	LEPTON=$(LEPTON) PYTHON=$(VENV)/bin/python benches/run.sh
+bench: build $(TEST_STAMP) ## Runs the benchmarks of the spine; see benches/README.md for all.
+	LEPTON=$(LEPTON) PYTHON=$(CURDIR)/$(VENV)/bin/python benches/run.sh
 
 clean: ## Removes what was built and installed here.
 	rm -rf $(CARGO_TARGET_DIR) $(VENV) .deps

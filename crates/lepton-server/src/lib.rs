@@ -6,6 +6,7 @@ mod app;
 mod auth;
 mod cache;
 mod config;
+mod data_dir;
 mod error;
 mod extract;
 mod housekeeping;

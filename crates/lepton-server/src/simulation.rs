@@ -16,6 +16,7 @@ use lepton_types::{Clock, DurationMs, Id, IdSource};
 
 use crate::app::App;
 use crate::config::Config;
+use crate::data_dir;
 use crate::http;
 use crate::reconcile::{Decision, PassError, Reconciler};
 use crate::startup::{self, Sources, StartError};
@@ -81,7 +82,7 @@ impl Lab {
             ..Config::default()
         };
         config.serving.onnxruntime = Some(surroundings.onnxruntime);
-        startup::prepare(&config.data_dir).map_err(|source| StartError::DataDir {
+        data_dir::prepare(&config.data_dir).map_err(|source| StartError::DataDir {
             data_dir: config.data_dir.clone(),
             source,
         })?;

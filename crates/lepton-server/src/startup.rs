@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::{MasterKey, MasterKeyError, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
 use lepton_objects::{BlobError, Blobs};
@@ -17,7 +17,6 @@ use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, Token
 use lepton_types::{
     Clock, CpuMillis, IdSource, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId,
 };
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -28,7 +27,7 @@ use crate::app::{App, Parts};
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, IsolationConfig};
 use crate::reconcile::{Reconciler, probe_replicas};
-use crate::{housekeeping, http, listener};
+use crate::{data_dir, housekeeping, http, listener};
 
 /// Lepton could not start.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +117,7 @@ impl Server {
     /// The first thing that keeps it from running.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
         config.validate()?;
-        prepare(&config.data_dir).map_err(|source| StartError::DataDir {
+        data_dir::prepare(&config.data_dir).map_err(|source| StartError::DataDir {
             data_dir: config.data_dir.clone(),
             source,
         })?;
@@ -127,7 +126,7 @@ impl Server {
                 data_dir: config.data_dir.clone(),
                 source,
             })?;
-        let lock = lock(&config.data_dir)?;
+        let lock = data_dir::lock(&config.data_dir)?;
         let listen = config.listen;
         let listener = TcpListener::bind(listen)
             .await
@@ -144,8 +143,9 @@ impl Server {
         bootstrap(&app, vec![this_machine(&app.config)]).await?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
-        start_tasks(&app, listener);
+        // Before it answers: whoever sees it answer also finds it.
         publish(&credential);
+        start_tasks(&app, listener);
         Ok(Self { app, _lock: lock })
     }
 
@@ -211,48 +211,6 @@ pub fn run(config: Config, started: impl FnOnce(&Server)) -> Result<(), StartErr
     })
 }
 
-pub(crate) fn prepare(data_dir: &Path) -> io::Result<()> {
-    // Others may pass through to their workers' folders, and see nothing on the way.
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(data_dir)?;
-    for folder in ["objects", "credentials"] {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data_dir.join(folder))?;
-    }
-    Ok(())
-}
-
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let failed = |source| StartError::DataDir {
-        data_dir: data_dir.to_owned(),
-        source,
-    };
-    let path = data_dir.join("lock");
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(path).map_err(failed)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(failed)?;
-        return Err(StartError::DataDirInUse {
-            data_dir: data_dir.to_owned(),
-            pid: pid.trim().to_owned(),
-        });
-    }
-    file.set_len(0).map_err(failed)?;
-    write!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
-}
-
 fn open_executor(config: &Config) -> Result<Arc<dyn Executor>, StartError> {
     let binary = std::env::current_exe().map_err(|source| StartError::Machine {
         what: "the path of its program",
@@ -303,6 +261,7 @@ pub(crate) async fn open(
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        decision: ArcSwapOption::empty(),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),

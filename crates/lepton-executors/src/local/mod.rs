@@ -256,7 +256,13 @@ impl Executor for LocalExecutor {
             return Err(ReadError::UnknownWorkload { id });
         };
         let dir = files::worker(&self.config.root, id);
-        Ok(files::read_log(&dir, stream, cursor, max, seen.is_final())?)
+        match files::read_log(&dir, stream, cursor, max, seen.is_final()) {
+            // Its folder is not there yet, or no more.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                Err(ReadError::UnknownWorkload { id })
+            }
+            read => Ok(read?),
+        }
     }
 
     fn read_file(&self, id: WorkloadId, path: &str, max: usize) -> Result<Vec<u8>, ReadError> {

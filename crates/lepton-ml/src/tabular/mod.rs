@@ -19,6 +19,7 @@ pub mod portfolio;
 pub mod prepare;
 pub mod read;
 mod search;
+mod selection;
 pub mod summary;
 pub mod target;
 mod train;

@@ -73,6 +73,21 @@ impl<'a> Pace<'a> {
         self.clock.now().since(self.started)
     }
 
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// What is left of a budget of time.
+    pub(super) fn left(&self) -> Option<DurationMs> {
+        match self.budget {
+            Budget::Trials(_) => None,
+            Budget::Time(whole) => {
+                let left = whole.as_millis().saturating_sub(self.elapsed().as_millis());
+                Some(DurationMs::from_millis(left))
+            }
+        }
+    }
+
     /// Whether it is time to give up.
     pub(super) fn over(&self, until: Until) -> bool {
         self.cancelled()

@@ -161,13 +161,13 @@ pub enum ReadFault {
         /// The first column that differs.
         difference: String,
     },
-    /// A Parquet column that is no flat number, text, truth value or date.
-    #[error("column `{column}` is {kind}, which is not supported")]
+    /// A Parquet column that is no flat number, text or truth value.
+    #[error("column `{column}` is {kind}, which is not supported: store it as numbers or text")]
     UnsupportedColumn {
         /// Which column.
         column: String,
         /// What it is.
-        kind: String,
+        kind: &'static str,
     },
     /// A broken Parquet file.
     #[error("not a readable Parquet file: {0}")]

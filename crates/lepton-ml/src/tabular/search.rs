@@ -1,7 +1,6 @@
 //! Choosing a model by cross-validation.
 //!
-//! Owns: trials, racing, the leaderboard, and the ensemble of the best. Must not know: files,
-//! plots, or the export.
+//! Owns: trials, racing and the leaderboard. Must not know: files, plots, or the export.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -16,6 +15,7 @@ use super::pace::{Budget, Pace, Until};
 use super::pipeline::{Lesson, average};
 use super::portfolio;
 use super::prepare::{Features, Preparation, PrepareError};
+use super::selection::{self, Candidate};
 use super::target::TargetValues;
 
 /// A trial and how it went.
@@ -39,7 +39,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Judged on all folds.
+    /// Candidate on all folds.
     Complete,
     /// So far behind on the first fold that the others were spared.
     Pruned,
@@ -103,19 +103,23 @@ pub(super) struct Found {
 
 /// Candidates that race against each other; also what bounds waste where threads abound.
 const ROUND: u32 = 4;
-/// Members of an ensemble are picked this often (Caruana et al. 2004).
-const ENSEMBLE_PICKS: usize = 8;
-/// A pick must gain this part of the best loss, or it is noise.
-const ENSEMBLE_GAIN: f64 = 2e-3;
-/// Ensembles choose among this many.
-const ENSEMBLE_FROM: usize = 12;
+/// The part of the log loss in the comparison: enough to tell equals apart, no more.
+const LOG_LOSS_SHARE: f64 = 0.003;
+/// The part of what is left of a time budget that judging and fitting the members may take;
+/// the rest is for importances and plots.
+const MEMBERS_SHARE: f64 = 0.7;
 
 /// A trial on all folds, or as far as it came.
 struct Trial {
     config: Config,
     /// Each fold's validation predictions.
     folds: Vec<Option<Vec<f32>>>,
+    /// What all that took on one thread.
+    seconds: f64,
 }
+
+/// A trial on one fold: predictions unless time ran out, and the seconds that it took.
+type Judgement = (Option<Vec<f32>>, f64);
 
 /// The search of one run.
 pub(super) struct Search<'a> {
@@ -138,7 +142,7 @@ impl Search<'_> {
     /// Tries candidates until the budget ends; `None` if cancelled before the first was done.
     pub(super) fn run(&self, observer: &mut dyn Observer) -> Option<Found> {
         let mut leaderboard: Vec<Entry> = Vec::new();
-        let mut complete: Vec<(usize, Vec<f32>)> = Vec::new();
+        let mut complete: Vec<Candidate> = Vec::new();
         let mut first_fold_best = f64::NEG_INFINITY;
         while !self.finished(leaderboard.len(), complete.is_empty()) {
             let round = self.round(leaderboard.len());
@@ -147,7 +151,11 @@ impl Search<'_> {
                 let number = u32::try_from(leaderboard.len()).unwrap_or(u32::MAX);
                 let (score, outcome, predictions) = self.outcome(&trial);
                 if let Some(predictions) = predictions {
-                    complete.push((leaderboard.len(), predictions));
+                    complete.push(Candidate {
+                        at: leaderboard.len(),
+                        predictions,
+                        seconds: self.seconds_of_a_member(trial.seconds),
+                    });
                 }
                 leaderboard.push(Entry {
                     trial: number,
@@ -163,16 +171,19 @@ impl Search<'_> {
         if complete.is_empty() || self.pace.cancelled() {
             return None;
         }
-        let merit = |at: &usize| {
-            self.metric
-                .merit(leaderboard[*at].score.unwrap_or(f64::NAN))
-        };
-        complete.sort_by(|a, b| merit(&b.0).total_cmp(&merit(&a.0)).then(a.0.cmp(&b.0)));
-        complete.truncate(ENSEMBLE_FROM);
-        let (weights, predictions) = self.ensemble(&complete);
-        for ((at, _), weight) in complete.iter().zip(weights) {
-            leaderboard[*at].weight = weight;
+        let seconds = self
+            .pace
+            .left()
+            .map_or(f64::INFINITY, |left| left.as_secs_f64() * MEMBERS_SHARE);
+        let merit = |truth: &TargetValues, own: &[f32]| self.merit(truth, own);
+        let members = selection::choose(&complete, self.target, merit, seconds);
+        #[expect(clippy::cast_precision_loss, reason = "a few members")]
+        let weight = 1.0 / members.len() as f32;
+        for &member in &members {
+            leaderboard[complete[member].at].weight = weight;
         }
+        let own = |member: usize| (weight, complete[member].predictions.clone());
+        let predictions = average(members.into_iter().map(own));
         Some(Found {
             leaderboard,
             predictions,
@@ -188,6 +199,18 @@ impl Search<'_> {
             // The first round always happens.
             Budget::Time(_) => self.pace.over(Until::SearchEnds) && (trials > 0 || !nothing_yet),
         }
+    }
+
+    /// What judging a member on fresh folds and fitting it on all rows will take, from what the
+    /// search's folds took: as many fits as a row has folds, and one on more rows.
+    fn seconds_of_a_member(&self, seconds: f64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a few folds")]
+        let (folds, repeats, threads) = (
+            self.benches.len() as f64,
+            repeats(self.benches, self.target) as f64,
+            self.pace.threads() as f64,
+        );
+        seconds / folds * (folds / repeats + 1.25) / threads
     }
 
     fn round(&self, done: usize) -> Vec<(u32, Config)> {
@@ -219,16 +242,17 @@ impl Search<'_> {
         let judged = self.pace.run(&first, observer, |task| self.judge(task));
         let merits: Vec<f64> = judged
             .iter()
-            .map(|p| self.first_merit(p.as_deref()))
+            .map(|(p, _)| self.first_merit(p.as_deref()))
             .collect();
         let bar = *best - 0.25 * best.abs() - 0.02;
         *best = merits.iter().copied().fold(*best, f64::max);
         let mut trials: Vec<Trial> = round
             .iter()
             .zip(judged)
-            .map(|((_, config), own)| Trial {
+            .map(|((_, config), (own, seconds))| Trial {
                 config: config.clone(),
                 folds: vec![own],
+                seconds,
             })
             .collect();
         let alive: Vec<usize> = (0..round.len()).filter(|&at| merits[at] >= bar).collect();
@@ -243,14 +267,15 @@ impl Search<'_> {
             .run(&rest, observer, |task| self.judge(task))
             .into_iter();
         for at in alive {
-            trials[at]
-                .folds
-                .extend(judged.by_ref().take(self.benches.len() - 1));
+            for (own, seconds) in judged.by_ref().take(self.benches.len() - 1) {
+                trials[at].folds.push(own);
+                trials[at].seconds += seconds;
+            }
         }
         trials
     }
 
-    fn judge(&self, (trial, config, fold): &(u32, &Config, usize)) -> Option<Vec<f32>> {
+    fn judge(&self, (trial, config, fold): &(u32, &Config, usize)) -> Judgement {
         // One model must come out of however short a time.
         let until = if *trial == 0 {
             Until::Done
@@ -258,14 +283,26 @@ impl Search<'_> {
             Until::SearchEnds
         };
         let mut rng = stream(self.seed, *trial, *fold);
-        self.benches[*fold].judge(config, &mut rng, self.pace, until)
+        let started = self.pace.elapsed();
+        let own = self.benches[*fold].judge(config, &mut rng, self.pace, until);
+        let seconds = self.pace.elapsed().as_secs_f64() - started.as_secs_f64();
+        (own, seconds)
+    }
+
+    /// What candidates are compared by: the metric, and where that counts whole rows only, a
+    /// little of the log loss, which tells equals apart and steadies the choice among few rows.
+    fn merit(&self, truth: &TargetValues, predictions: &[f32]) -> f64 {
+        let merit = self.metric.merit(self.metric.value(truth, predictions));
+        match self.metric {
+            Metric::Accuracy | Metric::Precision | Metric::Recall | Metric::F1 => {
+                merit - LOG_LOSS_SHARE * Metric::LogLoss.value(truth, predictions)
+            }
+            _ => merit,
+        }
     }
 
     fn first_merit(&self, predictions: Option<&[f32]>) -> f64 {
-        let merit = predictions.map(|p| {
-            self.metric
-                .merit(self.metric.value(&self.benches[0].truth, p))
-        });
+        let merit = predictions.map(|own| self.merit(&self.benches[0].truth, own));
         // A metric that one fold cannot tell spares everybody.
         merit.map_or(f64::NEG_INFINITY, |m| {
             if m.is_nan() { f64::INFINITY } else { m }
@@ -291,36 +328,6 @@ impl Search<'_> {
             return (None, Outcome::Abandoned, None);
         }
         (Some(score), Outcome::Complete, Some(pooled))
-    }
-
-    /// Greedy selection with replacement (Caruana et al. 2004): weights and their mean.
-    fn ensemble(&self, complete: &[(usize, Vec<f32>)]) -> (Vec<f32>, Vec<f32>) {
-        let merit = |predictions: &[f32]| {
-            self.metric
-                .merit(self.metric.value(self.target, predictions))
-        };
-        let mut picks = vec![0_u8; complete.len()];
-        picks[0] = 1;
-        let mut best = merit(&complete[0].1);
-        for _ in 1..ENSEMBLE_PICKS {
-            let mut chosen = None;
-            for at in 0..complete.len() {
-                let mut tried = picks.clone();
-                tried[at] += 1;
-                let gained = merit(&mix(complete, &tried));
-                let bar = chosen.map_or(
-                    best + ENSEMBLE_GAIN * loss_scale(self.metric, best),
-                    |(_, m)| m,
-                );
-                if gained > bar {
-                    chosen = Some((at, gained));
-                }
-            }
-            let Some((at, gained)) = chosen else { break };
-            picks[at] += 1;
-            best = gained;
-        }
-        (weights(&picks), mix(complete, &picks))
     }
 
     fn tell(&self, leaderboard: &[Entry], observer: &mut dyn Observer) {
@@ -366,44 +373,30 @@ impl Search<'_> {
     }
 }
 
-/// What a merit is measured against: its distance from perfection.
-fn loss_scale(metric: Metric, merit: f64) -> f64 {
-    if metric.more_is_better() {
-        (1.0 - merit).abs()
-    } else {
-        merit.abs()
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a weight of at most 1")]
-fn weights(picks: &[u8]) -> Vec<f32> {
-    let total: f64 = picks.iter().map(|p| f64::from(*p)).sum();
-    picks
-        .iter()
-        .map(|p| (f64::from(*p) / total) as f32)
-        .collect()
-}
-
-fn mix(complete: &[(usize, Vec<f32>)], picks: &[u8]) -> Vec<f32> {
-    let chosen = weights(picks)
-        .into_iter()
-        .zip(complete)
-        .filter(|(weight, _)| *weight > 0.0);
-    average(chosen.map(|(weight, (_, predictions))| (weight, predictions.clone())))
-}
-
-/// Puts the folds' validation predictions back in the order of the rows.
+/// Puts the folds' validation predictions back in the order of the rows; where folds were drawn
+/// several times, their mean.
 pub(super) fn pool<'p>(
     benches: &[Bench],
     predictions: impl Iterator<Item = &'p [f32]>,
     target: &TargetValues,
 ) -> Vec<f32> {
     let width = target.width();
+    #[expect(clippy::cast_precision_loss, reason = "a few repeats")]
+    let share = 1.0 / repeats(benches, target) as f32;
     let mut pooled = vec![0.0; target.len() * width];
     for (bench, own) in benches.iter().zip(predictions) {
         for (&row, values) in bench.rows.iter().zip(own.chunks_exact(width)) {
-            pooled[row * width..(row + 1) * width].copy_from_slice(values);
+            let sums = &mut pooled[row * width..(row + 1) * width];
+            sums.iter_mut()
+                .zip(values)
+                .for_each(|(sum, value)| *sum += value * share);
         }
     }
     pooled
+}
+
+/// How often the folds were drawn: each row validates once a time.
+fn repeats(benches: &[Bench], target: &TargetValues) -> usize {
+    let validated: usize = benches.iter().map(|bench| bench.rows.len()).sum();
+    (validated / target.len().max(1)).max(1)
 }

@@ -304,6 +304,14 @@ impl Advance<'_> {
     /// Every worker is over: so is the attempt, and perhaps the job.
     fn finish(&mut self, status: &mut AttemptStatus) {
         status.finished_at = Some(self.now);
+        // An executor knows that a worker was ended because of another, not because of which.
+        if let Some(ExitReason::GangFailed { rank: first }) = status.reason {
+            for worker in &mut status.workers {
+                if let Some(ExitReason::GangFailed { rank }) = &mut worker.reason {
+                    *rank = first;
+                }
+            }
+        }
         let root = root_cause(&status.workers);
         if root.is_none() {
             status.phase = AttemptPhase::Succeeded;

@@ -12,12 +12,13 @@ mod routes;
 mod seal;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lepton_planner::PlanRng;
 use lepton_planner::workloads::{self, Finding, Plan, Report, View, WorkerKey};
 use lepton_types::{DurationMs, Timestamp};
 
-use crate::app::App;
+use crate::app::{App, Taken};
 use crate::error::Chain;
 
 pub(crate) use probes::probe_replicas;
@@ -84,7 +85,8 @@ impl Reconciler {
         let mut versions = app.store.subscribe();
         loop {
             let pause = match self.pass().await {
-                Ok(Passed { acted: true, .. }) => continue,
+                // Who stops starts nothing more, however much waits.
+                Ok(Passed { acted: true, .. }) if !app.stopping.is_cancelled() => continue,
                 Ok(passed) => passed.next_in,
                 Err(error) => {
                     tracing::error!(error = %Chain(&error), "a pass of the reconciler failed");
@@ -131,6 +133,15 @@ impl Reconciler {
                 tracing::error!(%finding, "the planner's decision breaks a rule and is not carried out");
             }
             plan = workloads::Plan::default();
+        }
+        if !plan.placement.is_empty() {
+            let seed = rng.seed();
+            let taken = Taken {
+                view: view.clone(),
+                now,
+                seed,
+            };
+            app.decision.store(Some(Arc::new(taken)));
         }
         Ok(Decision {
             now,
