@@ -11,6 +11,9 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 LEPTON := $(CARGO_TARGET_DIR)/release/lepton
 ONNXRUNTIME := .deps/onnxruntime
+# Where the build folder is elsewhere, the binary does not find the library by itself.
+export LEPTON_ONNXRUNTIME = $(firstword $(wildcard $(CURDIR)/$(ONNXRUNTIME)/libonnxruntime.so*))
+export ORT_DYLIB_PATH = $(LEPTON_ONNXRUNTIME)
 DEMO_STAMP := $(VENV)/.demo-packages
 TEST_STAMP := $(VENV)/.test-packages
 
@@ -45,7 +48,7 @@ $(TEST_STAMP): $(VENV)/.made tests/clients/requirements.txt
 	@touch $@
 
 demo: build $(DEMO_STAMP) ## Trains, tracks, deploys and predicts on real data.
-	LEPTON=$(LEPTON) PYTHON=$(CURDIR)/$(VENV)/bin/python examples/demo.sh
+	LEPTON=$(LEPTON) $(VENV)/bin/python examples/demo.py
 
 test: format clippy tidy unit clients docs ## Everything that must hold before a change lands.
 	@echo "== all checks passed"

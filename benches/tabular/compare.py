@@ -3,7 +3,7 @@
     cargo run --release -p lepton-ml --example holdouts -- examples/data OUT [BUDGET] [SPLITS]
     python benches/tabular/compare.py examples/data OUT
 
-Needs numpy, pandas, scikit-learn and onnxruntime. Our score is that of the ONNX file in
+Set OMP_NUM_THREADS=1 on a busy machine. Needs numpy, pandas, scikit-learn and onnxruntime. Our score is that of the ONNX file in
 onnxruntime on raw rows; it ends with 1 if a set falls short.
 """
 

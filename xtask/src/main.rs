@@ -5,15 +5,26 @@ mod licences;
 mod links;
 mod sources;
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
+fn main() -> ExitCode {
+    let outcome = match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy(),
-        other => bail!("unknown chore {other:?}: `cargo xtask tidy` is what there is"),
+        other => Err(anyhow!(
+            "unknown chore {other:?}: `cargo xtask tidy` is what there is"
+        )),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain without the backtrace: findings are not crashes.
+            let _closed = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

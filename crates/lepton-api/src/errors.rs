@@ -113,10 +113,6 @@ error_codes! {
     TooLarge = "too-large", 413,
         "What can be sent at once is bounded, so that one caller cannot use up the server. The message \
          names the bound; `lepton config show` lists those that can be raised.";
-    /// More than the pool has.
-    Unplaceable = "unplaceable", 422,
-        "No machine of the pool is large enough for one worker, however long it waits. Ask for less, \
-         or use a pool of larger machines: `lepton describe pool local` tells what there is.";
     /// Too many at once.
     Overloaded = "overloaded", 429,
         "More requests wait than the server takes on. Try again after the time in `Retry-After`.";

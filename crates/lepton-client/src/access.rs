@@ -39,6 +39,11 @@ impl Client {
         self.get(&root(&["whoami"]))
     }
 
+    /// The newest decision about who runs where, as `lepton plan explain` takes it.
+    pub fn latest_decision(&self) -> Result<serde_json::Value, ClientError> {
+        self.get(&root(&["decisions", "latest"]))
+    }
+
     /// The projects that the caller sees.
     pub fn projects(&self, page: &Page) -> Result<List<Project>, ClientError> {
         self.get(&page.onto(root(&["projects"])))

@@ -23,7 +23,7 @@ pub struct Discovery {
     pub token: Option<String>,
     /// `LEPTON_PROJECT`.
     pub project: Option<String>,
-    /// `LEPTON_CA_FILE`: certificates to trust beside the well-known ones.
+    /// `LEPTON_CA_FILE`: certificates to trust instead of the well-known ones.
     pub ca_file: Option<PathBuf>,
     /// `LEPTON_DATA_DIR`: the data directory whose server is meant.
     pub data_dir: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct Found {
     pub token: String,
     /// The project that is meant; the token's own where absent.
     pub project: Option<Name>,
-    /// Certificates to trust beside the well-known ones.
+    /// Certificates to trust instead of the well-known ones.
     pub ca_file: Option<PathBuf>,
 }
 

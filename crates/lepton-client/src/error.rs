@@ -217,7 +217,12 @@ pub(crate) fn name_failure(url: &str, error: ureq::Error) -> ClientError {
 }
 
 fn name_io_failure(url: String, source: &io::Error) -> ClientError {
-    let cause = source.to_string();
+    // The kind says it in words; the whole also has the system's number for it.
+    let whole = source.to_string();
+    let cause = match source.raw_os_error() {
+        Some(_) => source.kind().to_string(),
+        None => whole,
+    };
     match source.kind() {
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::HostUnreachable

@@ -7,7 +7,7 @@ use ureq::http::Method;
 
 use crate::Client;
 use crate::error::ClientError;
-use crate::retry::Repeat;
+use crate::retry::{Repeat, pause};
 use crate::target::Target;
 use crate::transport::AnswerTimeout;
 
@@ -15,6 +15,8 @@ use crate::transport::AnswerTimeout;
 const WAIT: Duration = Duration::from_secs(10);
 /// What the server needs beyond its wait to answer.
 const WAIT_GRACE: Duration = Duration::from_secs(20);
+/// After nothing came; keeps a server that does not wait from being asked without rest.
+const EMPTY_PAUSE: Duration = Duration::from_millis(50);
 /// A piece of a log is at most the server's own bound, far below this.
 const CHUNK_BYTES_MAX: u64 = 64 << 20;
 
@@ -89,6 +91,9 @@ impl Iterator for LogFollower {
         match self.client.log_chunk(&self.target, &self.query, Some(WAIT)) {
             Ok(chunk) => {
                 self.done = chunk.end;
+                if chunk.bytes.is_empty() && !chunk.end {
+                    pause(EMPTY_PAUSE);
+                }
                 if chunk.next_cursor.is_some() {
                     self.query.cursor.clone_from(&chunk.next_cursor);
                 }

@@ -31,7 +31,7 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long an answer may take to begin.
     pub answer_timeout: Duration,
-    /// Certificates to trust beside the well-known ones.
+    /// Certificates to trust instead of the well-known ones.
     pub ca_file: Option<PathBuf>,
     /// What calls itself: `lepton-cli/0.1.0`.
     pub user_agent: String,
@@ -147,6 +147,19 @@ impl Client {
         let _ = known.set(project);
         Self {
             project: Arc::new(known),
+            ..self.clone()
+        }
+    }
+
+    /// The same, trying again as told.
+    #[must_use]
+    pub fn with_retry(&self, retry: RetryPolicy) -> Self {
+        let options = ClientOptions {
+            retry,
+            ..(*self.options).clone()
+        };
+        Self {
+            options: Arc::new(options),
             ..self.clone()
         }
     }

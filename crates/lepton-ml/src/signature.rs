@@ -79,10 +79,6 @@ pub enum Role {
 impl Role {
     /// Whether nothing more is known than that it is a tensor.
     #[must_use]
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde asks for a reference"
-    )]
     pub fn is_tensor(&self) -> bool {
         *self == Self::Tensor
     }

@@ -19,6 +19,10 @@ use lepton_types::{DurationMs, Name, Timestamp};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+/// The folder of uploads under way, emptied at every start. The dot keeps it apart from the
+/// projects, whose names have none.
+const INCOMING: &str = ".incoming";
+
 /// The bytes of one Lepton on the local disk.
 #[derive(Debug, Clone)]
 pub struct Blobs {
@@ -78,7 +82,7 @@ impl Blobs {
     /// # Errors
     /// If the folder cannot be used.
     pub fn open(root: &Path) -> Result<Self, BlobError> {
-        let incoming = root.join("incoming");
+        let incoming = root.join(INCOMING);
         if incoming.exists() {
             fs::remove_dir_all(&incoming)?;
         }
@@ -94,9 +98,12 @@ impl Blobs {
     /// If no file can be made.
     pub fn begin(&self, project: &Name, limit_bytes: u64) -> Result<BlobWriter, BlobError> {
         let folder = self.root.join(project.as_str());
-        fs::create_dir_all(&folder)?;
+        if !folder.exists() {
+            fs::create_dir_all(&folder)?;
+            File::open(&self.root)?.sync_all()?;
+        }
         Ok(BlobWriter {
-            file: NamedTempFile::new_in(self.root.join("incoming"))?,
+            file: NamedTempFile::new_in(self.root.join(INCOMING))?,
             folder,
             hasher: Sha256::new(),
             size_bytes: 0,
@@ -323,12 +330,23 @@ mod tests {
         ));
         drop(writer);
         assert_eq!(
-            fs::read_dir(folder.path().join("incoming"))
-                .unwrap()
-                .count(),
+            fs::read_dir(folder.path().join(INCOMING)).unwrap().count(),
             0
         );
         assert_eq!(blobs.size_of(&home(), digest_of(b"abc")).unwrap(), None);
+    }
+
+    #[test]
+    fn no_name_of_a_project_meets_the_folder_that_a_start_empties() {
+        let folder = tempfile::tempdir().unwrap();
+        let project: Name = INCOMING.trim_start_matches('.').parse().unwrap();
+        assert!(INCOMING.parse::<Name>().is_err());
+        let blob = Blobs::open(folder.path())
+            .unwrap()
+            .put(&project, b"kept")
+            .unwrap();
+        let again = Blobs::open(folder.path()).unwrap();
+        assert_eq!(again.read(&project, blob.digest, 4).unwrap(), b"kept");
     }
 
     #[test]

@@ -7,7 +7,16 @@
 //! order. Time and randomness are arguments; maps are ordered wherever order can
 //! reach an output; solver limits are iterations, never time.
 
+pub mod allocation;
+pub mod autoscaling;
+pub mod buying;
 pub mod cluster;
+pub mod packing;
+pub mod prediction;
+pub mod queueing;
+pub mod simulate;
+pub mod transfer;
+
 mod rng;
 pub mod workloads;
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::MasterKey;
 use lepton_executors::Executor;
 use lepton_objects::{BlobError, Blobs};
-use lepton_planner::workloads::Health;
+use lepton_planner::workloads::{Health, View};
 use lepton_serving::gateway::Gateway;
 use lepton_store::Store;
 use lepton_types::resources::Waiting;
@@ -38,12 +38,21 @@ pub(crate) struct Parts {
     pub(crate) health: Mutex<BTreeMap<Id, Health>>,
     /// Why things wait, from the last pass of the reconciler.
     pub(crate) waiting: ArcSwap<BTreeMap<Id, Waiting>>,
+    /// The newest decision that moved something, to be taken again.
+    pub(crate) decision: ArcSwapOption<Taken>,
     /// Rings when the reconciler should look.
     pub(crate) nudge: Notify,
     /// Cancelled when the server stops.
     pub(crate) stopping: CancellationToken,
     /// Every task of the server, so that stopping waits for them.
     pub(crate) tasks: TaskTracker,
+}
+
+/// What a decision was taken from. Sharing the view's values makes keeping it cheap.
+pub(crate) struct Taken {
+    pub(crate) view: View,
+    pub(crate) now: Timestamp,
+    pub(crate) seed: u64,
 }
 
 impl std::ops::Deref for App {

@@ -1,6 +1,7 @@
 //! Who calls: from the headers of a request to a principal.
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -17,6 +18,26 @@ use crate::error::ApiError;
 pub(crate) struct Caller(pub(crate) Principal);
 
 impl Caller {
+    /// Who calls with these headers. What lasts asks again: a token may be revoked meanwhile.
+    pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
+            refused("this call needs a token: send `Authorization: Bearer TOKEN`")
+        })?;
+        let token = header.to_str().ok().and_then(token_in).ok_or_else(|| {
+            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
+        })?;
+        let credential: Credential = token
+            .parse()
+            .map_err(|error| refused(&format!("{error}")))?;
+        let principal = believe(app, &credential).await?;
+        principal.map(Self).ok_or_else(|| {
+            refused(
+                "the token is not valid: it is unknown, expired, revoked, or its workload is over",
+            )
+        })
+    }
+
     /// Refuses unless the caller may do `access` to `kind`s of `project`.
     pub(crate) fn may(&self, access: Access, kind: Kind, project: &Name) -> Result<(), ApiError> {
         Ok(decide(
@@ -67,22 +88,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
-        let header = parts.headers.get(AUTHORIZATION).ok_or_else(|| {
-            refused("this call needs a token: send `Authorization: Bearer TOKEN`")
-        })?;
-        let token = header.to_str().ok().and_then(token_in).ok_or_else(|| {
-            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
-        })?;
-        let credential: Credential = token
-            .parse()
-            .map_err(|error| refused(&format!("{error}")))?;
-        let principal = believe(app, &credential).await?;
-        principal.map(Caller).ok_or_else(|| {
-            refused(
-                "the token is not valid: it is unknown, expired, revoked, or its workload is over",
-            )
-        })
+        Self::identify(app, &parts.headers).await
     }
 }
 

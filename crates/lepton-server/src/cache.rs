@@ -43,14 +43,14 @@ impl Cache {
         // Taken first: what changes while the lists are read is seen again, which is harmless.
         let version = *store.subscribe().borrow();
         let open_jobs = Query {
-            phases: vec!["queued", "running"],
+            phases: vec!["queued", "running", "deleting"],
             ..Query::default()
         };
         let open_attempts = Query {
             phases: vec!["starting", "running", "stopping"],
             ..Query::default()
         };
-        let mut live = Live {
+        let live = Live {
             version,
             jobs: all::<JobSpec>(store, open_jobs).await?,
             attempts: all::<AttemptSpec>(store, open_attempts).await?,
@@ -60,16 +60,6 @@ impl Cache {
             models: all::<ModelSpec>(store, Query::default()).await?,
             tokens: all::<TokenSpec>(store, Query::default()).await?,
         };
-        // Jobs that are over but being deleted still need the reconciler.
-        let over = Query {
-            phases: vec!["succeeded", "failed", "cancelled"],
-            ..Query::default()
-        };
-        for job in store.list_all::<JobSpec>(over).await? {
-            if job.is_deleting() {
-                live.jobs.insert(job.metadata.id, Arc::new(job));
-            }
-        }
         Ok(Self {
             live: RwLock::new(live),
         })
@@ -86,7 +76,10 @@ impl Cache {
             }
             changed = true;
             let mut live = self.live.write().expect("invariant: no reader panics");
-            for change in &changes {
+            // Somebody else may have read further in the meantime, and what is older than that
+            // must not come back: a revoked token, above all.
+            let known = live.version;
+            for change in changes.iter().filter(|change| change.version > known) {
                 live.take_in(change)?;
             }
         }

@@ -74,13 +74,17 @@ pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
         let mut source = self.0.source();
         while let Some(cause) = source {
-            write!(f, ": {cause}")?;
+            let text = cause.to_string();
+            // Some messages hold that of their cause.
+            if !said.contains(&text) {
+                said = format!("{said}: {text}");
+            }
             source = cause.source();
         }
-        Ok(())
+        f.write_str(&said)
     }
 }
 

@@ -14,6 +14,7 @@ mod http;
 mod listener;
 mod metrics;
 mod reconcile;
+pub mod simulation;
 mod startup;
 mod tables;
 

@@ -6,7 +6,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::app::App;
@@ -45,14 +45,69 @@ pub(crate) async fn serve(app: App, listener: TcpListener, router: Router) {
         // Small answers must not wait for the acknowledgement of the one before.
         let _best_effort = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection.into_owned());
+        let (builder, watcher) = (builder.clone(), graceful.watcher());
+        let stopping = app.stopping.clone();
         app.tasks.spawn(async move {
-            // A client that breaks off is no news.
-            let _ended = watched.await;
+            let spoke = tokio::select! {
+                () = stopping.cancelled() => false,
+                spoke = tokio::time::timeout(HEAD_MAX, has_spoken(&stream)) => spoke.unwrap_or(false),
+            };
+            if spoke {
+                let connection =
+                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                // A client that breaks off is no news.
+                let _ended = watcher.watch(connection.into_owned()).await;
+            }
             drop(place);
         });
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How soon the rest of a preface that came in pieces is looked for.
+const PREFACE_POLL: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Waits until a client has said enough to tell which HTTP it speaks. Hyper looks for that without
+/// a limit of time, so who says nothing would keep a place for ever. False if it left.
+async fn has_spoken(stream: &TcpStream) -> bool {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(0) | Err(_) => return false,
+            Ok(count) if count < PREFACE.len() && PREFACE.starts_with(&first[..count]) => {
+                tokio::time::sleep(PREFACE_POLL).await;
+            }
+            Ok(_) => return true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    async fn spoke(said: &[u8]) -> Result<bool, tokio::time::error::Elapsed> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        client.write_all(said).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let wait = std::time::Duration::from_millis(200);
+        tokio::time::timeout(wait, has_spoken(&stream)).await
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_or_half_a_preface_is_waited_for() {
+        assert!(spoke(b"").await.is_err());
+        assert!(spoke(&PREFACE[..10]).await.is_err());
+        assert_eq!(spoke(PREFACE).await, Ok(true));
+        assert_eq!(spoke(b"POST").await, Ok(true));
+        assert_eq!(spoke(b"G").await, Ok(true));
+    }
 }

@@ -7,14 +7,16 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::{MasterKey, MasterKeyError, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
 use lepton_objects::{BlobError, Blobs};
 use lepton_serving::gateway::Gateway;
 use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
 use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
-use lepton_types::{CpuMillis, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId};
+use lepton_types::{
+    Clock, CpuMillis, IdSource, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId,
+};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -133,8 +135,12 @@ impl Server {
             config.listen = address;
         }
         let executor = open_executor(&config)?;
-        let app = open(config, executor).await?;
-        bootstrap(&app).await?;
+        let sources = Sources {
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+        };
+        let app = open(config, executor, sources).await?;
+        bootstrap(&app, vec![this_machine(&app.config)]).await?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
         // Before it answers: whoever sees it answer also finds it.
@@ -227,7 +233,18 @@ fn open_executor(config: &Config) -> Result<Arc<dyn Executor>, StartError> {
     Ok(Arc::new(LocalExecutor::open(local)?))
 }
 
-async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartError> {
+/// Where time and ids come from.
+pub(crate) struct Sources {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+}
+
+/// The parts, on what the data directory holds.
+pub(crate) async fn open(
+    config: Config,
+    executor: Arc<dyn Executor>,
+    sources: Sources,
+) -> Result<App, StartError> {
     let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
     let blobs = Blobs::open(&config.data_dir.join("objects"))?;
@@ -238,12 +255,13 @@ async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartE
         blobs,
         key,
         cache,
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(SystemIds),
+        clock: sources.clock,
+        ids: sources.ids,
         executor,
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        decision: ArcSwapOption::empty(),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -251,8 +269,8 @@ async fn open(config: Config, executor: Arc<dyn Executor>) -> Result<App, StartE
     }))
 }
 
-/// What is there from the first start: the default project, and the pool of this machine.
-async fn bootstrap(app: &App) -> Result<(), StartError> {
+/// What is there from the first start: the default project, and the local pool of `nodes`.
+pub(crate) async fn bootstrap(app: &App, nodes: Vec<Node>) -> Result<(), StartError> {
     let home = Name::default_project();
     let mut transaction = Transaction::new();
     if app
@@ -268,7 +286,6 @@ async fn bootstrap(app: &App) -> Result<(), StartError> {
         let draft = Resource::draft(id, home.clone(), home.as_str(), app.now(), spec);
         transaction.create(&draft.created_by("lepton"));
     }
-    let nodes = vec![this_machine(&app.config)];
     match app.store.get::<PoolSpec>(&home, "local").await? {
         None => {
             let id = app.ids.next_id();
@@ -319,7 +336,7 @@ fn memory_of_machine() -> MemoryBytes {
 }
 
 /// The owner's credential: the one in the file while it works, else a new one.
-async fn owner_credential(app: &App) -> Result<OwnerCredential, StartError> {
+pub(crate) async fn owner_credential(app: &App) -> Result<OwnerCredential, StartError> {
     let data_dir = &app.config.data_dir;
     let file = data_dir.join("credentials/owner.json");
     let failed = |source| StartError::DataDir {

@@ -109,6 +109,14 @@ pub enum OpenError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The file cannot be made, or kept from others.
+    #[error("cannot keep the metadata in `{file}` to its owner alone")]
+    NotPrivate {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The writer's thread cannot be started.
     #[error("cannot start the store's writer")]
     Thread(#[source] std::io::Error),

@@ -167,7 +167,11 @@ impl Row {
             name: meta.name.clone(),
             owner: meta.owner.map(|owner| owner.id),
             group: resource.spec.group(),
-            phase: S::phase(&resource.status),
+            // What is on its way out is found under that word, whatever it was before.
+            phase: match resource.is_deleting() {
+                true => "deleting",
+                false => S::phase(&resource.status),
+            },
             expected: meta.resource_version,
             json: serde_json::to_string(resource)
                 .expect("invariant: a resource has text keys and serialises"),

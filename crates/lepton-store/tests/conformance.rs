@@ -212,6 +212,19 @@ async fn series_keep_every_value_and_a_retry_adds_nothing() {
         [0, 1]
     );
     assert!(series[0].value.is_infinite() && series[1].value.is_nan());
+    create_all(&store, &[self::run(1, 9)]).await;
+    for (bound, found) in [(0.0, 1), (0.1, 0)] {
+        let filter = MetricFilter {
+            key: "acc".to_owned(),
+            comparison: Comparison::AtLeast,
+            value: bound,
+        };
+        let runs = store
+            .list_run_records(Query::default(), Some(filter))
+            .await
+            .unwrap();
+        assert_eq!(runs.items.len(), found, "acc >= {bound}");
+    }
     let latest = store.latest_metrics(run).await.unwrap();
     assert_eq!(
         latest
@@ -327,6 +340,44 @@ async fn events_are_numbered_and_filtered() {
         ..EventQuery::default()
     };
     assert_eq!(store.events(about).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn numbers_beyond_the_end_find_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
+    assert!(store.changes(u64::MAX, 10).await.unwrap().is_empty());
+    let beyond = SeriesQuery {
+        run: RunId::from(id(1)),
+        key: "loss".to_owned(),
+        offset: u64::MAX,
+        limit: 10,
+    };
+    assert!(store.series(beyond).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_its_owner_reads_the_files_of_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.db");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = Store::open(&file).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        modes.push((
+            entry.file_name(),
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+        ));
+    }
+    assert!(
+        modes.len() >= 2 && modes.iter().all(|(_, mode)| *mode == 0o600),
+        "{modes:?}"
+    );
 }
 
 #[tokio::test]

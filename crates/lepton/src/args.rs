@@ -19,6 +19,9 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
+/// Over the options that every command takes.
+const EVERYWHERE: &str = "With every command";
+
 /// An AI cloud in one binary: bring data and code; train, track and serve models.
 #[derive(Debug, Parser)]
 #[command(
@@ -29,18 +32,20 @@ const STYLES: Styles = Styles::styled()
     after_help = "The first minute:\n  lepton up                                        in one terminal\n  lepton data put wine wine.csv                    in another\n  lepton train wine --data wine --target class --wait\n  lepton deploy wine --model wine --wait\n  lepton predict wine --data rows.csv\n\nExit statuses: 0 done, 1 failed, 2 usage, 3 not found, 4 denied, 5 conflict, 6 no server,\n7 timed out, 8 invalid data, 9 server trouble. See docs/cli.md."
 )]
 pub(crate) struct Cli {
-    /// How results are shown
+    /// How results are shown: table, wide, json or yaml
     #[arg(
         short,
         long,
         global = true,
         value_enum,
         default_value_t,
-        value_name = "FORMAT"
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        help_heading = EVERYWHERE
     )]
     output: Format,
     /// The project; the token's own where absent [env: LEPTON_PROJECT]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = EVERYWHERE)]
     project: Option<Name>,
     #[command(subcommand)]
     command: Command,
@@ -71,6 +76,12 @@ enum Command {
     Env(commands::env::Env),
     #[command(subcommand)]
     Config(commands::config::Action),
+    /// Replays a trace through a policy; needs no server
+    #[command(subcommand)]
+    Simulate(crate::simulate::Simulate),
+    /// Looks into recorded decisions
+    #[command(subcommand)]
+    Plan(crate::explain::Plan),
     Completions(commands::completions::Completions),
     Version(commands::version::Version),
     #[command(subcommand, hide = true)]
@@ -132,6 +143,10 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Token(token) => token.run(ctx),
         Command::Whoami(whoami) => whoami.run(ctx),
         Command::Config(action) => action.run(ctx),
+        Command::Simulate(simulate) => simulate
+            .run(ctx.format, &mut ctx.out())
+            .map_err(|error| Failure::part(&error)),
+        Command::Plan(plan) => plan.run(ctx),
         Command::Completions(completions) => completions.run(ctx),
         Command::Version(version) => version.run(ctx),
     };

@@ -78,15 +78,34 @@ pub(crate) enum Failure {
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
-    /// This binary was built without it.
-    #[error("{what} is not in this build")]
-    NotInThisBuild { what: &'static str },
     /// A part of the binary failed and said why.
     #[error("{message}")]
     Part { message: String },
 }
 
+/// What went wrong, with its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some messages hold that of their cause.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
+}
+
 impl Failure {
+    /// A part of the binary failed and said why.
+    pub(crate) fn part(error: &dyn std::error::Error) -> Self {
+        Self::Part {
+            message: with_causes(error),
+        }
+    }
+
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage {
             message: message.into(),
@@ -116,7 +135,6 @@ impl Failure {
             | Self::File { .. }
             | Self::Program { .. }
             | Self::Output(_)
-            | Self::NotInThisBuild { .. }
             | Self::Part { .. } => Status::Failed,
         }
     }
@@ -189,7 +207,6 @@ mod tests {
         already-exists 5
         conflict 5
         too-large 8
-        unplaceable 8
         overloaded 9
         internal 9
         unavailable 9

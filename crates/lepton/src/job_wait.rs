@@ -2,13 +2,14 @@
 //! ended. The job does not need anybody to stay.
 
 use lepton_api::RunView;
-use lepton_client::{Client, LogQuery};
-use lepton_types::resources::{Job, JobPhase, Program, TrainBudget};
+use lepton_client::{Client, LogQuery, RetryPolicy};
+use lepton_types::resources::{ExitReason, Job, JobPhase, Program, TrainBudget};
 use lepton_types::{DurationMs, JobId};
 
 use crate::commands::logs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::gang_log;
 use crate::output::{Tone, number, paint, took};
 use crate::progress::Progress;
 use crate::waiting::{self, Look};
@@ -24,10 +25,15 @@ pub(crate) struct Stay {
     pub(crate) wait_timeout: Option<DurationMs>,
 }
 
-/// Shows what the job's first worker writes, then waits for the end.
+/// Shows what the job's workers write, to the end.
 pub(crate) fn follow_log(ctx: &Context, client: &Client, job: &Job) -> Result<(), Failure> {
     let id = job.metadata.id.to_string();
-    logs::copy(ctx, client.follow_job_log(&id, LogQuery::default())?)
+    // The job outlives a restart of the server, and so does whoever follows it.
+    let client = &client.with_retry(RetryPolicy::patient());
+    match job.spec.workers {
+        0 | 1 => logs::copy(ctx, client.follow_job_log(&id, LogQuery::default())?),
+        workers => gang_log::follow(ctx, client, &id, workers, &LogQuery::default()),
+    }
 }
 
 /// Waits until the job is over.
@@ -55,28 +61,30 @@ pub(crate) fn until_over(
         Ok(Look::NotYet(state))
     })?;
     drop(progress);
-    ctx.note(&ending(&over));
+    if over.status.phase == JobPhase::Succeeded {
+        ctx.note(&ending(&over));
+    }
     Ok(over)
 }
 
 /// The failure that a job's end is, if it is one.
 pub(crate) fn verdict(job: &Job) -> Result<(), Failure> {
     let status = &job.status;
-    let why = status
-        .reason
-        .as_ref()
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default();
+    let name = &job.metadata.name;
+    let why = status.reason.as_ref();
+    let why = why.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let hint = match status.reason {
+        // What never started wrote nothing.
+        None | Some(ExitReason::CouldNotStart { .. } | ExitReason::Lost { .. }) => String::new(),
+        Some(_) => format!("; `lepton logs {name}` shows what it wrote"),
+    };
     let ended = match status.phase {
-        JobPhase::Failed => format!(
-            "failed{why}; `lepton logs {}` shows what it wrote",
-            job.metadata.name
-        ),
+        JobPhase::Failed => format!("failed{}{why}{hint}", length(job)),
         JobPhase::Cancelled => format!("was cancelled{why}"),
         JobPhase::Queued | JobPhase::Running | JobPhase::Succeeded => return Ok(()),
     };
     Err(Failure::JobEnded {
-        job: job.metadata.name.clone(),
+        job: name.clone(),
         ended,
     })
 }
@@ -100,14 +108,16 @@ fn state(job: &Job) -> String {
 }
 
 fn ending(job: &Job) -> String {
-    let status = &job.status;
-    let length = match (status.started_at, status.finished_at) {
-        (Some(start), Some(end)) => format!(" in {}", took(end.since(start))),
-        _ => String::new(),
-    };
-    let phase = status.phase.as_str();
+    let phase = job.status.phase.as_str();
     let phase = paint(phase, Tone::of_phase(phase));
-    format!("job {} {phase}{length}", job.metadata.name)
+    format!("job {} {phase}{}", job.metadata.name, length(job))
+}
+
+fn length(job: &Job) -> String {
+    match (job.status.started_at, job.status.finished_at) {
+        (Some(start), Some(end)) => format!(" after {}", took(end.since(start))),
+        _ => String::new(),
+    }
 }
 
 /// A training has a known length; anything else has not.

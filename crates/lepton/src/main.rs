@@ -3,7 +3,9 @@
 mod args;
 mod commands;
 mod context;
+mod explain;
 mod failure;
+mod gang_log;
 mod job_wait;
 mod kinds;
 mod leaderboard;
@@ -13,6 +15,7 @@ mod packing;
 mod progress;
 mod rows;
 mod server;
+mod simulate;
 mod waiting;
 mod workers;
 

@@ -192,10 +192,9 @@ fn csv_batches(
         }
     }
     if data.is_empty() {
-        Ok(())
-    } else {
-        each(Batch::Table { columns, data })
+        return Ok(());
     }
+    each(Batch::Table { columns, data })
 }
 
 fn no_such_column(name: &str, absent: &str, known: &[&str]) -> Failure {

@@ -10,7 +10,7 @@ use lepton_server::{Config, Server};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{config, up, worker};
-use crate::failure::Failure;
+use crate::failure::{Failure, with_causes};
 use crate::workers;
 
 /// Runs as a shim and never comes back as anything else, if that is what was started.
@@ -27,7 +27,7 @@ pub(crate) fn shim() -> Option<ExitCode> {
 pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
     log_to_stderr();
     let mut config = match &options.config {
-        Some(file) => Config::read(file).map_err(|error| part(&error))?,
+        Some(file) => Config::read(file).map_err(|error| Failure::part(&error))?,
         None => Config::default(),
     };
     if let Some(data_dir) = &options.data_dir {
@@ -37,7 +37,7 @@ pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
         config.listen = listen;
     }
     config.behind_proxy |= options.behind_proxy;
-    lepton_server::run(config, announce).map_err(|error| part(&error))
+    lepton_server::run(config, announce).map_err(|error| Failure::part(&error))
 }
 
 /// Says where it answers, on standard error, as the result of `up` is the server itself.
@@ -63,10 +63,12 @@ fn log_to_stderr() {
 /// Does the work that the environment describes.
 pub(crate) fn worker(role: &worker::Role) -> Result<(), Failure> {
     match role {
-        worker::Role::Train(options) => workers::train::run(options).map_err(|error| part(&error)),
+        worker::Role::Train(options) => {
+            workers::train::run(options).map_err(|error| Failure::part(&error))
+        }
         worker::Role::Serve(options) => {
             log_to_stderr();
-            workers::serve::run(options).map_err(|error| part(&error))
+            workers::serve::run(options).map_err(|error| Failure::part(&error))
         }
     }
 }
@@ -88,27 +90,6 @@ pub(crate) fn config(action: &config::Action) -> Result<String, Failure> {
     }
 }
 
-/// What went wrong, with its causes, in one line.
-fn part(error: &dyn Error) -> Failure {
-    Failure::Part {
-        message: with_causes(error),
-    }
-}
-
 fn unusable(error: &dyn Error) -> Failure {
     Failure::invalid(with_causes(error))
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some messages hold that of their cause.
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = error.source();
-    }
-    message
 }

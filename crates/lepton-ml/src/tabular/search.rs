@@ -3,6 +3,8 @@
 //! Owns: trials, racing, the leaderboard, and the ensemble of the best. Must not know: files,
 //! plots, or the export.
 
+use std::collections::BTreeMap;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -107,6 +109,8 @@ const ROUND: u32 = 4;
 const ENSEMBLE_PICKS: usize = 8;
 /// A pick must gain this part of the best loss, or it is noise.
 const ENSEMBLE_GAIN: f64 = 2e-3;
+/// The part of the log loss in the comparison: enough to tell equals apart, no more.
+const LOG_LOSS_SHARE: f64 = 0.003;
 /// Ensembles choose among this many.
 const ENSEMBLE_FROM: usize = 12;
 
@@ -163,10 +167,11 @@ impl Search<'_> {
         if complete.is_empty() || self.pace.cancelled() {
             return None;
         }
-        let merit = |at: &usize| {
-            self.metric
-                .merit(leaderboard[*at].score.unwrap_or(f64::NAN))
-        };
+        let merits: BTreeMap<usize, f64> = complete
+            .iter()
+            .map(|(at, own)| (*at, self.merit(self.target, own)))
+            .collect();
+        let merit = |at: &usize| merits[at];
         complete.sort_by(|a, b| merit(&b.0).total_cmp(&merit(&a.0)).then(a.0.cmp(&b.0)));
         complete.truncate(ENSEMBLE_FROM);
         let (weights, predictions) = self.ensemble(&complete);
@@ -261,11 +266,20 @@ impl Search<'_> {
         self.benches[*fold].judge(config, &mut rng, self.pace, until)
     }
 
+    /// What candidates are compared by: the metric, and where that counts whole rows only, a
+    /// little of the log loss, which tells equals apart and steadies the choice among few rows.
+    fn merit(&self, truth: &TargetValues, predictions: &[f32]) -> f64 {
+        let merit = self.metric.merit(self.metric.value(truth, predictions));
+        match self.metric {
+            Metric::Accuracy | Metric::Precision | Metric::Recall | Metric::F1 => {
+                merit - LOG_LOSS_SHARE * Metric::LogLoss.value(truth, predictions)
+            }
+            _ => merit,
+        }
+    }
+
     fn first_merit(&self, predictions: Option<&[f32]>) -> f64 {
-        let merit = predictions.map(|p| {
-            self.metric
-                .merit(self.metric.value(&self.benches[0].truth, p))
-        });
+        let merit = predictions.map(|own| self.merit(&self.benches[0].truth, own));
         // A metric that one fold cannot tell spares everybody.
         merit.map_or(f64::NEG_INFINITY, |m| {
             if m.is_nan() { f64::INFINITY } else { m }
@@ -295,10 +309,7 @@ impl Search<'_> {
 
     /// Greedy selection with replacement (Caruana et al. 2004): weights and their mean.
     fn ensemble(&self, complete: &[(usize, Vec<f32>)]) -> (Vec<f32>, Vec<f32>) {
-        let merit = |predictions: &[f32]| {
-            self.metric
-                .merit(self.metric.value(self.target, predictions))
-        };
+        let merit = |predictions: &[f32]| self.merit(self.target, predictions);
         let mut picks = vec![0_u8; complete.len()];
         picks[0] = 1;
         let mut best = merit(&complete[0].1);
@@ -392,17 +403,24 @@ fn mix(complete: &[(usize, Vec<f32>)], picks: &[u8]) -> Vec<f32> {
     average(chosen.map(|(weight, (_, predictions))| (weight, predictions.clone())))
 }
 
-/// Puts the folds' validation predictions back in the order of the rows.
+/// Puts the folds' validation predictions back in the order of the rows; where folds were drawn
+/// several times, their mean.
 pub(super) fn pool<'p>(
     benches: &[Bench],
     predictions: impl Iterator<Item = &'p [f32]>,
     target: &TargetValues,
 ) -> Vec<f32> {
     let width = target.width();
+    let validated: usize = benches.iter().map(|bench| bench.rows.len()).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a few repeats")]
+    let share = 1.0 / (validated / target.len().max(1)).max(1) as f32;
     let mut pooled = vec![0.0; target.len() * width];
     for (bench, own) in benches.iter().zip(predictions) {
         for (&row, values) in bench.rows.iter().zip(own.chunks_exact(width)) {
-            pooled[row * width..(row + 1) * width].copy_from_slice(values);
+            let sums = &mut pooled[row * width..(row + 1) * width];
+            sums.iter_mut()
+                .zip(values)
+                .for_each(|(sum, value)| *sum += value * share);
         }
     }
     pooled

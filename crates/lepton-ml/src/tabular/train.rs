@@ -147,7 +147,7 @@ pub fn train(
         series: Vec::new(),
     };
     let search = run.data.part(SEARCH_ROWS_MAX);
-    let benches = run.benches(&search, options.seed)?;
+    let benches = run.benches(&search, options.seed, repeats(search.1.len()))?;
     let whole = run.data.part(FIT_ROWS_MAX);
     let preparation = run.preparation(&whole)?;
     let searcher = Search {
@@ -164,7 +164,7 @@ pub fn train(
         .filter(|e| e.weight > 0.0)
         .collect();
     run.phase(Phase::Evaluation, &found.leaderboard, observer);
-    let fresh = run.benches(&search, options.seed ^ FRESH)?;
+    let fresh = run.benches(&search, options.seed ^ FRESH, 1)?;
     let judged = evaluate::judge(&fresh, &search.1, &members, options.seed, &pace, observer);
     let importances = judged.as_ref().map(|judged| {
         evaluate::importances(
@@ -217,6 +217,15 @@ pub fn train(
     };
     trained.plots = super::figures::draw(&trained, &search.1, &predictions);
     Ok(trained)
+}
+
+/// How often the search's folds are drawn: the choice among few rows is a noisy one.
+fn repeats(rows: usize) -> usize {
+    match rows {
+        0..300 => 3,
+        300..1_000 => 2,
+        _ => 1,
+    }
 }
 
 fn chosen_metric(options: &TrainOptions, task: Task) -> Result<Metric, TrainError> {
@@ -305,14 +314,22 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn benches(&self, part: &(Frame, TargetValues), seed: u64) -> Result<Vec<Bench>, PrepareError> {
+    fn benches(
+        &self,
+        part: &(Frame, TargetValues),
+        seed: u64,
+        repeats: usize,
+    ) -> Result<Vec<Bench>, PrepareError> {
         let count = if part.1.len() < FIVE_FOLDS_BELOW {
             5
         } else {
             3
         };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        folds::split(&part.1, count, &mut rng)
+        let folds = (0..repeats)
+            .flat_map(|_| folds::split(&part.1, count, &mut rng))
+            .collect::<Vec<_>>();
+        folds
             .iter()
             .map(|fold| Bench::new(&part.0, &self.options.target, &part.1, fold))
             .collect()

@@ -4,6 +4,7 @@
 //! projects, priorities, time.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use lepton_types::{CpuMillis, MemoryBytes, Resources};
 
@@ -110,14 +111,21 @@ impl Free {
         gpus
     }
 
-    /// Takes room on given GPUs, there or not; a worker whose GPUs are not named gets the
-    /// first free ones.
+    /// Takes room on given GPUs, there or not. A worker whose GPUs are not named gets the
+    /// first idle ones, and where there are too few, occupied ones: it runs, so it has them.
     pub(super) fn occupy(&mut self, ask: &Ask, gpus: &[u16]) -> Vec<u16> {
+        let mut gpus = gpus.to_vec();
         if gpus.is_empty() && ask.wants_gpu() {
-            return self.take(ask);
+            gpus = self.choose_gpus(ask);
+            let wanted = ask.resources.gpus.max(1) as usize;
+            let rest: Vec<u16> = (0..self.gpu_count)
+                .filter(|gpu| !gpus.contains(gpu))
+                .collect();
+            let missing = wanted.saturating_sub(gpus.len());
+            gpus.extend(rest.into_iter().take(missing));
         }
-        self.add(ask, gpus, -1);
-        gpus.to_vec()
+        self.add(ask, &gpus, -1);
+        gpus
     }
 
     /// Gives back what [`Self::take`] or [`Self::occupy`] took.
@@ -188,36 +196,161 @@ pub(super) fn seat_gang(
 ) -> Result<Vec<Taken>, Shortfall> {
     let mut taken: Vec<Taken> = Vec::with_capacity(members.len());
     let mut taken_later: Vec<Taken> = Vec::new();
-    for ask in members {
-        let best = candidates.best(free, later.as_deref(), ask);
-        let Some(node) = best else {
+    let mut line: Option<Line> = None;
+    for (member, ask) in members.iter().enumerate() {
+        let node = match &mut line {
+            Some(line) if line.ask == *ask => line.next(),
+            _ if members.get(member + 1) == Some(ask) => {
+                let mut fresh = Line::new(free, later.as_deref(), ask, candidates);
+                let first = fresh.next();
+                line = Some(fresh);
+                first
+            }
+            _ => {
+                // Another worker changes nodes that the line has scored already.
+                line = None;
+                candidates.best(free, later.as_deref(), ask)
+            }
+        };
+        let Some(node) = node else {
             let nearest = candidates.nearest(free, ask);
             give_back(free, &taken);
-            if let Some(later) = later {
+            if let Some(later) = &mut later {
                 give_back(later, &taken_later);
             }
-            return Err(Shortfall {
+            let shortfall = Shortfall {
                 placed: taken.len(),
                 ask: *ask,
                 nearest,
-            });
+            };
+            // For equal workers any choice of nodes is as good; for others the order matters.
+            let mixed = members.windows(2).any(|pair| pair[0] != pair[1]);
+            let searched = mixed.then(|| Search::run(free, later, members, candidates));
+            return searched.flatten().ok_or(shortfall);
         };
-        let gpus = free[node].take(ask);
-        taken.push(Taken {
-            node,
-            ask: *ask,
-            gpus,
-        });
+        taken.push(take(free, node, ask));
         if let Some(later) = later.as_deref_mut() {
-            let gpus = later[node].take(ask);
-            taken_later.push(Taken {
-                node,
-                ask: *ask,
-                gpus,
-            });
+            taken_later.push(take(later, node, ask));
+        }
+        if let Some(line) = line.as_mut().filter(|line| line.ask == *ask) {
+            line.put_back(free, later.as_deref(), node, candidates);
         }
     }
     Ok(taken)
+}
+
+/// The nodes with room for one of several equal workers, the best first: a worker changes only
+/// the node that it is put on.
+struct Line {
+    ask: Ask,
+    nodes: BinaryHeap<Reverse<(Score, usize)>>,
+}
+
+impl Line {
+    fn new(free: &[Free], later: Option<&[Free]>, ask: &Ask, candidates: &Candidates<'_>) -> Self {
+        let fits = |node: &usize| fits_both(free, later, *node, ask);
+        let scored = |node| Reverse((candidates.score(free, node, ask), node));
+        let nodes = candidates.nodes.iter().copied().filter(fits).map(scored);
+        Self {
+            ask: *ask,
+            nodes: nodes.collect(),
+        }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        self.nodes.pop().map(|Reverse((_, node))| node)
+    }
+
+    fn put_back(
+        &mut self,
+        free: &[Free],
+        later: Option<&[Free]>,
+        node: usize,
+        candidates: &Candidates<'_>,
+    ) {
+        if fits_both(free, later, node, &self.ask) {
+            let score = candidates.score(free, node, &self.ask);
+            self.nodes.push(Reverse((score, node)));
+        }
+    }
+}
+
+fn take(free: &mut [Free], node: usize, ask: &Ask) -> Taken {
+    Taken {
+        node,
+        ask: *ask,
+        gpus: free[node].take(ask),
+    }
+}
+
+/// How many placements of one worker a search may try: enough for every gang of up to five
+/// different workers on four nodes, some tens of microseconds.
+const SEARCH_STEPS_MAX: usize = 1_024;
+
+/// A depth-first search for the seats of a gang whose workers differ.
+struct Search<'s, 'c> {
+    free: &'s mut [Free],
+    later: Option<&'s mut [Free]>,
+    members: &'s [Ask],
+    candidates: &'s Candidates<'c>,
+    /// The members, the largest first.
+    order: Vec<usize>,
+    steps: usize,
+}
+
+impl Search<'_, '_> {
+    fn run(
+        free: &mut [Free],
+        later: Option<&mut [Free]>,
+        members: &[Ask],
+        candidates: &Candidates<'_>,
+    ) -> Option<Vec<Taken>> {
+        let mut order: Vec<usize> = (0..members.len()).collect();
+        order.sort_by_key(|member| (Reverse(members[*member]), *member));
+        let mut search = Search {
+            free,
+            later,
+            members,
+            candidates,
+            order,
+            steps: SEARCH_STEPS_MAX,
+        };
+        let mut found = vec![None; members.len()];
+        search
+            .place(0, &mut found)
+            .then(|| found.into_iter().flatten().collect())
+    }
+
+    fn place(&mut self, depth: usize, found: &mut [Option<Taken>]) -> bool {
+        let Some(member) = self.order.get(depth).copied() else {
+            return true;
+        };
+        let ask = self.members[member];
+        let mut nodes = self
+            .candidates
+            .fitting(self.free, self.later.as_deref(), &ask);
+        nodes.truncate(self.steps);
+        for node in nodes {
+            let Some(steps) = self.steps.checked_sub(1) else {
+                return false;
+            };
+            self.steps = steps;
+            let taken = take(self.free, node, &ask);
+            let taken_later = self
+                .later
+                .as_deref_mut()
+                .map(|later| take(later, node, &ask));
+            found[member] = Some(taken.clone());
+            if self.place(depth + 1, found) {
+                return true;
+            }
+            give_back(self.free, &[taken]);
+            if let Some((later, taken)) = self.later.as_deref_mut().zip(taken_later) {
+                give_back(later, &[taken]);
+            }
+        }
+        false
+    }
 }
 
 /// Undoes a placement.
@@ -226,6 +359,9 @@ pub(super) fn give_back(free: &mut [Free], taken: &[Taken]) {
         free[worker.node].release(&worker.ask, &worker.gpus);
     }
 }
+
+/// Less is better: whether a GPU node is wasted, the rest, the price, the turn among equals.
+type Score = (bool, u64, u64, usize);
 
 /// The nodes that a gang may use.
 pub(super) struct Candidates<'a> {
@@ -239,18 +375,24 @@ pub(super) struct Candidates<'a> {
 
 impl Candidates<'_> {
     fn best(&self, free: &[Free], later: Option<&[Free]>, ask: &Ask) -> Option<usize> {
-        let count = free.len();
-        self.nodes
-            .iter()
-            .copied()
-            .filter(|node| {
-                free[*node].fits(ask) && later.is_none_or(|later| later[*node].fits(ask))
-            })
-            .min_by_key(|node| {
-                let (wasted, rest) = free[*node].rest_after(ask);
-                let turn = (*node + count - self.first) % count;
-                (wasted, rest, self.prices[*node], turn)
-            })
+        let fits = |node: &usize| fits_both(free, later, *node, ask);
+        let nodes = self.nodes.iter().copied().filter(fits);
+        nodes.min_by_key(|node| self.score(free, *node, ask))
+    }
+
+    /// All nodes with room, the best first.
+    fn fitting(&self, free: &[Free], later: Option<&[Free]>, ask: &Ask) -> Vec<usize> {
+        let fits = |node: &usize| fits_both(free, later, *node, ask);
+        let mut nodes: Vec<usize> = self.nodes.iter().copied().filter(fits).collect();
+        nodes.sort_by_key(|node| self.score(free, *node, ask));
+        nodes
+    }
+
+    /// Less is better.
+    fn score(&self, free: &[Free], node: usize, ask: &Ask) -> Score {
+        let (wasted, rest) = free[node].rest_after(ask);
+        let turn = (node + free.len() - self.first) % free.len();
+        (wasted, rest, self.prices[node], turn)
     }
 
     fn nearest(&self, free: &[Free], ask: &Ask) -> Option<(usize, Resources)> {
@@ -264,4 +406,8 @@ impl Candidates<'_> {
                 (weight.saturating_add(gpus), Reverse(free[*node].cpu), *node)
             })
     }
+}
+
+fn fits_both(free: &[Free], later: Option<&[Free]>, node: usize, ask: &Ask) -> bool {
+    free[node].fits(ask) && later.is_none_or(|later| later[node].fits(ask))
 }

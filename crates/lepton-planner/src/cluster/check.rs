@@ -128,32 +128,41 @@ fn check_start(view: &ClusterView, gang: GangId, seats: &[Seat], findings: &mut 
     }
 }
 
-/// What is used on one node.
+/// What is used on one node, and what of it the plan adds.
 #[derive(Default)]
 struct Load {
-    cpu: u128,
-    memory: u128,
-    gpus: BTreeMap<u16, u128>,
+    cpu: (u128, bool),
+    memory: (u128, bool),
+    gpus: BTreeMap<u16, (u128, bool)>,
     unnamed_gpu_milli: u128,
-    grows: bool,
 }
 
 impl Load {
     fn add(&mut self, ask: &Ask, gpus: &[u16], new: bool) {
-        self.cpu += u128::from(ask.resources.cpu.as_millis());
-        self.memory += u128::from(ask.resources.memory.as_bytes());
-        let each = if ask.resources.gpus > 0 {
+        let grow = |load: &mut (u128, bool), by: u128| {
+            load.0 += by;
+            load.1 |= new && by > 0;
+        };
+        grow(&mut self.cpu, u128::from(ask.resources.cpu.as_millis()));
+        grow(
+            &mut self.memory,
+            u128::from(ask.resources.memory.as_bytes()),
+        );
+        let whole = ask.resources.gpus > 0;
+        let each = if whole {
             1_000
         } else {
             u128::from(ask.gpu_milli)
         };
         for gpu in gpus {
-            *self.gpus.entry(*gpu).or_default() += each;
+            grow(self.gpus.entry(*gpu).or_default(), each);
         }
         if gpus.is_empty() {
-            self.unnamed_gpu_milli += u128::from(ask.gpu_milli_total());
+            self.unnamed_gpu_milli += match ask.resources.gpus {
+                0 => each.min(1_000),
+                whole => u128::from(whole) * 1_000,
+            };
         }
-        self.grows |= new;
     }
 }
 
@@ -166,19 +175,17 @@ fn check_nodes(view: &ClusterView, plan: &Plan, findings: &mut Vec<Finding>) {
     for (gang, seats) in &plan.starts {
         let members = view.queue.get(gang).map_or(&[][..], |gang| &gang.members);
         for (ask, seat) in members.iter().zip(seats) {
-            loads
-                .entry(&seat.node)
-                .or_default()
-                .add(ask, &seat.gpus, true);
+            let load = loads.entry(&seat.node).or_default();
+            load.add(ask, &seat.gpus, true);
         }
     }
-    // A node that a view has over-committed already is no fault of a plan that leaves it alone.
-    for (name, load) in loads.into_iter().filter(|(_, load)| load.grows) {
+    for (name, load) in loads {
         let Some(node) = view.nodes.get(name) else {
             continue;
         };
-        let mut over = |resource, used: u128, capacity: u128| {
-            if used > capacity {
+        // What a view has over-committed already is no fault of a plan that adds nothing to it.
+        let mut over = |resource, (used, grows): (u128, bool), capacity: u128| {
+            if grows && used > capacity {
                 findings.push(Finding::Overcommitted {
                     node: name.clone(),
                     resource,
@@ -193,11 +200,16 @@ fn check_nodes(view: &ClusterView, plan: &Plan, findings: &mut Vec<Finding>) {
             load.memory,
             u128::from(node.capacity.memory.as_bytes()),
         );
-        let gpu_milli = load.gpus.values().sum::<u128>() + load.unnamed_gpu_milli;
-        over("gpus", gpu_milli, u128::from(node.capacity.gpus) * 1_000);
-        for used in load.gpus.values() {
-            over("of one gpu", *used, 1_000);
+        let mut all = (load.unnamed_gpu_milli, false);
+        for (gpu, used) in load.gpus {
+            over("of one gpu", used, 1_000);
+            if u32::from(gpu) < node.capacity.gpus {
+                // A device that is over-committed is one device all the same.
+                all = (all.0 + used.0.min(1_000), all.1 | used.1);
+            }
         }
+        let devices = u128::from(node.capacity.gpus) * 1_000;
+        over("gpus", all, devices);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: the decision about one gang when its turn comes. Must not know: the order of turns,
 //! how a node is chosen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use lepton_types::{Name, Resources};
@@ -25,6 +25,8 @@ pub(super) struct Pass<'p, 'a> {
     pub(super) plan: &'p mut Plan,
     /// Room that later gangs must leave alone.
     pub(super) kept: Option<Kept>,
+    /// What each project will get once others have stopped.
+    pub(super) claimed: BTreeMap<&'a Name, Amount>,
     /// Fruitless searches for room, by shape, priority and project.
     pub(super) no_room: BTreeSet<(usize, i32, &'a Name)>,
     /// What a shape has lacked: now, and beside what is kept. Room only shrinks in a pass.
@@ -60,6 +62,7 @@ pub(super) fn walk<'a>(
         rng,
         plan,
         kept: None,
+        claimed: BTreeMap::new(),
         no_room: BTreeSet::new(),
         failed: vec![[None, None]; queue.shapes],
         possible: vec![None; queue.shapes],

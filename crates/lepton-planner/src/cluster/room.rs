@@ -52,17 +52,20 @@ fn search<'a>(pass: &mut Pass<'_, 'a>, item: &Item<'a>) -> Option<Vec<GangId>> {
     let fits = |free: &mut Vec<Free>, prices: &[u64]| {
         seat_in_groups(free, None, item, groups, prices, first)
     };
+    let project = &item.gang.project;
+    let claimed = pass.claimed.get(project).copied().unwrap_or_default();
     let mut chosen: Vec<(GangId, StopCause)> = Vec::new();
     let mut seated = fits(&mut later, &pass.world.prices);
     if seated.is_err() {
         let most = pass.world.view.policy.stops_per_pass_max as usize;
         let budget = most.saturating_sub(pass.plan.stops.len());
-        chosen = choose(pass.world, item, &mut later, budget, |free| {
+        chosen = choose(pass.world, (item, claimed), &mut later, budget, |free| {
             fits(free, &pass.world.prices).is_ok()
         })?;
         seated = fits(&mut later, &pass.world.prices);
     }
     let seats = seated.ok()?;
+    pass.claimed.insert(project, claimed.plus(item.amount));
     for (id, cause) in &chosen {
         let stop = Stop {
             in_favour_of: item.id,
@@ -108,12 +111,12 @@ fn when_stopped(world: &World<'_>) -> Vec<Free> {
 /// On success `free` has their room added.
 fn choose<'a>(
     world: &World<'a>,
-    item: &Item<'a>,
+    (item, claimed): (&Item<'a>, Amount),
     free: &mut Vec<Free>,
     budget: usize,
     fits: impl Fn(&mut Vec<Free>) -> bool,
 ) -> Option<Vec<(GangId, StopCause)>> {
-    let candidates = candidates(world, item);
+    let candidates = candidates(world, item, claimed);
     let mut used: BTreeMap<&Name, Amount> = BTreeMap::new();
     let mut chosen: Vec<(GangId, &Active<'a>, StopCause)> = Vec::new();
     let mut enough = false;
@@ -122,7 +125,9 @@ fn choose<'a>(
             break;
         }
         let project = active.project;
-        let usage = *used.entry(project).or_insert_with(|| world.usage(project));
+        let usage = *used
+            .entry(project)
+            .or_insert_with(|| world.usage_when_stopped(project));
         if cause == StopCause::Quota && !borrows(world, project, usage) {
             continue;
         }
@@ -156,13 +161,14 @@ fn choose<'a>(
 fn candidates<'w, 'a>(
     world: &'w World<'a>,
     item: &Item<'a>,
+    claimed: Amount,
 ) -> Vec<(GangId, &'w Active<'a>, StopCause)> {
     let policy = &world.view.policy;
     if !policy.preemption {
         return Vec::new();
     }
     let owns = world.share(&item.gang.project).quota.is_some()
-        && !world.would_borrow(&item.gang.project, item.amount);
+        && !world.would_borrow(&item.gang.project, item.amount.plus(claimed));
     let mut found: Vec<(GangId, &Active<'_>, StopCause)> = world
         .active
         .iter()
@@ -172,7 +178,11 @@ fn candidates<'w, 'a>(
                 StopCause::Priority
             } else if owns
                 && *active.project != item.gang.project
-                && borrows(world, active.project, world.usage(active.project))
+                && borrows(
+                    world,
+                    active.project,
+                    world.usage_when_stopped(active.project),
+                )
             {
                 StopCause::Quota
             } else {

@@ -205,7 +205,10 @@ impl Ask {
     /// Thousandths of GPUs, whole ones included.
     #[must_use]
     pub fn gpu_milli_total(&self) -> u64 {
-        u64::from(self.resources.gpus) * u64::from(GPU_MILLI) + u64::from(self.gpu_milli)
+        match self.resources.gpus {
+            0 => u64::from(self.gpu_milli),
+            whole => u64::from(whole) * u64::from(GPU_MILLI),
+        }
     }
 
     /// Whether it needs a GPU or a part of one.

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use lepton_types::{CpuMillis, DurationMs, MemoryBytes, Name, Resources, Timestamp};
 
 use super::capacity::{Free, Taken};
-use super::{Ask, ClusterView, GPU_MILLI, GPUS_PER_NODE_MAX, GangId, Node, NodeName, Share};
+use super::{
+    Ask, ClusterView, GPU_MILLI, GPUS_PER_NODE_MAX, GangId, Node, NodeName, Occupied, Share,
+};
 
 /// An amount with GPUs in thousandths, so that parts of GPUs count in quotas and shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -187,43 +189,50 @@ impl<'a> World<'a> {
     fn seat_running(&mut self) {
         let view = self.view;
         for (id, gang) in &view.running {
-            let mut seats = Vec::with_capacity(gang.members.len());
-            for worker in &gang.members {
-                match self.names.binary_search(&&worker.seat.node) {
-                    Ok(node) => {
-                        let gpus = self.free[node].occupy(&worker.ask, &worker.seat.gpus);
-                        seats.push(Taken {
-                            node,
-                            ask: worker.ask,
-                            gpus,
-                        });
-                    }
-                    Err(_) => self.notes.push(format!(
-                        "gang `{id}` runs on node `{}`, which is not in the pool",
-                        worker.seat.node
-                    )),
-                }
-            }
             if gang.started_at > self.now {
                 self.notes.push(format!(
                     "gang `{id}` started at {}, which is later than now; the clock has jumped",
                     gang.started_at
                 ));
             }
-            let amount = Amount::of_all(gang.members.iter().map(|worker| &worker.ask));
             let active = Active {
                 project: &gang.project,
                 priority: gang.priority,
                 preemptible: gang.preemptible,
-                seats,
+                seats: Vec::with_capacity(gang.members.len()),
                 started_at: gang.started_at,
                 saved_at: gang.checkpointed_at.unwrap_or(gang.started_at),
                 predicted: gang.predicted_duration,
                 stopping: gang.stopping,
-                amount,
+                amount: Amount::of_all(gang.members.iter().map(|worker| &worker.ask)),
             };
-            self.add_usage(active.project, amount);
-            self.active.insert(*id, active);
+            self.start(*id, active);
+        }
+        // Those whose GPUs are named first, so that nobody else is put on them.
+        for named in [true, false] {
+            for (id, gang) in &view.running {
+                for worker in &gang.members {
+                    let is_named = !worker.ask.wants_gpu() || !worker.seat.gpus.is_empty();
+                    if is_named == named {
+                        self.seat_worker(*id, worker);
+                    }
+                }
+            }
+        }
+    }
+
+    fn seat_worker(&mut self, id: GangId, worker: &Occupied) {
+        let Ok(node) = self.names.binary_search(&&worker.seat.node) else {
+            self.notes.push(format!(
+                "gang `{id}` runs on node `{}`, which is not in the pool",
+                worker.seat.node
+            ));
+            return;
+        };
+        let gpus = self.free[node].occupy(&worker.ask, &worker.seat.gpus);
+        if let Some(active) = self.active.get_mut(&id) {
+            let ask = worker.ask;
+            active.seats.push(Taken { node, ask, gpus });
         }
     }
 
@@ -232,7 +241,7 @@ impl<'a> World<'a> {
         *used = used.plus(amount);
     }
 
-    /// Records that a gang of the queue has been seated; its room is already taken.
+    /// Records a gang whose room is already taken.
     pub(super) fn start(&mut self, id: GangId, active: Active<'a>) {
         self.add_usage(active.project, active.amount);
         self.active.insert(id, active);
@@ -240,6 +249,15 @@ impl<'a> World<'a> {
 
     pub(super) fn usage(&self, project: &Name) -> Amount {
         self.usage.get(project).copied().unwrap_or_default()
+    }
+
+    /// What `project` will use once those of its gangs that are stopping have.
+    pub(super) fn usage_when_stopped(&self, project: &Name) -> Amount {
+        let stopping = self.active.values().filter(|active| active.stopping);
+        let of_project = stopping.filter(|active| active.project == project);
+        of_project.fold(self.usage(project), |used, active| {
+            used.minus(active.amount)
+        })
     }
 
     pub(super) fn share(&self, project: &Name) -> Share {

@@ -275,6 +275,8 @@ impl Advance<'_> {
         } else if let Some((cause, reason)) = stop {
             status.phase = AttemptPhase::Stopping;
             status.reason.get_or_insert(reason);
+            // What has not started by now must not start any more.
+            effects.clear();
             let alive = status.workers.iter().filter(|worker| !is_over(worker));
             effects.extend(alive.map(|worker| {
                 let key = WorkerKey {

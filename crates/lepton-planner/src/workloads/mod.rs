@@ -241,6 +241,20 @@ pub fn plan(view: &View, now: Timestamp, rng: &PlanRng) -> (Plan, Report) {
     (plan, report)
 }
 
+/// The question of room inside the decision about `view`, with its answer, as a record that
+/// `lepton plan explain` takes again.
+#[must_use]
+pub fn placement_record(view: &View, now: Timestamp, rng: &PlanRng) -> cluster::Record {
+    let mut cluster = ClusterView {
+        nodes: view.nodes.clone(),
+        ..ClusterView::default()
+    };
+    let mut report = Report::default();
+    jobs::advance(view, now, rng, &mut cluster, &mut report);
+    endpoints::advance(view, now, &mut cluster, &mut report);
+    cluster::Record::take(cluster, now, rng).0
+}
+
 /// Workers that nothing on record accounts for any more: ended, then dropped.
 fn leftovers(view: &View) -> Vec<Effect> {
     let known = |key: &WorkerKey| {

@@ -457,3 +457,13 @@ fn the_same_view_gives_the_same_plan_also_after_a_round_trip() {
     let read: View = serde_json::from_str(&text).unwrap();
     assert_eq!(decide(&view), decide(&read));
 }
+
+#[test]
+fn the_question_of_room_is_recorded_as_it_was_answered() {
+    let view = with_job(with_job(view(2), job(1, 2, 0), None), job(2, 1, 0), None);
+    let (plan, _) = decide(&view);
+    let record = placement_record(&view, NOW, &PlanRng::from_seed(1));
+    assert_eq!(record.plan, plan.placement);
+    let replay = record.replay();
+    assert!(replay.same && replay.findings.is_empty());
+}

@@ -87,6 +87,18 @@ pub struct Health {
     pub in_flight: u64,
 }
 
+impl Health {
+    /// Takes in what a probe said.
+    pub fn take_in(&mut self, answers: bool) {
+        self.answers = answers;
+        self.failures = if answers {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+    }
+}
+
 /// How to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {

@@ -157,16 +157,18 @@ impl Wanted {
             require_project(app, &self.project).await?;
         }
         match &self.spec {
-            WantedSpec::Project(spec) => self.bring(app, caller, spec.clone(), mode).await,
-            WantedSpec::Experiment(spec) => self.bring(app, caller, spec.clone(), mode).await,
-            WantedSpec::Model(spec) => self.bring(app, caller, spec.clone(), mode).await,
+            WantedSpec::Project(spec) => self.bring(app, caller, spec.clone(), mode, replace).await,
+            WantedSpec::Experiment(spec) => {
+                self.bring(app, caller, spec.clone(), mode, replace).await
+            }
+            WantedSpec::Model(spec) => self.bring(app, caller, spec.clone(), mode, replace).await,
             WantedSpec::Endpoint(spec) => {
                 let found = app
                     .store
                     .get::<EndpointSpec>(&self.project, &self.name)
                     .await?;
                 let spec = self.settle(app, found.as_ref(), spec).await?;
-                self.bring(app, caller, spec, mode).await
+                self.bring(app, caller, spec, mode, endpoints::update).await
             }
         }
     }
@@ -197,6 +199,7 @@ impl Wanted {
         caller: &Caller,
         spec: S,
         mode: Mode,
+        alter: fn(&mut Resource<S, S::Status>, &S),
     ) -> Result<AppliedItem, ApiError> {
         let found = app.store.get::<S>(&self.project, &self.name).await?;
         let after = to_value(&spec)?;
@@ -206,6 +209,7 @@ impl Wanted {
                 compare("spec", None, Some(&after), &mut changes);
                 ApplyAction::Create
             }
+            Some(found) if found.is_deleting() => return Err(self.on_its_way_out(S::KIND)),
             Some(found) => {
                 compare(
                     "spec",
@@ -230,7 +234,10 @@ impl Wanted {
             }
         };
         if mode == Mode::Do {
-            self.write(app, caller, found.is_some(), &spec).await?;
+            match found {
+                Some(_) => self.change(app, &spec, alter).await?,
+                None => self.make(app, caller, spec).await?,
+            }
         }
         Ok(AppliedItem {
             kind: S::KIND,
@@ -240,36 +247,46 @@ impl Wanted {
         })
     }
 
-    async fn write<S: Spec>(
+    async fn change<S: Spec>(
         &self,
         app: &App,
-        caller: &Caller,
-        exists: bool,
         spec: &S,
+        alter: fn(&mut Resource<S, S::Status>, &S),
     ) -> Result<(), ApiError> {
-        if exists {
-            change::<S>(app, &self.project, &self.name, |resource| {
-                resource.spec = spec.clone();
-                resource.metadata.labels.clone_from(&self.labels);
-                resource.metadata.generation += 1;
-                Ok(())
-            })
-            .await?;
-            return Ok(());
-        }
-        let id = app.ids.next_id();
-        let mut draft = Resource::draft(
-            id,
-            self.project.clone(),
-            self.name.as_str(),
-            app.now(),
-            spec.clone(),
-        )
-        .created_by(caller.0.label());
+        change::<S>(app, &self.project, &self.name, |resource| {
+            if resource.is_deleting() {
+                return Err(self.on_its_way_out(S::KIND));
+            }
+            alter(resource, spec);
+            resource.metadata.labels.clone_from(&self.labels);
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn make<S: Spec>(&self, app: &App, caller: &Caller, spec: S) -> Result<(), ApiError> {
+        let (id, name) = (app.ids.next_id(), self.name.as_str());
+        let mut draft = Resource::draft(id, self.project.clone(), name, app.now(), spec)
+            .created_by(caller.0.label());
         draft.metadata.labels.clone_from(&self.labels);
         insert(app, draft).await?;
         Ok(())
     }
+
+    fn on_its_way_out(&self, kind: Kind) -> ApiError {
+        let message = format!(
+            "{kind} `{}` is being deleted: wait until it is gone",
+            self.name
+        );
+        ApiError::new(ErrorCode::Conflict, message)
+    }
+}
+
+/// How most kinds change: what is wanted takes the place of what was.
+fn replace<S: Spec>(resource: &mut Resource<S, S::Status>, spec: &S) {
+    resource.spec = spec.clone();
+    resource.metadata.generation += 1;
 }
 
 fn parse_spec<S: DeserializeOwned>(manifest: &Manifest) -> Result<S, ApiError> {

@@ -6,11 +6,12 @@ use lepton_access::Access;
 use lepton_api::{ErrorCode, List};
 use lepton_store::{EventDraft, Query, Transaction};
 use lepton_types::resources::{
-    Endpoint, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica, ReplicaSpec,
-    Resource,
+    Endpoint, EndpointPhase, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica,
+    ReplicaSpec, Resource,
 };
 use lepton_types::{Name, Timestamp};
 
+use super::jobs::check_resources;
 use super::models::select_version;
 use super::{change, enter, find};
 use crate::app::App;
@@ -149,6 +150,7 @@ pub(super) async fn accept(
             "`replicas` must be 0 to {REPLICAS_MAX}"
         )));
     }
+    check_resources(spec.resources)?;
     find::<PoolSpec>(app, &Name::default_project(), spec.pool.as_str()).await?;
     let model = spec.model.model.as_str();
     let version = select_version(app, project, model, &spec.model.selector).await?;
@@ -180,6 +182,10 @@ pub(super) fn update(endpoint: &mut Endpoint, spec: &EndpointSpec) {
     if endpoint.spec != *spec {
         endpoint.spec = spec.clone();
         endpoint.metadata.generation += 1;
+        // Until the reconciler has looked at the new spec, nothing of it is ready.
+        if endpoint.status.phase == EndpointPhase::Ready {
+            endpoint.status.phase = EndpointPhase::Updating;
+        }
     }
     endpoint.status.failures = 0;
     endpoint.status.not_before = None;

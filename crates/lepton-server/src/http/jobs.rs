@@ -21,7 +21,14 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
 
-const PHASES: [&str; 5] = ["queued", "running", "succeeded", "failed", "cancelled"];
+const PHASES: [&str; 6] = [
+    "queued",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "deleting",
+];
 
 /// Gangs beyond this do not fit one machine, nor a reasonable one elsewhere.
 const WORKERS_MAX: u32 = 1_024;
@@ -215,6 +222,12 @@ fn check_request(app: &App, project: &Name, request: &CreateJob) -> Result<(), A
             "`workers` must be 1 to {WORKERS_MAX}"
         )));
     }
+    if let Some(resources) = request.resources {
+        check_resources(resources)?;
+    }
+    if request.timeout == Some(DurationMs::ZERO) {
+        return Err(ApiError::invalid("`timeout` must not be zero"));
+    }
     for name in request.env.keys() {
         let valid = !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -239,6 +252,17 @@ fn check_request(app: &App, project: &Name, request: &CreateJob) -> Result<(), A
     if u32::try_from(open).unwrap_or(u32::MAX) >= most {
         let message = format!("project `{project}` has {open} open jobs, and {most} are allowed");
         return Err(ApiError::new(ErrorCode::Overloaded, message));
+    }
+    Ok(())
+}
+
+/// Refuses a share of nothing: it would take no room in the pool, and be held to no limit.
+pub(super) fn check_resources(resources: Resources) -> Result<(), ApiError> {
+    if resources.cpu.as_millis() == 0 {
+        return Err(ApiError::invalid("`resources.cpu` must not be zero"));
+    }
+    if resources.memory.as_bytes() == 0 {
+        return Err(ApiError::invalid("`resources.memory` must not be zero"));
     }
     Ok(())
 }
@@ -442,4 +466,27 @@ fn params_of(program: &Program) -> BTreeMap<String, String> {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_nothing_is_refused() {
+        assert!(check_resources(DEFAULT_RESOURCES).is_ok());
+        let (cpu, memory) = (CpuMillis::from_millis(0), MemoryBytes::from_mib(0));
+        for bad in [
+            Resources {
+                cpu,
+                ..DEFAULT_RESOURCES
+            },
+            Resources {
+                memory,
+                ..DEFAULT_RESOURCES
+            },
+        ] {
+            assert!(check_resources(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod apply;
 mod artifacts;
 mod blobs;
 mod datasets;
+mod decisions;
 mod endpoints;
 mod events;
 mod experiments;
@@ -74,6 +75,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(projects::get, projects::delete))
         .routes(routes!(pools::list))
         .routes(routes!(pools::get))
+        .routes(routes!(decisions::latest))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(blobs::upload))

@@ -7,7 +7,8 @@ use lepton_access::Access;
 use lepton_api::{ErrorCode, List, PutModelVersion, SetAlias, UpdateModel};
 use lepton_store::{CommitError, Conflict, Query, Transaction};
 use lepton_types::resources::{
-    EndpointSpec, Kind, Model, ModelSelector, ModelSpec, ModelVersion, ModelVersionSpec, Resource,
+    Endpoint, EndpointSpec, Kind, Model, ModelSelector, ModelSpec, ModelVersion, ModelVersionSpec,
+    Resource,
 };
 use lepton_types::{FreeName, Name};
 
@@ -76,7 +77,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let project = enter(&app, &caller, Access::Delete, Kind::Model, &project).await?;
     let model = find::<ModelSpec>(&app, &project, &model).await?;
-    refuse_if_served(&app, &project, &model.metadata.name, None).await?;
+    refuse_if_served(&app, &model, None).await?;
     remove(&app, &model).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -199,8 +200,8 @@ pub(super) async fn delete_version(
 ) -> Result<StatusCode, ApiError> {
     let project = enter(&app, &caller, Access::Delete, Kind::ModelVersion, &project).await?;
     let version = find_version(&app, &project, &model, &version).await?;
-    refuse_if_served(&app, &project, &model, Some(version.spec.version)).await?;
     let mut owner = find::<ModelSpec>(&app, &project, &model).await?;
+    refuse_if_served(&app, &owner, Some(version.spec.version)).await?;
     owner
         .spec
         .aliases
@@ -317,23 +318,7 @@ pub(super) async fn select_version(
 ) -> Result<ModelVersion, ApiError> {
     let found = find::<ModelSpec>(app, project, model).await?;
     let number = match selector {
-        // The newest that is left: the number of a deleted one is never given again.
-        ModelSelector::Latest => {
-            let newest = Query {
-                owner: Some(found.metadata.id),
-                newest_first: true,
-                limit: 1,
-                ..Query::project(project)
-            };
-            let version = app
-                .store
-                .list::<ModelVersionSpec>(newest)
-                .await?
-                .items
-                .pop();
-            return version
-                .ok_or_else(|| ApiError::not_found(Kind::ModelVersion, format!("{model}/latest")));
-        }
+        ModelSelector::Latest => return newest_version(app, &found).await,
         ModelSelector::Version(number) => *number,
         ModelSelector::Alias(alias) => *found.spec.aliases.get(alias).ok_or_else(|| {
             let message = format!("model `{model}` has no alias `{alias}`");
@@ -343,19 +328,34 @@ pub(super) async fn select_version(
     find::<ModelVersionSpec>(app, project, &format!("{model}/{number}")).await
 }
 
-async fn refuse_if_served(
-    app: &App,
-    project: &Name,
-    model: &str,
-    version: Option<u32>,
-) -> Result<(), ApiError> {
+/// The newest version that was not deleted; the model's own counter also counts those.
+async fn newest_version(app: &App, model: &Model) -> Result<ModelVersion, ApiError> {
+    let newest = Query {
+        owner: Some(model.metadata.id),
+        newest_first: true,
+        limit: 1,
+        ..Query::project(&model.metadata.project)
+    };
+    let found = app
+        .store
+        .list::<ModelVersionSpec>(newest)
+        .await?
+        .items
+        .pop();
+    found.ok_or_else(|| {
+        let message = format!("model `{}` has no version left", model.metadata.name);
+        ApiError::new(ErrorCode::NotFound, message)
+    })
+}
+
+async fn refuse_if_served(app: &App, model: &Model, version: Option<u32>) -> Result<(), ApiError> {
     let endpoints = app
         .store
-        .list_all::<EndpointSpec>(Query::project(project))
+        .list_all::<EndpointSpec>(Query::project(&model.metadata.project))
         .await?;
     let serving = endpoints.iter().find(|endpoint| {
-        endpoint.spec.model.model.as_str() == model
-            && (version.is_none() || endpoint.status.version == version)
+        endpoint.spec.model.model.as_str() == model.metadata.name
+            && version.is_none_or(|version| needs(endpoint, model, version))
     });
     match serving {
         None => Ok(()),
@@ -367,6 +367,16 @@ async fn refuse_if_served(
             ),
         )),
     }
+}
+
+/// Whether an endpoint serves a version of its model, or is on the way to it.
+fn needs(endpoint: &Endpoint, model: &Model, version: u32) -> bool {
+    let wanted = match &endpoint.spec.model.selector {
+        ModelSelector::Version(number) => Some(*number),
+        ModelSelector::Alias(alias) => model.spec.aliases.get(alias).copied(),
+        ModelSelector::Latest => None,
+    };
+    wanted == Some(version) || endpoint.status.version == Some(version)
 }
 
 fn version_key(model: &FreeName, number: u32) -> String {

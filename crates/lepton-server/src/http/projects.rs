@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{CreateProject, ErrorCode, List};
-use lepton_store::Query;
+use lepton_store::{Query, Transaction};
 use lepton_types::Name;
 use lepton_types::resources::{
-    DatasetSpec, EndpointSpec, JobSpec, Kind, ModelSpec, Project, ProjectSpec, Resource, RunSpec,
-    Spec,
+    DatasetSpec, EndpointSpec, ExperimentSpec, JobSpec, Kind, ModelSpec, Project, ProjectSpec,
+    Resource, RunSpec, Spec, TokenSpec,
 };
 
-use super::{find, insert, remove};
+use super::{find, insert};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -74,7 +74,7 @@ pub(super) async fn get(
     ))
 }
 
-/// Deletes an empty project.
+/// Deletes an empty project, with its tokens.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path)), responses((status = 204)))]
 pub(super) async fn delete(
@@ -96,7 +96,24 @@ pub(super) async fn delete(
     refuse_if_any::<DatasetSpec>(&app, &name).await?;
     refuse_if_any::<ModelSpec>(&app, &name).await?;
     refuse_if_any::<RunSpec>(&app, &name).await?;
-    remove(&app, &found).await?;
+    // Whoever makes a project of this name again must not find the tokens of this one good for it.
+    let mut transaction = Transaction::new();
+    for experiment in app
+        .store
+        .list_all::<ExperimentSpec>(Query::project(&name))
+        .await?
+    {
+        transaction.delete(&experiment);
+    }
+    let tokens = Query::project(&Name::default_project());
+    for token in app.store.list_all::<TokenSpec>(tokens).await? {
+        if token.spec.scope.as_ref() == Some(&name) {
+            transaction.delete(&token);
+        }
+    }
+    transaction.delete(&found);
+    app.store.commit(transaction).await?;
+    app.cache.refresh(&app.store).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -93,16 +93,8 @@ pub(super) async fn create(
     Json(request): Json<CreateRun>,
 ) -> Result<(StatusCode, axum::Json<RunView>), ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Run, &project).await?;
-    let name = match &request.name {
-        Some(name) if name.is_empty() || name.len() > 250 || name.contains(char::is_control) => {
-            return Err(ApiError::new(
-                ErrorCode::InvalidName,
-                "the name of a run has 1 to 250 bytes and no control characters",
-            ));
-        }
-        Some(name) => name.clone(),
-        None => String::new(),
-    };
+    check_name(request.name.as_deref())?;
+    let name = request.name.clone().unwrap_or_default();
     let default = || DEFAULT_EXPERIMENT.parse().expect("invariant: a valid name");
     let experiment: FreeName = request.experiment.clone().unwrap_or_else(default);
     let mut tries = 0;
@@ -170,6 +162,7 @@ pub(super) async fn update(
     Json(request): Json<UpdateRun>,
 ) -> Result<axum::Json<RunView>, ApiError> {
     let project = enter_run(&app, &caller, &project, &run).await?;
+    check_name(request.name.as_deref())?;
     let now = app.now();
     let run = change::<RunSpec>(&app, &project, &run, |run| {
         if let Some(phase) = request.phase {
@@ -200,6 +193,18 @@ pub(super) async fn delete(
     }
     remove(&app, &run).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn check_name(name: Option<&str>) -> Result<(), ApiError> {
+    match name {
+        Some(name) if name.is_empty() || name.len() > 250 || name.contains(char::is_control) => {
+            Err(ApiError::new(
+                ErrorCode::InvalidName,
+                "the name of a run has 1 to 250 bytes and no control characters",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Moves a run on, with the time of it.
@@ -306,6 +311,16 @@ impl MetricBound {
 mod tests {
     use super::*;
     use lepton_store::Comparison;
+
+    #[test]
+    fn names_of_runs_are_printable() {
+        for good in [None, Some("a run"), Some("模型")] {
+            assert!(check_name(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "\u{1b}[31m", &"x".repeat(251)] {
+            assert!(check_name(Some(bad)).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn bounds_on_metrics_parse() {

@@ -94,7 +94,7 @@ pub(super) async fn read(
     let mut points = app.store.series(query).await?;
     let more = points.len() > limit;
     points.truncate(limit);
-    let next_offset = more.then_some(wanted.offset + limit as u64);
+    let next_offset = more.then(|| wanted.offset + limit as u64);
     Ok(axum::Json(SeriesPage {
         key: wanted.key,
         points,

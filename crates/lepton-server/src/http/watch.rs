@@ -2,7 +2,7 @@
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::stream;
 use lepton_access::Access;
@@ -35,8 +35,12 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 struct Watch {
     app: App,
+    /// With the caller's token, which must stay good.
+    headers: HeaderMap,
     project: Name,
     kinds: Vec<Kind>,
+    /// Kinds that this caller does not see, asked for or not.
+    hidden: &'static [Kind],
     since: u64,
 }
 
@@ -48,6 +52,7 @@ struct Watch {
 pub(super) async fn watch(
     State(app): State<App>,
     caller: Caller,
+    headers: HeaderMap,
     Segments(project): Segments<String>,
     Params(wanted): Params<WatchParams>,
 ) -> Result<Response, ApiError> {
@@ -55,19 +60,26 @@ pub(super) async fn watch(
     let mut kinds = Vec::new();
     for word in wanted.kinds.iter().flat_map(|words| words.split(',')) {
         let kind: Kind = word.trim().parse().map_err(ApiError::invalid)?;
-        // Tokens carry digests of secrets; they are listed, never streamed.
-        if kind != Kind::Token {
-            kinds.push(kind);
+        if kind == Kind::Token {
+            return Err(ApiError::invalid("tokens are listed, never streamed"));
         }
+        kinds.push(kind);
     }
+    // Tokens carry digests of secrets. Projects all live in one, where not everybody may see them.
+    let hidden: &[Kind] = match caller.may_globally(Access::Administer, Kind::Project) {
+        Ok(()) => &[Kind::Token],
+        Err(_) => &[Kind::Token, Kind::Project],
+    };
     let since = wanted
         .since
         .unwrap_or_else(|| *app.store.subscribe().borrow());
     let lines = stream::unfold(
         Watch {
             app,
+            headers,
             project,
             kinds,
+            hidden,
             since,
         },
         |mut watch| async move {
@@ -83,7 +95,7 @@ pub(super) async fn watch(
 }
 
 impl Watch {
-    /// The next lines; none when the server stops or its store fails.
+    /// The next lines; none when the server stops, its store fails, or the caller may no more.
     async fn next(&mut self) -> Option<Bytes> {
         let mut versions = self.app.store.subscribe();
         loop {
@@ -102,23 +114,37 @@ impl Watch {
                 }
             }
             if !lines.is_empty() {
+                self.check_caller().await?;
                 return Some(lines.into());
             }
             if !changes.is_empty() {
                 continue;
             }
             let since = self.since;
-            tokio::select! {
+            let quiet = tokio::select! {
                 () = self.app.stopping.cancelled() => return None,
-                moved = versions.wait_for(|version| *version > since) => { moved.ok()?; }
-                () = tokio::time::sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b"\n")),
+                moved = versions.wait_for(|version| *version > since) => {
+                    moved.map(drop).ok()?;
+                    false
+                }
+                () = tokio::time::sleep(KEEP_ALIVE) => true,
+            };
+            if quiet {
+                self.check_caller().await?;
+                return Some(Bytes::from_static(b"\n"));
             }
         }
     }
 
+    /// None once the token was revoked, or has expired.
+    async fn check_caller(&self) -> Option<()> {
+        let caller = Caller::identify(&self.app, &self.headers).await.ok()?;
+        caller.may(Access::Read, Kind::Job, &self.project).ok()
+    }
+
     fn wants(&self, change: &Change) -> bool {
         change.project == self.project
-            && change.kind != Kind::Token
+            && !self.hidden.contains(&change.kind)
             && (self.kinds.is_empty() || self.kinds.contains(&change.kind))
     }
 }

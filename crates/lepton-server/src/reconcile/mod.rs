@@ -12,12 +12,13 @@ mod routes;
 mod seal;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lepton_planner::PlanRng;
-use lepton_planner::workloads::{self, WorkerKey};
-use lepton_types::DurationMs;
+use lepton_planner::workloads::{self, Finding, Plan, Report, View, WorkerKey};
+use lepton_types::{DurationMs, Timestamp};
 
-use crate::app::App;
+use crate::app::{App, Taken};
 use crate::error::Chain;
 
 pub(crate) use probes::probe_replicas;
@@ -57,6 +58,16 @@ pub(crate) struct Passed {
     pub(crate) next_in: DurationMs,
 }
 
+/// What a pass decided, and from what.
+pub(crate) struct Decision {
+    now: Timestamp,
+    pub(crate) view: View,
+    pub(crate) plan: Plan,
+    report: Report,
+    /// Rules that the planner broke; then the plan is empty.
+    pub(crate) findings: Vec<Finding>,
+}
+
 impl Reconciler {
     pub(crate) fn new(app: App) -> Self {
         let (unstartable, delayed) = (BTreeMap::new(), BTreeMap::new());
@@ -74,7 +85,8 @@ impl Reconciler {
         let mut versions = app.store.subscribe();
         loop {
             let pause = match self.pass().await {
-                Ok(Passed { acted: true, .. }) => continue,
+                // Who stops starts nothing more, however much waits.
+                Ok(Passed { acted: true, .. }) if !app.stopping.is_cancelled() => continue,
                 Ok(passed) => passed.next_in,
                 Err(error) => {
                     tracing::error!(error = %Chain(&error), "a pass of the reconciler failed");
@@ -96,6 +108,12 @@ impl Reconciler {
 
     /// One pass: gather, plan, check, carry out, report.
     pub(crate) async fn pass(&mut self) -> Result<Passed, PassError> {
+        let decision = self.decide().await?;
+        self.fulfil(decision).await
+    }
+
+    /// The first half of a pass, which changes nothing but the routes.
+    pub(crate) async fn decide(&mut self) -> Result<Decision, PassError> {
         let app = self.app.clone();
         app.cache.refresh(&app.store).await?;
         let view = gather::gather(&app, &self.unstartable).await?;
@@ -106,7 +124,7 @@ impl Reconciler {
         let now = app.now();
         // The seed is the store's counter: the same state gives the same jitter on every replica.
         let rng = PlanRng::from_seed(app.cache.read(|live| live.version));
-        let (mut plan, mut report) = workloads::plan(&view, now, &rng);
+        let (mut plan, report) = workloads::plan(&view, now, &rng);
         let findings = workloads::check(&view, &plan);
         if !findings.is_empty() {
             for finding in &findings {
@@ -114,9 +132,36 @@ impl Reconciler {
             }
             plan = workloads::Plan::default();
         }
+        if !plan.placement.is_empty() {
+            let seed = rng.seed();
+            let taken = Taken {
+                view: view.clone(),
+                now,
+                seed,
+            };
+            app.decision.store(Some(Arc::new(taken)));
+        }
+        Ok(Decision {
+            now,
+            view,
+            plan,
+            report,
+            findings,
+        })
+    }
+
+    /// The second half: what was decided is recorded, then done.
+    pub(crate) async fn fulfil(&mut self, decision: Decision) -> Result<Passed, PassError> {
+        let Decision {
+            now,
+            view,
+            plan,
+            mut report,
+            ..
+        } = decision;
         let acted = self.carry_out(&view, plan, &mut report).await?;
         let wake_at = report.wake_at;
-        app.waiting.store(report.waiting.into());
+        self.app.waiting.store(report.waiting.into());
         let next_in = wake_at.map_or(PASS_EVERY, |at| at.since(now).min(PASS_EVERY));
         Ok(Passed { acted, next_in })
     }

@@ -93,12 +93,7 @@ async fn ask(
         return false;
     };
     let before = *known;
-    known.answers = answers;
-    known.failures = if answers {
-        0
-    } else {
-        known.failures.saturating_add(1)
-    };
+    known.take_in(answers);
     let Health { answers: was, .. } = before;
     was != answers || (phase == ReplicaPhase::Ready && !answers)
 }

@@ -5,8 +5,8 @@ mod reader;
 mod schema;
 mod writer;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +38,10 @@ impl Sqlite {
             file: file.to_owned(),
             source,
         };
-        make_private(file);
+        keep_private(file).map_err(|source| OpenError::NotPrivate {
+            file: file.to_owned(),
+            source,
+        })?;
         let mut connection = Connection::open(file).map_err(unusable)?;
         configure(&connection).map_err(unusable)?;
         schema::migrate(&mut connection, file)?;
@@ -46,8 +49,9 @@ impl Sqlite {
             file: file.to_owned(),
             idle: Mutex::default(),
         };
+        let version = writer::newest_version(&connection).map_err(unusable)?;
         Ok(Self {
-            writer: writer::Writer::start(connection)?,
+            writer: writer::Writer::start(connection, version)?,
             readers: Arc::new(readers),
         })
     }
@@ -107,12 +111,21 @@ impl Readers {
 /// Only a checkpoint can be in a reader's way, and it is short.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Makes a new database for its owner alone: its folder may be one that others pass through. The
-/// journals beside it get the same permissions. What fails here, SQLite says better.
-fn make_private(file: &Path) {
+/// Gives the store's file, made if it is new, to its owner alone: it holds what jobs have in
+/// their environment, of every project. SQLite makes the files beside it with the same mode.
+fn keep_private(file: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    let _ = options.open(file);
+    let opened = options.append(true).create(true).mode(0o600).open(file)?;
+    opened.set_permissions(Permissions::from_mode(0o600))?;
+    for beside in ["-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(beside);
+        match std::fs::set_permissions(&name, Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {

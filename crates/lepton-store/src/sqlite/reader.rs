@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
                               WHERE version > ?1 ORDER BY version LIMIT ?2))
              ORDER BY version LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![since, limit], |row| {
+        let rows = statement.query_map(params![within_sqlite(since), limit], |row| {
             let id: [u8; 16] = row.get(3)?;
             Ok((
                 row.get(0)?,
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         let mut sql = "SELECT sequence, at, project, kind, id, name, severity, reason, message
                        FROM events WHERE sequence > ?"
             .to_owned();
-        let mut arguments = vec![Value::from(i64::try_from(query.after).unwrap_or(i64::MAX))];
+        let mut arguments = vec![Value::from(within_sqlite(query.after))];
         if let Some(project) = &query.project {
             sql.push_str(" AND project = ?");
             arguments.push(project.to_string().into());
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
             query.run.id().to_bytes(),
             query.key,
             query.limit,
-            query.offset
+            within_sqlite(query.offset)
         ];
         let rows = statement.query_map(arguments, point_of)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -277,6 +277,11 @@ fn list_sql(
     sql.push_str(" LIMIT ?");
     arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     (sql, arguments)
+}
+
+/// SQLite counts in 63 bits; nothing is beyond them.
+fn within_sqlite(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn body_and_version(row: &Row<'_>) -> rusqlite::Result<(String, u64)> {

@@ -40,8 +40,8 @@ enum Request {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, OpenError> {
-        let version = newest_version(&connection).unwrap_or(0);
+    /// Starts the thread; `version` is the newest that `connection` holds.
+    pub(super) fn start(connection: Connection, version: u64) -> Result<Self, OpenError> {
         let (queue, requests) = tokio::sync::mpsc::channel(QUEUE_MAX);
         let (announce, version) = watch::channel(version);
         let thread = std::thread::Builder::new()
@@ -117,7 +117,8 @@ fn work(
 
 fn commit_group(connection: &mut Connection, group: Vec<Request>, announce: &watch::Sender<u64>) {
     let mut done = Vec::with_capacity(group.len());
-    let outcome = apply_group(connection, group, *announce.borrow(), &mut done);
+    let mut group = group.into_iter();
+    let outcome = apply_group(connection, &mut group, *announce.borrow(), &mut done);
     match outcome {
         Ok(version) => {
             // Readers see the commit before watchers hear of it, and both before the caller.
@@ -138,6 +139,11 @@ fn commit_group(connection: &mut Connection, group: Vec<Request>, announce: &wat
                 // A conflict is true whatever became of the others.
                 let _caller_left = reply.send(result.and_then(|_| Err(failure().into())));
             }
+            for request in group {
+                if let Request::Commit(_, reply) = request {
+                    let _caller_left = reply.send(Err(failure().into()));
+                }
+            }
         }
     }
 }
@@ -147,9 +153,11 @@ type Reply = (
     Result<u64, CommitError>,
 );
 
+/// Takes requests from `group` until one fails in a way that ends the whole transaction; whoever is
+/// left in it was not tried.
 fn apply_group(
     connection: &mut Connection,
-    group: Vec<Request>,
+    group: &mut std::vec::IntoIter<Request>,
     version: u64,
     done: &mut Vec<Reply>,
 ) -> Result<u64, rusqlite::Error> {
@@ -161,18 +169,32 @@ fn apply_group(
             continue;
         };
         let mut next = version;
-        let part = whole.savepoint()?;
-        let result = apply(&part, &transaction, &mut next);
-        match result {
-            Ok(()) => {
-                part.commit()?;
-                version = next;
+        let part = match whole.savepoint() {
+            Ok(part) => part,
+            Err(error) => {
                 done.push((reply, Ok(version)));
+                return Err(error);
             }
+        };
+        let result = match apply(&part, &transaction, &mut next) {
+            Ok(()) => part.commit().map_err(CommitError::from),
             Err(error) => {
                 drop(part);
-                done.push((reply, Err(error)));
+                Err(error)
             }
+        };
+        let result = result.map(|()| {
+            version = next;
+            version
+        });
+        done.push((reply, result));
+        // A full or failing disk may end the whole transaction, with all that was done in it:
+        // what followed would be committed one by one, past the counter.
+        if whole.is_autocommit() {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK),
+                None,
+            ));
         }
     }
     whole.commit()?;
@@ -423,7 +445,8 @@ fn trim(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-fn newest_version(connection: &Connection) -> Result<u64, rusqlite::Error> {
+/// The counter as the store has it; a number below it would make every later write collide.
+pub(super) fn newest_version(connection: &Connection) -> Result<u64, rusqlite::Error> {
     connection.query_row(
         "SELECT MAX(COALESCE((SELECT MAX(version) FROM resources), 0),
                     COALESCE((SELECT MAX(version) FROM tombstones), 0))",

@@ -11,7 +11,7 @@ use lepton_types::resources::{DatasetVersion, FileEntry};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds;
-use crate::output::{Shown, bytes};
+use crate::output::{Shown, Tone, bytes, count, paint};
 use crate::progress::Progress;
 
 /// Puts, gets and lists datasets
@@ -87,6 +87,9 @@ fn put(
             description,
         },
     )?;
+    if let Some(note) = &version.status.note {
+        ctx.note(&format!("{} {note}", paint("note:", Tone::Busy)));
+    }
     ctx.answer(&version, || summary(&version))
 }
 
@@ -113,15 +116,10 @@ fn summary(version: &DatasetVersion) -> String {
     let columns = version.status.columns.len();
     let found = match version.status.rows {
         Some(rows) => format!("{rows} rows, {columns} columns, {size}"),
-        None => format!("{} files, {size}", version.spec.files.len()),
+        None => format!("{}, {size}", count(version.spec.files.len() as u64, "file")),
     };
-    let note = version
-        .status
-        .note
-        .as_ref()
-        .map_or(String::new(), |note| format!("\n{note}"));
     format!(
-        "dataset {} version {}: {found}{note}",
+        "dataset {} version {}: {found}",
         version.spec.dataset, version.spec.version
     )
 }
@@ -254,8 +252,8 @@ pub(crate) fn save(
     drop(progress);
     if !to_stdout {
         ctx.note(&format!(
-            "{} files, {}, in `{}`",
-            files.len(),
+            "{}, {}, in `{}`",
+            count(files.len() as u64, "file"),
             bytes(total),
             to.display()
         ));

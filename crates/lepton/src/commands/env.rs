@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// Prints what other clients need, or runs a command with it
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  eval \"$(lepton env)\"\n  lepton env -- python train.py\n\nLEPTON_URL, LEPTON_TOKEN and LEPTON_PROJECT are for `lepton` itself; MLFLOW_TRACKING_URI and\nMLFLOW_TRACKING_TOKEN for MLflow, OPENAI_BASE_URL and OPENAI_API_KEY for OpenAI's client. Which of\nthese protocols the server of this version speaks is in docs/cli.md."
+    after_help = "Examples:\n  eval \"$(lepton env)\"\n  lepton env -- python train.py\n\nLEPTON_URL, LEPTON_TOKEN and LEPTON_PROJECT are for `lepton` itself; MLFLOW_TRACKING_URI and MLFLOW_TRACKING_TOKEN for MLflow, OPENAI_BASE_URL and OPENAI_API_KEY for OpenAI's client. Which of these protocols the server of this version speaks is in docs/cli.md."
 )]
 pub(crate) struct Env {
     /// The command and its arguments; without one the variables are printed for a shell

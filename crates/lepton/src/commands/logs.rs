@@ -2,17 +2,18 @@
 
 use std::io::Write as _;
 
-use lepton_client::{ClientError, LogChunk, LogQuery, LogStream};
+use lepton_client::{Client, ClientError, LogChunk, LogQuery, LogStream, RetryPolicy};
 use lepton_types::resources::Kind;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::gang_log;
 use crate::kinds;
 
 /// Shows what a job's workers wrote, or an endpoint's replicas
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton logs wine\n  lepton logs wine -f\n  lepton logs wine --attempt 1 --worker 3 --stream stderr\n  lepton logs --endpoint wine"
+    after_help = "Examples:\n  lepton logs wine\n  lepton logs wine -f\n  lepton logs wine --attempt 1 --worker 3 --stream stderr\n  lepton logs gang -f --all-workers\n  lepton logs --endpoint wine"
 )]
 pub(crate) struct Logs {
     /// The job's id, or its name, which means the newest of that name; with --endpoint an endpoint
@@ -29,6 +30,9 @@ pub(crate) struct Logs {
     /// Which worker, by rank
     #[arg(long, value_name = "RANK", conflicts_with = "endpoint")]
     worker: Option<u32>,
+    /// All workers, each line with the rank of who wrote it
+    #[arg(long, conflicts_with_all = ["endpoint", "worker"], requires = "follow")]
+    all_workers: bool,
     /// Which replica; the newest where absent
     #[arg(long, value_name = "ID", requires = "endpoint")]
     replica: Option<String>,
@@ -70,11 +74,14 @@ impl Logs {
             Failure::Client(error) => kinds::or_near_names(client, kind, &self.name, error),
             other => other,
         };
+        // Whoever follows wants to go on after a restart of the server.
+        let patient = client.with_retry(RetryPolicy::patient());
         let shown = match (self.endpoint, self.follow) {
-            (false, true) => copy(ctx, client.follow_job_log(&self.name, query)?),
+            (false, true) if self.all_workers => self.follow_gang(ctx, &patient, &query),
+            (false, true) => copy(ctx, patient.follow_job_log(&self.name, query)?),
             (true, true) => {
                 let name = kinds::dns(&self.name)?;
-                copy(ctx, client.follow_endpoint_log(&name, query)?)
+                copy(ctx, patient.follow_endpoint_log(&name, query)?)
             }
             (false, false) => until_now(ctx, query, |query| client.job_log(&self.name, query)),
             (true, false) => {
@@ -83,6 +90,12 @@ impl Logs {
             }
         };
         shown.map_err(told)
+    }
+
+    fn follow_gang(&self, ctx: &Context, client: &Client, query: &LogQuery) -> Result<(), Failure> {
+        let job = client.job(&self.name)?;
+        let id = job.metadata.id.to_string();
+        gang_log::follow(ctx, client, &id, job.spec.workers, query)
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lepton_api::ErrorCode;
 use lepton_client::Client;
 use lepton_types::Name;
 use lepton_types::resources::Kind;
@@ -20,7 +19,7 @@ use crate::rows::{self, Batch, Form, PredictionWriter, Reading};
 /// Asks an endpoint for predictions of rows
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton predict wine --data rows.csv > predictions.csv\n  lepton predict wine --data rows.csv --drop class -o json\n  echo '{\"alcohol\": 13.2, \"hue\": 1.1}' | lepton predict wine --data -\n\nCSV (its first line names the columns), an array of objects, or one object a line; predictions come in the\nsame form, or as -o json or -o yaml says. A column that the model does not know is refused: --drop leaves it out."
+    after_help = "Examples:\n  lepton predict wine --data rows.csv > predictions.csv\n  lepton predict wine --data rows.csv --drop class -o json\n  echo '{\"alcohol\": 13.2, \"hue\": 1.1}' | lepton predict wine --data -\n\nCSV (its first line names the columns), an array of objects, or one object a line; predictions come in the same form, or as -o json or -o yaml says. A column that the model does not know is refused: --drop leaves it out."
 )]
 pub(crate) struct Predict {
     /// The endpoint
@@ -55,6 +54,9 @@ impl Predict {
             busy += start.elapsed();
             writer.write(predictions)
         })?;
+        if busy == Duration::ZERO {
+            return Err(Failure::invalid(format!("`{name}` has no rows")));
+        }
         let rows = writer.finish(ctx)?;
         let rate = rows as f64 / busy.as_secs_f64().max(1e-9);
         if ctx.progress && ctx.format == Format::Table {
@@ -76,8 +78,8 @@ impl Predict {
 
     fn ask(&self, client: &Client, batch: &Batch) -> Result<Vec<serde_json::Value>, Failure> {
         let answer = client.predict(&self.endpoint, batch).map_err(|error| {
-            if error.code() == Some(ErrorCode::InvalidData) && error.to_string().contains("column")
-            {
+            // The most usual mistake: rows that still have the target.
+            if error.to_string().contains("does not take") {
                 return Failure::invalid(format!("{error} (--drop COLUMN leaves a column out)"));
             }
             kinds::or_near_names(client, Kind::Endpoint, self.endpoint.as_str(), error)

@@ -11,7 +11,7 @@ use lepton_types::{CpuMillis, DurationMs, FreeName, MemoryBytes, Name, Resources
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::job_wait::{self, Stay};
-use crate::output::bytes;
+use crate::output::{bytes, count};
 use crate::packing;
 use crate::progress::Progress;
 use crate::waiting;
@@ -19,7 +19,7 @@ use crate::waiting;
 /// Runs a command as a job, in a copy of the working directory
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton run fit -- python fit.py --epochs 10\n  lepton run fit -f --cpu 2 --memory 2Gi --timeout 10m --retries 2 -- python fit.py\n  lepton run gang --workers 4 --env MODE=fast -- ./train.sh\n\nThe working directory travels along, but for what .leptonignore names (in .gitignore's syntax) and for\nhistories and caches. Nothing of the environment does, unless --env names it. Ctrl-C leaves a job running."
+    after_help = "Examples:\n  lepton run fit -- python fit.py --epochs 10\n  lepton run fit -f --cpu 2 --memory 2Gi --timeout 10m --retries 2 -- python fit.py\n  lepton run gang --workers 4 --env MODE=fast -- ./train.sh\n\nThe working directory travels along, but for what .leptonignore names (in .gitignore's syntax) and for histories and caches. Nothing of the environment does, unless --env names it. Ctrl-C leaves a job running."
 )]
 pub(crate) struct Run {
     /// What to call it; need not be unique
@@ -55,7 +55,7 @@ pub(crate) struct Run {
     /// How large the folder may be
     #[arg(long, value_name = "SIZE", default_value = "256Mi")]
     code_max: MemoryBytes,
-    /// Shows what the first worker writes, and waits
+    /// Shows what the workers write, and waits
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
@@ -201,8 +201,8 @@ fn upload_code(
     let info = client.upload_file(packed.file.path(), &mut |read| progress.advance(read))?;
     drop(progress);
     ctx.note(&format!(
-        "code: {} files, {}, {} packed",
-        packed.files,
+        "code: {}, {}, {} packed",
+        count(packed.files as u64, "file"),
         bytes(packed.bytes),
         bytes(size)
     ));

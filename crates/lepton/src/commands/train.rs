@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use lepton_api::{CreateJob, RunView, SubmitProgram, SubmitTrain};
-use lepton_client::{Client, Pages};
-use lepton_types::resources::{Job, ModelVersion, Program, TrainBudget};
+use lepton_client::{Client, ClientError, Pages};
+use lepton_types::resources::{Job, Kind, ModelVersion, Program, TrainBudget};
 use lepton_types::{DurationMs, FreeName, Name, RunId};
 use serde::Serialize;
 
@@ -66,13 +66,15 @@ impl Train {
         let client = ctx.client()?;
         let stay = self.stay;
         let request = self.request()?;
-        let job = client.create_job(&request)?;
+        let job = client
+            .create_job(&request)
+            .map_err(|error| self::refused(client, &request, error))?;
         if !stay.wait {
             return ctx.answer(&job, || submitted(&job));
         }
         waiting::leave_on_interrupt(job_wait::farewell(&job))?;
         let over = job_wait::until_over(ctx, client, &job, stay.wait_timeout)?;
-        job_wait::verdict(&over)?;
+        self::verdict(client, &over)?;
         let trained = Trained::gather(client, over)?;
         ctx.answer(&trained, || trained.render(ctx))
     }
@@ -108,6 +110,34 @@ impl Train {
         })
     }
 }
+
+/// If the dataset is not there, says which ones are near.
+fn refused(client: &Client, request: &CreateJob, error: ClientError) -> Failure {
+    match &request.program {
+        SubmitProgram::Train(train) => {
+            kinds::or_near_names(client, Kind::Dataset, train.dataset.as_str(), error)
+        }
+        SubmitProgram::Command { .. } => error.into(),
+    }
+}
+
+/// The trainer leaves the reason of its failure with the run, which says more than an exit status.
+fn verdict(client: &Client, job: &Job) -> Result<(), Failure> {
+    let Err(failure) = job_wait::verdict(job) else {
+        return Ok(());
+    };
+    let run = client.run_view(job.spec.run)?;
+    Err(match run.tags.get(ERROR_TAG) {
+        Some(why) => Failure::JobEnded {
+            job: job.metadata.name.clone(),
+            ended: format!("failed: {why}"),
+        },
+        None => failure,
+    })
+}
+
+/// The tag under which it does.
+const ERROR_TAG: &str = "lepton.error";
 
 /// What a training that is over left behind.
 #[derive(Serialize)]

@@ -10,7 +10,12 @@ use std::path::PathBuf;
 )]
 pub(crate) struct Up {
     /// Where everything is kept
-    #[arg(long, value_name = "DIR", env = "LEPTON_DATA_DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LEPTON_DATA_DIR",
+        hide_env_values = true
+    )]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where to listen; 127.0.0.1:5110 where absent
     #[arg(long, value_name = "ADDRESS:PORT")]

@@ -24,6 +24,28 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// `1 file`, `2 files`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// The text as a shell would take it back: quoted where it must be.
+pub(crate) fn shell_words(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    words
+        .iter()
+        .map(|word| {
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// How long ago, in its largest unit or two: `45s`, `3m20s`, `5h`, `12d`.
 pub(crate) fn age(now: Timestamp, at: Timestamp) -> String {
     let seconds = now.since(at).as_millis() / 1_000;
@@ -87,6 +109,9 @@ mod tests {
                 .join(" | "),
             "0 | 1 | 0.9744 | 1234.57 | 1.000e-9 | 2.500e12 | NaN"
         );
+        assert_eq!(count(1, "row"), "1 row");
+        let words = ["sh", "-c", "it's $x", ""].map(str::to_owned);
+        assert_eq!(shell_words(&words), r"sh -c 'it'\''s $x' ''");
         let now = Timestamp::from_millis(1_000_000_000);
         let ago = |s: u64| age(now, now - DurationMs::from_secs(s));
         assert_eq!(

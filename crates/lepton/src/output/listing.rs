@@ -7,7 +7,7 @@ use lepton_types::resources::{
 };
 use lepton_types::{Resources, Timestamp};
 
-use super::{Cell, Format, Table, Tone, age, bytes, number, took};
+use super::{Cell, Format, Table, Tone, age, bytes, number, shell_words, took};
 
 /// A kind that lists show.
 pub(crate) trait Listed {
@@ -156,7 +156,7 @@ impl Listed for Job {
         let waiting = status.waiting.as_ref().map(|why| why.message.clone());
         let ended = status.reason.as_ref().map(ToString::to_string);
         let program = match &self.spec.program {
-            Program::Command(spec) => spec.command.join(" "),
+            Program::Command(spec) => shell_words(&spec.command),
             Program::Train(spec) => format!("train {} on {}", spec.target, spec.dataset),
         };
         vec![

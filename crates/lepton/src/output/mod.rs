@@ -9,7 +9,7 @@ mod table;
 use lepton_types::Timestamp;
 use serde::Serialize;
 
-pub(crate) use amounts::{age, bytes, number, took};
+pub(crate) use amounts::{age, bytes, count, number, shell_words, took};
 pub(crate) use listing::{Listed, table_of};
 pub(crate) use page::Page;
 pub(crate) use series::sparkline;

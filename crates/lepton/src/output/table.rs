@@ -65,7 +65,7 @@ impl Cell {
     /// A lifecycle's word in its tone.
     pub(crate) fn phase(word: &str) -> Self {
         Self {
-            text: word.to_owned(),
+            text: word.to_ascii_lowercase(),
             tone: Tone::of_phase(word),
         }
     }

@@ -116,14 +116,25 @@ impl Tree {
 #[must_use]
 pub fn fit(params: &Params, features: &Matrix, goal: Goal<'_>) -> Trees {
     let rows = goal.rows();
-    let (pulls, outputs) = match goal {
-        Goal::Numbers(values) => (values.to_vec(), 1),
-        Goal::Classes { labels, count } => {
-            let mut pulls = vec![0.0; rows * count];
+    // Classes are counted from their shares, and a leaf counts as one row more of those: no
+    // leaf is sure that a class is impossible.
+    let (base, l2) = match goal {
+        Goal::Numbers(_) => (vec![0.0], 0.0),
+        Goal::Classes { labels, count } => (shares(labels, count), 1.0),
+    };
+    let outputs = base.len();
+    let pulls = match goal {
+        Goal::Numbers(values) => values.to_vec(),
+        Goal::Classes { labels, .. } => {
+            let mut pulls: Vec<f32> = base
+                .iter()
+                .map(|share| -share)
+                .collect::<Vec<_>>()
+                .repeat(rows);
             for (row, label) in labels.iter().enumerate() {
-                pulls[row * count + *label as usize] = 1.0;
+                pulls[row * outputs + *label as usize] += 1.0;
             }
-            (pulls, count)
+            pulls
         }
     };
     let bins = Bins::new(features, rows);
@@ -131,7 +142,7 @@ pub fn fit(params: &Params, features: &Matrix, goal: Goal<'_>) -> Trees {
         leaves: params.leaves,
         leaf_rows: params.leaf_rows,
         leaf_weight: 0.0,
-        l2: 0.0,
+        l2,
         rate: 1.0,
     };
     let weights = vec![1.0; rows];
@@ -150,10 +161,23 @@ pub fn fit(params: &Params, features: &Matrix, goal: Goal<'_>) -> Trees {
     )
     .0;
     Trees {
-        base: vec![0.0; outputs],
+        base,
         trees: vec![Tree { output: 0, nodes }],
         link: Link::Identity,
     }
+}
+
+/// Each class's part of the rows.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "32-bit models"
+)]
+fn shares(labels: &[u32], count: usize) -> Vec<f32> {
+    let rows = |class: usize| labels.iter().filter(|l| **l as usize == class).count();
+    (0..count)
+        .map(|class| (rows(class) as f64 / labels.len() as f64) as f32)
+        .collect()
 }
 
 /// The bin of a missing value.
@@ -561,7 +585,7 @@ mod tests {
                 },
             );
             for (row, label) in labels.iter().enumerate() {
-                assert_eq!(trees.trees[0].leaf(features.row(row))[*label as usize], 1.0);
+                assert!(trees.sums(&features, 90)[row * 2 + *label as usize] > 0.9);
             }
         }
     }

@@ -6,7 +6,7 @@ use lepton_types::resources::{Attempt, Job, Kind, Program, TrainBudget, WorkerSt
 use super::{events, identity, phase, waiting};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{Cell, Page, Table, bytes, took};
+use crate::output::{Cell, Page, Table, bytes, shell_words, took};
 
 /// More workers than this fill the screen with the same.
 const WORKERS_SHOWN: usize = 16;
@@ -59,7 +59,7 @@ pub(super) fn page(ctx: &Context, client: &Client, job: &Job) -> Result<Page, Fa
 fn program(page: &mut Page, program: &Program) {
     match program {
         Program::Command(command) => {
-            page.fact("Command", command.command.join(" "))
+            page.fact("Command", shell_words(&command.command))
                 .maybe("Code", command.code);
         }
         Program::Train(train) => {

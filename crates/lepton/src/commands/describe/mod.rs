@@ -5,12 +5,13 @@ mod run;
 mod versioned;
 
 use lepton_client::{Client, ClientError, EventFilter, Pages};
-use lepton_types::resources::{Endpoint, Kind, Meta, Pool, Waiting};
+use lepton_types::Resources;
+use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Waiting};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds::{self, Look};
-use crate::output::{Page, Tone, age, paint, table_of};
+use crate::output::{Page, Tone, age, bytes, count, paint, table_of};
 
 /// Tells everything about a resource, and why it waits
 #[derive(Debug, clap::Args)]
@@ -96,7 +97,8 @@ fn identity(page: &mut Page, ctx: &Context, kind: Kind, meta: &Meta) {
 }
 
 fn phase(page: &mut Page, word: &str) {
-    page.fact("Phase", paint(word, Tone::of_phase(word)));
+    let tone = Tone::of_phase(word);
+    page.fact("Phase", paint(&word.to_ascii_lowercase(), tone));
 }
 
 /// Why something waits, in the decision's own words.
@@ -166,7 +168,7 @@ fn pool(ctx: &Context, client: &Client, pool: &Pool) -> Result<Page, Failure> {
     page.maybe("Capacity asked", pool.spec.capacity);
     page.heading("Machines");
     for node in &pool.status.nodes {
-        page.line(&format!("{}: {}", node.name, node.capacity));
+        page.line(&machine(node));
     }
     let queued = lepton_client::JobFilter {
         phase: Some(lepton_types::resources::JobPhase::Queued),
@@ -180,4 +182,17 @@ fn pool(ctx: &Context, client: &Client, pool: &Pool) -> Result<Page, Failure> {
             .table(&table_of(&waiting, ctx.format, ctx.now()));
     }
     Ok(page)
+}
+
+fn machine(node: &Node) -> String {
+    let Resources { cpu, memory, gpus } = node.capacity;
+    let gpus = match gpus {
+        0 => String::new(),
+        some => format!(", {}", count(some.into(), "GPU")),
+    };
+    format!(
+        "{}: {cpu} CPU, {} memory{gpus}",
+        node.name,
+        bytes(memory.as_bytes())
+    )
 }

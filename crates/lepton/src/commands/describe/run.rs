@@ -1,9 +1,9 @@
 //! A run: parameters, metrics with their series, the leaderboard, artifacts.
 
 use lepton_api::RunView;
-use lepton_client::Client;
-use lepton_types::RunId;
+use lepton_client::{Client, Pages};
 use lepton_types::resources::Kind;
+use lepton_types::{ExperimentId, RunId};
 
 use super::{events, identity, phase};
 use crate::context::Context;
@@ -15,6 +15,8 @@ use crate::output::{Cell, Page, Table, Tone, number, sparkline, table_of, took};
 const SERIES_SHOWN: usize = 40;
 /// A line of a screen shows this many columns; more points than this hardly change it.
 const POINTS_READ: usize = 4_000;
+/// Experiments that are looked through for a name.
+const EXPERIMENTS_READ: usize = 1_000;
 /// How wide a series is drawn.
 const SPARK_COLUMNS: usize = 32;
 
@@ -24,7 +26,7 @@ pub(super) fn page(ctx: &Context, client: &Client, view: &RunView) -> Result<Pag
     let id = RunId::from(run.metadata.id);
     identity(&mut page, ctx, Kind::Run, &run.metadata);
     phase(&mut page, run.status.phase.as_str());
-    page.fact("Experiment", run.spec.experiment.to_string());
+    page.fact("Experiment", experiment(client, run.spec.experiment)?);
     if let Some(start) = run.status.started_at {
         let end = run.status.finished_at.unwrap_or_else(|| ctx.now());
         page.fact("Took", took(end.since(start)));
@@ -36,7 +38,11 @@ pub(super) fn page(ctx: &Context, client: &Client, view: &RunView) -> Result<Pag
     }
     let leaderboard = Leaderboard::of_run(client, id)?;
     if !leaderboard.is_empty() {
-        page.heading("Leaderboard").table(&leaderboard.table());
+        let title = match view.params.get("metric") {
+            Some(metric) => format!("Leaderboard (cross-validated {metric})"),
+            None => "Leaderboard".to_owned(),
+        };
+        page.heading(&title).table(&leaderboard.table());
     }
     let artifacts = client.artifacts(id)?.items;
     if !artifacts.is_empty() {
@@ -45,6 +51,17 @@ pub(super) fn page(ctx: &Context, client: &Client, view: &RunView) -> Result<Pag
     }
     events(&mut page, ctx, client, &run.metadata)?;
     Ok(page)
+}
+
+/// The name of an experiment, which a run knows by its id; the id, where there are too many to look.
+fn experiment(client: &Client, id: ExperimentId) -> Result<String, Failure> {
+    for experiment in Pages::new(|page| client.experiments(&page)).take(EXPERIMENTS_READ) {
+        let metadata = experiment?.metadata;
+        if metadata.id == id.id() {
+            return Ok(metadata.name);
+        }
+    }
+    Ok(id.to_string())
 }
 
 fn pairs<'a>(

@@ -77,7 +77,7 @@ pub(super) fn model(ctx: &Context, client: &Client, named: &str) -> Result<Page,
     for (alias, version) in &model.spec.aliases {
         page.fact(&format!("@{alias}"), format!("version {version}"));
     }
-    if named.selector == ModelSelector::Latest {
+    if named.selector == ModelSelector::Latest && model.status.latest_version > 0 {
         let versions: Vec<_> = Pages::new(|page| client.model_versions(&named.model, &page))
             .collect::<Result<_, _>>()?;
         let newest = versions.iter().rev().take(VERSIONS_SHOWN);

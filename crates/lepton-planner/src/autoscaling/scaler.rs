@@ -1,0 +1,359 @@
+//! One way to set the number of replicas: the published algorithms, and a forecast.
+//!
+//! Owns: how many replicas one way wants now, and what it remembers. Must not know: which
+//! way is used, or how replicas come and go.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::service::ServiceCurve;
+
+/// What every way may look at. Series hold one sum a second since the history began, so the
+/// mean over any window costs two reads; index `i` is the sum over the first `i` seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Signals<'a> {
+    /// The second that has just ended, on a scale that only grows.
+    pub now_s: u64,
+    /// Requests arrived.
+    pub arrivals: &'a [u64],
+    /// Request-milliseconds spent in the system.
+    pub in_system_ms: &'a [u64],
+    /// Requests ended.
+    pub ended: &'a [u64],
+    /// Milliseconds in service of the requests ended.
+    pub ended_ms: &'a [u64],
+    /// Requests in the system now.
+    pub in_flight: u64,
+    /// Replicas ready now.
+    pub ready: u32,
+    /// Replicas starting now.
+    pub starting: u32,
+    /// How long requests take.
+    pub curve: &'a ServiceCurve,
+    /// Requests that a replica serves at once.
+    pub slots: u32,
+    /// Seconds from an order to a ready replica.
+    pub cold_start_s: f64,
+}
+
+impl Signals<'_> {
+    /// Mean requests in the system over the last `window` seconds.
+    #[must_use]
+    pub fn concurrency(&self, window: usize) -> f64 {
+        window_mean(self.in_system_ms, window).map_or(count(self.in_flight), |mean| mean / 1_000.0)
+    }
+
+    /// Mean arrivals a second over the last `window` seconds.
+    #[must_use]
+    pub fn rate(&self, window: usize) -> f64 {
+        window_mean(self.arrivals, window).unwrap_or(0.0)
+    }
+}
+
+impl Signals<'_> {
+    /// Mean seconds in service of what ended in the last two minutes; the curve counts for ten
+    /// requests, so that a few do not decide.
+    #[must_use]
+    pub fn service_s(&self) -> f64 {
+        let over = |sums: &[u64]| {
+            let last = sums.len().saturating_sub(1);
+            let from = last.saturating_sub(SERVICE_WINDOW_S);
+            sums.get(last)
+                .zip(sums.get(from))
+                .map_or(0, |(now, then)| now.saturating_sub(*then))
+        };
+        let ended = count(over(self.ended));
+        let spent_s = count(over(self.ended_ms)) / 1_000.0;
+        ((spent_s + 10.0 * self.curve.mean_s()) / (ended + 10.0)).max(1e-3)
+    }
+
+    /// Requests that wait now.
+    fn queued(&self) -> u64 {
+        let room = u64::from(self.ready) * u64::from(self.slots);
+        self.in_flight.saturating_sub(room)
+    }
+}
+
+/// Over so long the mean service time is taken: it drifts within minutes, and a hundred requests
+/// settle it.
+const SERVICE_WINDOW_S: usize = 120;
+/// Windows in which a burst is looked for.
+const BURST_WINDOWS_S: [usize; 4] = [2, 5, 10, 20];
+/// A short window counts as a burst as far as it is this many deviations above what was expected.
+const BURST_DEVIATIONS: f64 = 2.5;
+
+fn window_mean(sums: &[u64], window: usize) -> Option<f64> {
+    let last = sums.len().checked_sub(1)?;
+    let window = window.min(last);
+    let sum = sums[last].saturating_sub(sums[last - window]);
+    (window > 0).then(|| count(sum) / size(window))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "windows are short")]
+fn size(value: usize) -> f64 {
+    value as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the conversion saturates, which is what is meant"
+)]
+fn ceil(value: f64) -> u32 {
+    // A hair below the whole number it stands for is that number.
+    (value - 1e-9).ceil().max(0.0) as u32
+}
+
+/// One way to set the number of replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Scaler {
+    /// Always as many.
+    Fixed {
+        /// How many.
+        replicas: u32,
+    },
+    /// Knative's pod autoscaler.
+    Knative(Knative),
+    /// Kubernetes' horizontal pod autoscaler.
+    Hpa(Hpa),
+    /// A forecast of the load when a replica ordered now is ready.
+    Forecast(Forecast),
+}
+
+impl Scaler {
+    /// Seconds between two decisions.
+    #[must_use]
+    pub fn period_s(&self) -> u64 {
+        match self {
+            Self::Fixed { .. } | Self::Knative(_) => 2,
+            Self::Hpa(_) => 15,
+            Self::Forecast(_) => 1,
+        }
+    }
+
+    /// How many replicas should be ready or starting from now on.
+    pub fn target(&mut self, signals: &Signals<'_>) -> u32 {
+        match self {
+            Self::Fixed { replicas } => *replicas,
+            Self::Knative(knative) => knative.target(signals),
+            Self::Hpa(hpa) => hpa.target(signals),
+            Self::Forecast(forecast) => forecast.target(signals),
+        }
+    }
+}
+
+/// Knative's pod autoscaler: a stable and a panic window over the observed concurrency
+/// (`knative.dev/serving`, `pkg/autoscaler/scaling/autoscaler.go`, its defaults).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knative {
+    /// Share of a replica's slots to fill, in percent; 70 by default.
+    pub target_pct: u32,
+    /// Seconds of the stable window; 60 by default. The panic window is a tenth.
+    pub stable_s: u32,
+    /// Seconds a lower number must have been wanted before it is taken; 0 by default.
+    pub down_delay_s: u32,
+    /// Second at which the last panic was seen, and the most it wanted.
+    panic: Option<(u64, u32)>,
+    recent: Recent,
+}
+
+impl Knative {
+    /// With a target, a stable window and a delay before scaling down.
+    #[must_use]
+    pub fn tuned(target_pct: u32, stable_s: u32, down_delay_s: u32) -> Self {
+        Self {
+            target_pct: target_pct.max(1),
+            stable_s: stable_s.max(10),
+            down_delay_s,
+            panic: None,
+            recent: Recent::default(),
+        }
+    }
+
+    fn target(&mut self, signals: &Signals<'_>) -> u32 {
+        let now = signals.now_s;
+        let per_replica = f64::from(signals.slots) * f64::from(self.target_pct) / 100.0;
+        let ready = f64::from(signals.ready.max(1));
+        let most = ceil(ready * 1_000.0);
+        let least = (ready / 2.0).floor();
+        let stable = ceil(signals.concurrency(self.stable_s as usize) / per_replica);
+        let panic = ceil(signals.concurrency(self.stable_s as usize / 10) / per_replica);
+        let floor = ceil(least).max(1);
+        let mut wanted = stable.clamp(floor, most);
+        let panics = f64::from(panic) / ready >= 2.0;
+        self.panic = match self.panic {
+            Some((since, peak))
+                if now < since.saturating_add(u64::from(self.stable_s)) || panics =>
+            {
+                let peak = peak.max(panic.min(most));
+                Some((if panics { now } else { since }, peak))
+            }
+            _ if panics => Some((now, panic.max(signals.ready))),
+            _ => None,
+        };
+        if let Some((_, peak)) = self.panic {
+            wanted = wanted.max(peak);
+        }
+        self.recent.most(now, wanted, self.down_delay_s)
+    }
+}
+
+/// Kubernetes' horizontal pod autoscaler on the concurrency of a replica: 15 s sync, 10 %
+/// tolerance, 300 s of stabilisation downwards, at most doubling or four more upwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hpa {
+    /// Share of a replica's slots to fill, in percent; 80 by default.
+    pub target_pct: u32,
+    /// Seconds of stabilisation downwards; 300 by default.
+    pub stabilise_s: u32,
+    recent: Recent,
+}
+
+impl Hpa {
+    /// With a target and a stabilisation window.
+    #[must_use]
+    pub fn tuned(target_pct: u32, stabilise_s: u32) -> Self {
+        Self {
+            target_pct: target_pct.max(1),
+            stabilise_s,
+            recent: Recent::default(),
+        }
+    }
+
+    fn target(&mut self, signals: &Signals<'_>) -> u32 {
+        let have = signals.ready + signals.starting;
+        let per_replica = f64::from(signals.slots) * f64::from(self.target_pct) / 100.0;
+        let load = signals.concurrency(15);
+        let usage = load / (per_replica * f64::from(signals.ready.max(1)));
+        let wanted = if (usage - 1.0).abs() <= 0.1 {
+            have
+        } else {
+            ceil(load / per_replica)
+        };
+        let wanted = wanted.min(have.saturating_mul(2).max(have + 4)).max(1);
+        self.recent.most(signals.now_s, wanted, self.stabilise_s)
+    }
+}
+
+/// The load when a replica ordered now is ready, at a quantile, with a floor and a hold downwards.
+///
+/// What is in service now and still is so after the cold start is binomial with the residual
+/// life of the service time; what arrives until then is Poisson: the transient M/G/∞ queue
+/// (Eick, Massey, Whitt 1993). Staffing is the mean and
+/// `z` deviations (square-root staffing, Halfin and Whitt 1981). A short window so full that
+/// chance does not explain it raises the rate at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// What is tuned.
+    #[serde(flatten)]
+    pub setting: ForecastSetting,
+    recent: Recent,
+}
+
+/// The setting of a forecast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastSetting {
+    /// Deviations above the mean, in tenths.
+    pub z_tenths: i32,
+    /// Deviations more, in tenths, that must still fit after a replica is stopped.
+    pub band_tenths: u32,
+    /// Seconds over which the arrival rate is taken.
+    pub window_s: u32,
+    /// Seconds a lower number must have been wanted before it is taken.
+    pub hold_s: u32,
+    /// The fewest replicas: a standing reserve for bursts that no forecast sees.
+    pub floor: u32,
+}
+
+impl Forecast {
+    /// With a setting.
+    #[must_use]
+    pub fn new(setting: ForecastSetting) -> Self {
+        Self {
+            setting,
+            recent: Recent::default(),
+        }
+    }
+
+    /// Takes over what `other` remembers, so that a change of setting does not forget a hold.
+    #[must_use]
+    pub fn remembering(mut self, other: &Scaler) -> Self {
+        if let Scaler::Forecast(other) = other {
+            self.recent = other.recent.clone();
+        }
+        self
+    }
+
+    fn target(&mut self, signals: &Signals<'_>) -> u32 {
+        let (mean, deviation) = self.load(signals);
+        let slots = f64::from(signals.slots.max(1));
+        let replicas = |tenths: f64| ceil((mean + tenths / 10.0 * deviation) / slots);
+        let up = replicas(f64::from(self.setting.z_tenths));
+        let down = replicas(f64::from(self.setting.z_tenths) + f64::from(self.setting.band_tenths));
+        let have = signals.ready.saturating_add(signals.starting);
+        let held = self
+            .recent
+            .most(signals.now_s, have.clamp(up, down), self.setting.hold_s);
+        held.max(self.setting.floor)
+    }
+
+    /// The load one cold start on: its mean, and its deviation.
+    fn load(&self, signals: &Signals<'_>) -> (f64, f64) {
+        let service_s = signals.service_s();
+        let scale = service_s / signals.curve.mean_s();
+        let stays = signals.curve.residual(signals.cold_start_s / scale);
+        let queued = count(signals.queued());
+        let served = count(signals.in_flight) - queued;
+        // What waits is served off within a cold start: a longer start must not order a fleet for
+        // a queue that a small one clears.
+        let backlog = queued * service_s / service_s.max(signals.cold_start_s);
+        let mean = backlog + served * stays + self.rate(signals) * service_s * (1.0 - stays);
+        (mean, mean.max(0.25).sqrt())
+    }
+
+    fn rate(&self, signals: &Signals<'_>) -> f64 {
+        let calm = signals.rate(self.setting.window_s as usize);
+        BURST_WINDOWS_S
+            .iter()
+            .map(|window| {
+                let expected = calm * size(*window);
+                let seen = signals.rate(*window) * size(*window);
+                (seen - BURST_DEVIATIONS * seen.max(expected).sqrt()) / size(*window)
+            })
+            .fold(calm, f64::max)
+    }
+}
+
+/// What was wanted lately, kept as a falling staircase: the most over a window is its head.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Recent(VecDeque<(u64, u32)>);
+
+impl Recent {
+    /// Notes `wanted` at `now` and answers with the most wanted in the last `window` seconds.
+    fn most(&mut self, now: u64, wanted: u32, window: u32) -> u32 {
+        while self
+            .0
+            .back()
+            .is_some_and(|(at, value)| *value <= wanted || *at >= now)
+        {
+            self.0.pop_back();
+        }
+        self.0.push_back((now, wanted));
+        while self
+            .0
+            .front()
+            .is_some_and(|(at, _)| at.saturating_add(u64::from(window)) < now)
+        {
+            self.0.pop_front();
+        }
+        self.0.front().map_or(wanted, |(_, value)| *value)
+    }
+}

@@ -1,0 +1,144 @@
+//! `lepton simulate`: a trace, replayed through the policies that production uses.
+//!
+//! Owns: reading files, the progress bar, how figures are printed. Must not know: any
+//! policy's inside.
+
+pub(crate) mod autoscaling;
+pub(crate) mod buying;
+mod figures;
+pub(crate) mod packing;
+pub(crate) mod queueing;
+pub(crate) mod transfer;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lepton_planner::simulate::TraceError;
+
+use crate::output::Format;
+
+/// A replay to run.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Simulate {
+    /// Replicas for requests that come and go.
+    Autoscaling(autoscaling::AutoscalingArgs),
+    /// Spot and on-demand machines for a job with a deadline.
+    Buying(buying::BuyingArgs),
+    /// Tasks on machines with shared GPUs.
+    Packing(packing::PackingArgs),
+    /// Jobs that wait for GPUs.
+    Queueing(queueing::QueueingArgs),
+    /// Data from one region to another.
+    Transfer(transfer::TransferArgs),
+}
+
+/// Why a replay was not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SimulateError {
+    /// A file that cannot be read.
+    #[error("`{path}` cannot be read")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that is not what it should be.
+    #[error("`{path}`, {source}")]
+    Trace {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: TraceError,
+    },
+    /// A policy that does not exist.
+    #[error("no policy is called `{name}`; there are {known}")]
+    Policy {
+        /// What was given.
+        name: String,
+        /// What exists.
+        known: String,
+    },
+    /// An argument that is needed for a replay.
+    #[error("`{argument}` is needed")]
+    Missing {
+        /// Which.
+        argument: &'static str,
+    },
+    /// An argument that makes no sense.
+    #[error("{0}")]
+    Senseless(String),
+    /// The figures cannot be written.
+    #[error("the figures cannot be written")]
+    Write(#[from] std::io::Error),
+}
+
+impl Simulate {
+    /// Runs the replay and prints its figures to `out`.
+    pub(crate) fn run(&self, format: Format, out: &mut dyn Write) -> Result<(), SimulateError> {
+        match self {
+            Self::Autoscaling(args) => autoscaling::run(args, format, out),
+            Self::Buying(args) => buying::run(args, format, out),
+            Self::Packing(args) => packing::run(args, format, out),
+            Self::Queueing(args) => queueing::run(args, format, out),
+            Self::Transfer(args) => transfer::run(args, format, out),
+        }
+    }
+}
+
+/// The policies that `text` names, of those in `known`: one, several with commas, or `all`; none,
+/// after their names were printed, for `list`.
+fn policies<P: Copy>(
+    text: &str,
+    known: &[(&'static str, P)],
+    out: &mut dyn Write,
+) -> Result<Vec<(&'static str, P)>, SimulateError> {
+    match text {
+        "list" => {
+            for (name, _) in known {
+                writeln!(out, "{name}")?;
+            }
+            Ok(Vec::new())
+        }
+        "all" => Ok(known.to_vec()),
+        names => names
+            .split(',')
+            .map(|name| {
+                known
+                    .iter()
+                    .find(|(other, _)| *other == name)
+                    .copied()
+                    .ok_or_else(|| {
+                        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                        SimulateError::Policy {
+                            name: name.to_owned(),
+                            known: names.join(", "),
+                        }
+                    })
+            })
+            .collect(),
+    }
+}
+
+fn read(path: &Path) -> Result<String, SimulateError> {
+    std::fs::read_to_string(path).map_err(|source| SimulateError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn in_file(path: &Path) -> impl FnOnce(TraceError) -> SimulateError {
+    let path = path.to_owned();
+    |source| SimulateError::Trace { path, source }
+}
+
+/// A bar on the terminal, if there is one, that `name` is being replayed.
+fn progress(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:18} [{bar:40}] {percent:>3} % {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(1)
+        .with_style(style)
+        .with_message(name.to_owned())
+}

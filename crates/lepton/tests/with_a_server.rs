@@ -1,0 +1,204 @@
+//! The binary as a new user meets it: its own server, started and stopped here, and the
+//! commands against it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+struct Lepton {
+    server: Child,
+    home: tempfile::TempDir,
+}
+
+impl Drop for Lepton {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lepton"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", home)
+        .current_dir(home);
+    command
+}
+
+impl Lepton {
+    fn up() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        // Workers of another user pass through on the way to their folders.
+        let open = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(home.path(), open).unwrap();
+        let mut server = command(home.path())
+            .args(["up", "--data-dir", "data", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+        let answers = lines
+            .by_ref()
+            .any(|line| line.unwrap().contains("answers at"));
+        assert!(answers, "the server did not start");
+        // Its log is read, so that it never waits for somebody to do so.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { server, home }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let output = command(self.home.path()).args(arguments).output().unwrap();
+        Ran {
+            status: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn good(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.err);
+        ran.out
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[test]
+fn data_goes_in_and_comes_out() {
+    let lepton = Lepton::up();
+    lepton.write("t.csv", "a,b\n1,x\n2,\n");
+    let put = lepton.good(&["data", "put", "table", "t.csv"]);
+    assert!(
+        put.contains("dataset table version 1: 2 rows, 2 columns"),
+        "{put}"
+    );
+    lepton.good(&["data", "get", "table", "--to", "back"]);
+    let back = std::fs::read(lepton.home.path().join("back/t.csv")).unwrap();
+    assert_eq!(back, b"a,b\n1,x\n2,\n");
+    assert_eq!(
+        lepton
+            .good(&["data", "get", "table", "--file", "t.csv", "--to", "-"])
+            .len(),
+        11
+    );
+    let page = lepton.good(&["describe", "dataset", "table"]);
+    assert!(page.contains("2 rows, 2 columns"), "{page}");
+    let missed = lepton.run(&["data", "ls", "tabel"]);
+    assert_eq!(missed.status, 3);
+    assert!(
+        missed.err.contains("did you mean `table`?"),
+        "{}",
+        missed.err
+    );
+}
+
+#[test]
+fn jobs_run_with_their_code_and_their_status_is_told() {
+    let lepton = Lepton::up();
+    lepton.write(
+        "code/hello.sh",
+        "echo hello $RANK of $WORLD_SIZE; ls; exit $1\n",
+    );
+    lepton.write("code/.leptonignore", "*.bin\n");
+    lepton.write("code/large.bin", "x");
+    let job = |name: &'static str, status: &'static str| {
+        lepton.run(&[
+            "run", name, "-f", "--code", "code", "--", "sh", "hello.sh", status,
+        ])
+    };
+    let well = job("well", "0");
+    assert_eq!(
+        (well.status, well.out.as_str()),
+        (0, "hello 0 of 1\nhello.sh\n"),
+        "{}",
+        well.err
+    );
+    let badly = job("badly", "3");
+    assert_eq!(badly.status, 1);
+    assert!(badly.err.contains("exited with status 3"), "{}", badly.err);
+    assert_eq!(lepton.good(&["logs", "well"]), "hello 0 of 1\nhello.sh\n");
+    let page = lepton.good(&["describe", "job", "badly"]);
+    assert!(
+        page.contains("sh hello.sh 3") && page.contains("exited with status 3"),
+        "{page}"
+    );
+    let failed = lepton.good(&["get", "jobs", "--phase", "failed", "-o", "json"]);
+    assert!(
+        failed.contains("badly") && !failed.contains("well"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn what_waits_says_why_and_can_be_cancelled() {
+    let lepton = Lepton::up();
+    let job = ["run", "huge", "--no-code", "--memory", "900Ti"];
+    let waiting = [&job[..], &["--wait", "--wait-timeout", "1s", "--", "true"]].concat();
+    let ran = lepton.run(&waiting);
+    assert_eq!(ran.status, 7, "{}", ran.err);
+    assert!(ran.err.contains("memory"), "{}", ran.err);
+    let page = lepton.good(&["describe", "job", "huge"]);
+    assert!(page.contains("Waits"), "{page}");
+    lepton.good(&["cancel", "huge"]);
+}
+
+#[test]
+fn applying_twice_changes_nothing() {
+    let lepton = Lepton::up();
+    lepton.write(
+        "state/e.yaml",
+        "apiVersion: lepton/v1\nkind: Experiment\nmetadata: {name: My runs}\nspec: {tags: {team: vision}}\n",
+    );
+    let apply = |more: &[&str]| lepton.good(&[&["apply", "-f", "state"], more].concat());
+    assert!(apply(&["--dry-run"]).contains("+ experiment My runs"));
+    assert!(lepton.run(&["get", "experiment", "My runs"]).status == 3);
+    assert!(apply(&[]).contains("1 created"));
+    assert_eq!(apply(&[]), "= experiment My runs unchanged\n");
+}
+
+#[test]
+fn tokens_open_and_close_doors() {
+    let lepton = Lepton::up();
+    let token = lepton.good(&["token", "create", "ci", "--role", "viewer"]);
+    let token = token.trim();
+    let as_viewer = |arguments: &[&str]| {
+        let url = lepton.good(&["env", "-o", "json"]);
+        let url = url
+            .split('"')
+            .find(|part| part.starts_with("http"))
+            .unwrap();
+        let mut command = command(lepton.home.path());
+        command.env("LEPTON_URL", url.trim_end_matches("/v1"));
+        let output = command.env("LEPTON_TOKEN", token).args(arguments).output();
+        output.unwrap().status.code().unwrap()
+    };
+    assert_eq!(as_viewer(&["whoami"]), 0);
+    assert_eq!(as_viewer(&["run", "x", "--no-code", "--", "true"]), 4);
+    lepton.good(&["token", "revoke", "ci"]);
+    assert_eq!(as_viewer(&["whoami"]), 4);
+    let status = lepton.run(&[
+        "env",
+        "--",
+        "sh",
+        "-c",
+        "test -n \"$MLFLOW_TRACKING_URI\" && exit 5",
+    ]);
+    assert_eq!(status.status, 5);
+}
