@@ -185,6 +185,12 @@ class Lepton:
                 found.append(int(entry.name))
         return found
 
+    def half_uploads(self):
+        """What uploads have left that are not complete."""
+        folders = [f for f in (self.data_dir / "objects").rglob(".incoming") if f.is_dir()]
+        assert folders, "uploads are kept elsewhere now"
+        return [file for folder in folders for file in folder.iterdir()]
+
     def resident_bytes(self):
         """What the server holds in memory now, and at most held."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()

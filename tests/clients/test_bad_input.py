@@ -408,8 +408,7 @@ def test_an_upload_that_breaks_off(shared):
         head = (f"POST /api/v1/projects/default/blobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
                 f"{shared.token}\r\nContent-Length: 1000000\r\n\r\n")
         peer.sendall(head.encode() + b"x" * 500_000)
-    incoming = shared.data_dir / "objects/incoming"
-    eventually("nothing is left of it", lambda: not list(incoming.iterdir()))
+    eventually("nothing is left of it", lambda: not shared.half_uploads())
 
 
 @pytest.mark.parametrize("given, words", [
@@ -562,7 +561,7 @@ def test_a_full_disk(small_disk):
         lepton.got("POST", f"runs/{run}/log", {"params": {"before": "full"}})
         too_much = lepton.api("POST", "blobs", body=os.urandom(32 << 20))
         assert refused_call(too_much, 507, "disk") == "disk-full"
-        assert not list((lepton.data_dir / "objects/incoming").iterdir())
+        assert not lepton.half_uploads()
         file = lepton.write("large.csv", "a\n" + "1\n" * (15 << 20))
         refused(lepton.cli("data", "put", "large", file), 9, "disk")
         # Full to the last byte.

@@ -189,7 +189,7 @@ def test_kill_9_loses_nothing():
         assert after["metadata"]["id"] == replica
         assert "panicked" not in lepton.log.read_text()
         # No half of an upload stays.
-        assert not list((lepton.data_dir / "objects/incoming").iterdir())
+        assert not lepton.half_uploads()
 
 
 def check_jobs(lepton, acknowledged):

@@ -93,7 +93,7 @@ def test_describing_what_there_is(wine):
         ("job", "wine", ["succeeded", "2 trials", "wine:1"]),
         ("model", "wine", ["model.onnx"]),
         ("endpoint", "wine", ["ready", "1 of 1", "/v2/models/wine/infer"]),
-        ("pool", "local", ["cpu"]),
+        ("pool", "local", ["CPU", "memory"]),
         ("project", "default", ["default"]),
         ("experiment", "wine", ["wine"]),
     ]:

@@ -240,7 +240,16 @@ impl Advance<'_> {
                 rank: worker.rank,
             };
             let stopping = wants_end || status.phase == AttemptPhase::Stopping;
-            effects.extend(observe(worker, key, self.view.workers.get(&key), stopping));
+            let fact = self.view.workers.get(&key);
+            // Some are over before anybody saw them run.
+            if let Some(WorkerFact::Exited {
+                started_at: Some(at),
+                ..
+            }) = fact
+            {
+                status.started_at.get_or_insert(*at);
+            }
+            effects.extend(observe(worker, key, fact, stopping));
         }
         let over = status.workers.iter().all(is_over);
         let failed = status
