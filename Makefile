@@ -83,8 +83,8 @@ docs:
 openapi: ## Writes docs/openapi.json anew.
 	UPDATE_OPENAPI=1 cargo test --quiet --package lepton-server openapi
 
-bench: build $(TEST_STAMP) ## Runs the benchmarks; see benches/README.md.
-	LEPTON=$(LEPTON) PYTHON=$(VENV)/bin/python benches/run.sh
+bench: build $(TEST_STAMP) ## Runs the benchmarks of the spine; see benches/README.md for all.
+	LEPTON=$(LEPTON) PYTHON=$(CURDIR)/$(VENV)/bin/python benches/run.sh
 
 clean: ## Removes what was built and installed here.
 	rm -rf $(CARGO_TARGET_DIR) $(VENV) .deps
