@@ -178,6 +178,19 @@ impl Blobs {
         Ok(bytes)
     }
 
+    /// The projects that blobs were kept for, those included that are gone by now.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn projects(&self) -> Result<Vec<Name>, BlobError> {
+        let mut projects = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            projects.extend(entry?.file_name().to_string_lossy().parse::<Name>().ok());
+        }
+        projects.sort();
+        Ok(projects)
+    }
+
     /// Deletes blobs of `project` that are not in `keep` and were written before `now - age`.
     /// Uploads come before the record that cites them, so `age` must exceed any such gap.
     ///
@@ -347,6 +360,7 @@ mod tests {
             .unwrap();
         let again = Blobs::open(folder.path()).unwrap();
         assert_eq!(again.read(&project, blob.digest, 4).unwrap(), b"kept");
+        assert_eq!(again.projects().unwrap(), [project]);
     }
 
     #[test]

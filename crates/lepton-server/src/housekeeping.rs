@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lepton_store::{Query, StoreError};
 use lepton_types::resources::{
     AttemptSpec, BlobDigest, DatasetVersionSpec, FileEntry, JobSpec, ModelVersionSpec, Program,
-    ProjectSpec, RunSpec,
+    RunSpec,
 };
 use lepton_types::{DurationMs, Name};
 
@@ -45,10 +45,8 @@ pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
     let now = app.now();
     let cited = cited(app).await?;
     let mut gone = 0;
-    for project in app.store.list_all::<ProjectSpec>(Query::default()).await? {
-        let Ok(name) = project.metadata.name.parse::<Name>() else {
-            continue;
-        };
+    // Of the objects and not of the store: what a deleted project left goes too.
+    for name in app.with_blobs(lepton_objects::Blobs::projects).await? {
         let keep = cited.get(&name).cloned().unwrap_or_default();
         gone += app
             .with_blobs(move |blobs| blobs.sweep(&name, &keep, now, ORPHAN_AGE))

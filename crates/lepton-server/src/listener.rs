@@ -5,6 +5,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -14,11 +15,31 @@ use crate::app::App;
 /// Connections at once; each costs some tens of KiB.
 const CONNECTIONS_MAX: usize = 8_192;
 
+/// Files that the server may have open: its connections, and some for the store, the objects and the
+/// workers. Most shells allow 1,024, which idle clients alone use up.
+const OPEN_FILES: u64 = 2 * CONNECTIONS_MAX as u64;
+
 /// How long a client may take to send the head of a request.
 const HEAD_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The pause after the machine refused a connection: for lack of file descriptors, usually.
 const PAUSE_AFTER_REFUSAL: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Allows itself as many open files as connections need, as far as the machine lets it.
+pub(crate) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    if limit.current.is_none_or(|current| current >= most) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(most),
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the number of open files stays as it was");
+    }
+}
 
 /// Takes connections until the server stops, then waits for the requests under way.
 pub(crate) async fn serve(app: App, listener: TcpListener, router: Router) {

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
+use lepton_access::Access;
 use lepton_store::StoreError;
 use lepton_types::resources::Kind;
 
 use crate::app::App;
+use crate::auth::Caller;
 
-/// The text exposition format, version 0.0.4.
-pub(crate) async fn render(app: &App) -> Result<String, StoreError> {
+/// The text exposition format, version 0.0.4; of endpoints, those that `caller` may see.
+pub(crate) async fn render(app: &App, caller: &Caller) -> Result<String, StoreError> {
     let mut text = String::new();
     family(
         &mut text,
@@ -38,7 +40,7 @@ pub(crate) async fn render(app: &App) -> Result<String, StoreError> {
         &[],
         *app.store.subscribe().borrow(),
     );
-    endpoints(app, &mut text);
+    endpoints(app, caller, &mut text);
     if let Some(bytes) = resident_bytes() {
         family(
             &mut text,
@@ -51,8 +53,12 @@ pub(crate) async fn render(app: &App) -> Result<String, StoreError> {
     Ok(text)
 }
 
-fn endpoints(app: &App, text: &mut String) {
-    let usage = app.gateway.usage();
+fn endpoints(app: &App, caller: &Caller, text: &mut String) {
+    let mut usage = app.gateway.usage();
+    usage.retain(|used| {
+        let project = &used.key.project;
+        caller.may(Access::Read, Kind::Endpoint, project).is_ok()
+    });
     family(
         text,
         "lepton_endpoint_requests_total",

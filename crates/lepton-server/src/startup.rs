@@ -188,6 +188,7 @@ const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(25);
 /// # Errors
 /// Whatever keeps it from starting.
 pub fn run(config: Config, started: impl FnOnce(&Server)) -> Result<(), StartError> {
+    listener::raise_open_files();
     let machine = |what| move |source| StartError::Machine { what, source };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -50,6 +50,12 @@ pub(crate) struct Packed {
 
 /// Packs `folder`, whose files together may have at most `bytes_max`.
 pub(crate) fn pack(folder: &Path, bytes_max: u64) -> Result<Packed, Failure> {
+    if is_data_dir(folder) {
+        return Err(Failure::invalid(format!(
+            "`{}` is where a Lepton keeps its keys and everybody's data: start elsewhere, or with --no-code",
+            folder.display()
+        )));
+    }
     let found = list(folder)?;
     let total = found.iter().map(|entry| entry.bytes).sum();
     if total > bytes_max {
@@ -150,7 +156,14 @@ fn walk(folder: &Path) -> Result<ignore::Walk, Failure> {
         .add_custom_ignore_filename(IGNORE_FILE)
         .overrides(defaults)
         .follow_links(false)
+        // Never, whatever an ignore file says: the master key would travel into the job.
+        .filter_entry(|entry| !is_data_dir(entry.path()))
         .build())
+}
+
+/// Whether a Lepton keeps everything here.
+fn is_data_dir(folder: &Path) -> bool {
+    folder.join("master.key").exists() && folder.join("lepton.db").exists()
 }
 
 fn append<W: Write>(archive: &mut tar::Builder<W>, folder: &Path, entry: &Found) -> io::Result<()> {
@@ -257,6 +270,22 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().path().unwrap().display().to_string())
             .collect()
+    }
+
+    #[test]
+    fn the_data_directory_of_a_server_never_travels() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("fit.py"), "1").unwrap();
+        std::fs::write(folder.path().join(IGNORE_FILE), "!state\n!master.key\n").unwrap();
+        let state = folder.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        for file in ["master.key", "lepton.db"] {
+            std::fs::write(state.join(file), "secret").unwrap();
+        }
+        let found = list(folder.path()).unwrap();
+        let paths: Vec<&Path> = found.iter().map(|entry| entry.path.as_path()).collect();
+        assert_eq!(paths, [Path::new(IGNORE_FILE), Path::new("fit.py")]);
+        assert!(pack(&state, u64::MAX).is_err());
     }
 
     #[test]

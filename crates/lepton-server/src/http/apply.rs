@@ -10,7 +10,7 @@ use lepton_types::{FreeName, Name};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{change, endpoints, insert, require_project};
+use super::{change, endpoints, insert, models, require_project};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -58,9 +58,16 @@ pub(super) async fn apply(
     }
     if !request.dry_run {
         for (want, item) in wanted.iter().zip(&items) {
-            if item.action != ApplyAction::Unchanged {
-                want.reconcile(&app, &caller, &made, Mode::Do).await?;
+            if item.action == ApplyAction::Unchanged {
+                continue;
             }
+            match want.reconcile(&app, &caller, &made, Mode::Do).await {
+                // Somebody else made it in between: now it is there to be changed.
+                Err(error) if error.code() == ErrorCode::AlreadyExists => {
+                    want.reconcile(&app, &caller, &made, Mode::Do).await?
+                }
+                outcome => outcome?,
+            };
         }
     }
     Ok(axum::Json(ApplyReport {
@@ -161,7 +168,12 @@ impl Wanted {
             WantedSpec::Experiment(spec) => {
                 self.bring(app, caller, spec.clone(), mode, replace).await
             }
-            WantedSpec::Model(spec) => self.bring(app, caller, spec.clone(), mode, replace).await,
+            WantedSpec::Model(spec) => {
+                for (alias, version) in &spec.aliases {
+                    models::check_alias(app, &self.project, &self.name, alias, *version).await?;
+                }
+                self.bring(app, caller, spec.clone(), mode, replace).await
+            }
             WantedSpec::Endpoint(spec) => {
                 let found = app
                     .store

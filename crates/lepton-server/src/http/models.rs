@@ -251,13 +251,7 @@ pub(super) async fn set_alias(
 ) -> Result<axum::Json<Model>, ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Model, &project).await?;
     let alias: Name = parse_name(&alias)?;
-    if alias.as_str() == "latest" {
-        return Err(ApiError::new(
-            ErrorCode::InvalidName,
-            "alias `latest` always means the newest version",
-        ));
-    }
-    find_version(&app, &project, &model, &request.version.to_string()).await?;
+    check_alias(&app, &project, &model, &alias, request.version).await?;
     let model = change::<ModelSpec>(&app, &project, &model, |model| {
         model.spec.aliases.insert(alias.clone(), request.version);
         model.metadata.generation += 1;
@@ -288,6 +282,24 @@ pub(super) async fn delete_alias(
     })
     .await?;
     Ok(axum::Json(model))
+}
+
+/// Refuses an alias that would point at nothing, or hide a word that means something.
+pub(super) async fn check_alias(
+    app: &App,
+    project: &Name,
+    model: &str,
+    alias: &Name,
+    version: u32,
+) -> Result<(), ApiError> {
+    if alias.as_str() == "latest" {
+        return Err(ApiError::new(
+            ErrorCode::InvalidName,
+            "alias `latest` always means the newest version",
+        ));
+    }
+    select_version(app, project, model, &ModelSelector::Version(version)).await?;
+    Ok(())
 }
 
 /// The version that a number, `latest` or `@ALIAS` means.

@@ -48,7 +48,7 @@ pub(super) async fn metrics(
         axum::http::header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     );
-    Ok(([content_type], metrics::render(&app).await?))
+    Ok(([content_type], metrics::render(&app, &caller).await?))
 }
 
 /// Who the caller is.
