@@ -348,12 +348,10 @@ mod tests {
 
     use super::*;
 
+    type Group<'a> = SerializedRowGroupWriter<'a, &'a mut Vec<u8>>;
+
     /// A file of one row group for each of `groups`.
-    fn file(
-        schema: &str,
-        compression: Compression,
-        groups: &[&dyn Fn(&mut SerializedRowGroupWriter<'_, &mut Vec<u8>>)],
-    ) -> Source {
+    fn file(schema: &str, compression: Compression, groups: &[&dyn Fn(&mut Group<'_>)]) -> Source {
         let mut bytes = Vec::new();
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let properties = WriterProperties::builder().set_compression(compression);
@@ -369,11 +367,7 @@ mod tests {
     }
 
     /// Writes the next column; `present` tells for each row whether it has a value.
-    fn column<T: DataType>(
-        group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
-        values: &[T::T],
-        present: Option<&[i16]>,
-    ) {
+    fn column<T: DataType>(group: &mut Group<'_>, values: &[T::T], present: Option<&[i16]>) {
         let mut column = group.next_column().unwrap().unwrap();
         let writer = column.typed::<T>();
         writer.write_batch(values, present, None).unwrap();
