@@ -348,10 +348,14 @@ mod tests {
 
     use super::*;
 
-    type Group<'a> = SerializedRowGroupWriter<'a, &'a mut Vec<u8>>;
+    type Group<'a, 'b> = SerializedRowGroupWriter<'a, &'b mut Vec<u8>>;
 
     /// A file of one row group for each of `groups`.
-    fn file(schema: &str, compression: Compression, groups: &[&dyn Fn(&mut Group<'_>)]) -> Source {
+    fn file(
+        schema: &str,
+        compression: Compression,
+        groups: &[&dyn Fn(&mut Group<'_, '_>)],
+    ) -> Source {
         let mut bytes = Vec::new();
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let properties = WriterProperties::builder().set_compression(compression);
@@ -367,7 +371,7 @@ mod tests {
     }
 
     /// Writes the next column; `present` tells for each row whether it has a value.
-    fn column<T: DataType>(group: &mut Group<'_>, values: &[T::T], present: Option<&[i16]>) {
+    fn column<T: DataType>(group: &mut Group<'_, '_>, values: &[T::T], present: Option<&[i16]>) {
         let mut column = group.next_column().unwrap().unwrap();
         let writer = column.typed::<T>();
         writer.write_batch(values, present, None).unwrap();
