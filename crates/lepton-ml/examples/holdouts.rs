@@ -2,6 +2,8 @@
 //! `benches/tabular/compare.py` to judge beside scikit-learn.
 //!
 //! `holdouts DATA_FOLDER OUT_FOLDER [BUDGET, such as 4s or 8] [SPLITS] [METRIC]`
+//!
+//! `ONLY` in the environment names a single set, `FROM` the first split, to share out the work.
 
 use std::fs;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let splits: u64 = arguments.next().map_or(Ok(20), |s| s.parse())?;
     let metric = arguments.next().map(|m| m.parse()).transpose()?;
     let only = std::env::var("ONLY").ok();
+    let from = std::env::var("FROM").map_or(Ok(0), |from| from.parse())?;
     for set in SETS {
         if only.as_deref().is_some_and(|only| only != set) {
             continue;
@@ -38,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let target = frame.names().last().ok_or("no columns")?.clone();
         let folder = out.join(set);
         fs::create_dir_all(&folder)?;
-        for split in 0..splits {
+        for split in from..splits {
             let started = Instant::now();
             let (training, held_out) = divide(&frame, split);
             let options = TrainOptions {

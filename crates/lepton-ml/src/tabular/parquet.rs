@@ -348,11 +348,13 @@ mod tests {
 
     use super::*;
 
+    type Group<'a, 'b> = SerializedRowGroupWriter<'a, &'b mut Vec<u8>>;
+
     /// A file of one row group for each of `groups`.
     fn file(
         schema: &str,
         compression: Compression,
-        groups: &[&dyn Fn(&mut SerializedRowGroupWriter<'_, &mut Vec<u8>>)],
+        groups: &[&dyn Fn(&mut Group<'_, '_>)],
     ) -> Source {
         let mut bytes = Vec::new();
         let schema = Arc::new(parse_message_type(schema).unwrap());
@@ -369,11 +371,7 @@ mod tests {
     }
 
     /// Writes the next column; `present` tells for each row whether it has a value.
-    fn column<T: DataType>(
-        group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
-        values: &[T::T],
-        present: Option<&[i16]>,
-    ) {
+    fn column<T: DataType>(group: &mut Group<'_, '_>, values: &[T::T], present: Option<&[i16]>) {
         let mut column = group.next_column().unwrap().unwrap();
         let writer = column.typed::<T>();
         writer.write_batch(values, present, None).unwrap();

@@ -22,14 +22,29 @@ use crate::output::Format;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Simulate {
     /// Replicas for requests that come and go.
+    #[command(
+        after_help = "Examples:\n  lepton simulate autoscaling --requests requests.csv --cold-start 10s --policy all\n  lepton simulate autoscaling --policy list"
+    )]
     Autoscaling(autoscaling::AutoscalingArgs),
     /// Spot and on-demand machines for a job with a deadline.
+    #[command(
+        after_help = "Examples:\n  lepton simulate buying --availability zone-*.json --work 48h --deadline 52h --policy all\n  lepton simulate buying --policy list"
+    )]
     Buying(buying::BuyingArgs),
     /// Tasks on machines with shared GPUs.
+    #[command(
+        after_help = "Examples:\n  lepton simulate packing --nodes nodes.csv --pods pods.csv --arrivals order.txt --policy all\n  lepton simulate packing --policy list"
+    )]
     Packing(packing::PackingArgs),
     /// Jobs that wait for GPUs.
+    #[command(
+        after_help = "Examples:\n  lepton simulate queueing --jobs jobs.csv --gpus 512 --gpus-per-node 8 --policy lepton\n  lepton simulate queueing --policy list"
+    )]
     Queueing(queueing::QueueingArgs),
     /// Data from one region to another.
+    #[command(
+        after_help = "Examples:\n  lepton simulate transfer --throughput grid.csv --egress prices.csv --seed 1 --policy all\n  lepton simulate transfer --policy list"
+    )]
     Transfer(transfer::TransferArgs),
 }
 
