@@ -7,7 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::super::prepare::Matrix;
-use super::tree::{Bins, Growth, Node, Pulls, Tree, Trees, grow};
+use super::bins::Bins;
+use super::tree::{Growth, Node, Pulls, Tree, Trees, grow};
 use super::{Goal, Link, Stop, softmax};
 
 /// How to fit.

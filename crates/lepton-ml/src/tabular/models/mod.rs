@@ -4,6 +4,7 @@
 //! columns, files, or how candidates are chosen. Everything predicts in the 32-bit
 //! arithmetic of the exported graph.
 
+mod bins;
 pub mod boosting;
 mod layers;
 pub mod linear;
