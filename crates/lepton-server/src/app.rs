@@ -12,7 +12,7 @@ use lepton_serving::gateway::Gateway;
 use lepton_store::Store;
 use lepton_types::resources::Waiting;
 use lepton_types::{Clock, Id, IdSource, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) waiting: ArcSwap<BTreeMap<Id, Waiting>>,
     /// The newest decision that moved something, to be taken again.
     pub(crate) decision: ArcSwapOption<Taken>,
+    /// Turns for work that reads whole files.
+    pub(crate) long_reads: Semaphore,
     /// Rings when the reconciler should look.
     pub(crate) nudge: Notify,
     /// Cancelled when the server stops.

@@ -19,7 +19,7 @@ use lepton_types::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -180,6 +180,9 @@ impl Server {
     }
 }
 
+/// Files that are read whole at once, of the 64 threads that may block.
+const LONG_READS_MAX: usize = 8;
+
 /// How long requests have to end when the server stops.
 const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(25);
 
@@ -263,6 +266,7 @@ pub(crate) async fn open(
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
         decision: ArcSwapOption::empty(),
+        long_reads: Semaphore::new(LONG_READS_MAX),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),

@@ -28,6 +28,8 @@ pub(crate) async fn summarise(
         });
     }
     let (owner, files) = (project.clone(), files.to_vec());
+    // Long reads take turns, so that they never hold all threads that short ones need.
+    let _turn = app.long_reads.acquire().await;
     let result = app
         .with_blobs(move |blobs| {
             let sources: Vec<Source> = files

@@ -25,7 +25,7 @@ const PHASES: [&str; 5] = ["pending", "updating", "ready", "failing", "deleting"
 const REPLICAS_MAX: u32 = 256;
 
 /// The file of a model version that can be served.
-const SERVABLE: &str = "model.onnx";
+pub(super) const SERVABLE: &str = "model.onnx";
 
 /// Lists endpoints.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/endpoints", tag = "endpoints",

@@ -159,8 +159,8 @@ async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Api
     )
 }
 
-/// Parses the project of a path, and authorises `access` to `kind`s in it. Whoever writes
-/// must find the project there.
+/// Parses the project of a path, and authorises `access` to `kind`s in it. The project must
+/// be there.
 async fn enter(
     app: &App,
     caller: &Caller,
@@ -170,9 +170,7 @@ async fn enter(
 ) -> Result<Name, ApiError> {
     let project: Name = parse_name(project)?;
     caller.may(access, kind, &project)?;
-    if access == Access::Write {
-        require_project(app, &project).await?;
-    }
+    require_project(app, &project).await?;
     Ok(project)
 }
 

@@ -5,14 +5,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use lepton_access::Access;
 use lepton_api::{ErrorCode, List, PutModelVersion, SetAlias, UpdateModel};
+use lepton_ml::onnx::SignatureError;
 use lepton_store::{CommitError, Conflict, Query, Transaction};
 use lepton_types::resources::{
-    Endpoint, EndpointSpec, Kind, Model, ModelSelector, ModelSpec, ModelVersion, ModelVersionSpec,
-    Resource,
+    Endpoint, EndpointSpec, FileEntry, Kind, Model, ModelSelector, ModelSpec, ModelVersion,
+    ModelVersionSpec, Resource,
 };
 use lepton_types::{FreeName, Name};
 
 use super::blobs::{check_files, send_blob};
+use super::endpoints::SERVABLE;
 use super::{change, enter, find, remove};
 use crate::app::App;
 use crate::auth::Caller;
@@ -117,6 +119,7 @@ pub(super) async fn put_version(
     let project = enter(&app, &caller, Access::Write, Kind::ModelVersion, &project).await?;
     let name: FreeName = parse_name(&model)?;
     check_files(&app, &project, &request.files).await?;
+    check_servable(&app, &project, &request.files).await?;
     let mut tries = 0;
     loop {
         let found = app.store.get::<ModelSpec>(&project, name.as_str()).await?;
@@ -389,6 +392,30 @@ fn needs(endpoint: &Endpoint, model: &Model, version: u32) -> bool {
         ModelSelector::Latest => None,
     };
     wanted == Some(version) || endpoint.status.version == Some(version)
+}
+
+/// Larger models are taken at their word: reading one must not use up the server's memory. Their
+/// replicas refuse what is no model.
+const CHECKED_BYTES_MAX: u64 = 64 << 20;
+
+/// Refuses a `model.onnx` that is none, before replicas fail on it again and again.
+async fn check_servable(app: &App, project: &Name, files: &[FileEntry]) -> Result<(), ApiError> {
+    let servable = files.iter().find(|file| file.path == SERVABLE);
+    let Some(file) = servable.filter(|file| file.size_bytes <= CHECKED_BYTES_MAX) else {
+        return Ok(());
+    };
+    let (owner, digest) = (project.clone(), file.digest);
+    let bytes = app
+        .with_blobs(move |blobs| blobs.read(&owner, digest, CHECKED_BYTES_MAX))
+        .await?;
+    // Outputs that are no tensors are for the engine to take or refuse.
+    match lepton_ml::onnx::signature_of(&bytes) {
+        Err(SignatureError::NotOnnx) => Err(ApiError::new(
+            ErrorCode::InvalidData,
+            format!("`{SERVABLE}` is not an ONNX model: export the model to ONNX first"),
+        )),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn version_key(model: &FreeName, number: u32) -> String {

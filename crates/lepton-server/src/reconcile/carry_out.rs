@@ -18,6 +18,9 @@ const CHANGES_AT_ONCE: usize = 64;
 /// Workers that are started or ended at once; each costs a few syncs.
 const EFFECTS_AT_ONCE: usize = 8;
 
+/// Workers started or ended in one pass: a large gang must not keep routes and replicas waiting.
+const EFFECTS_PER_PASS: usize = 64;
+
 /// When something that could not start is tried again.
 const RETRY_START: DurationMs = DurationMs::from_secs(1);
 
@@ -52,11 +55,18 @@ impl Reconciler {
             app.cache.refresh(&app.store).await?;
         }
 
-        let effects = futures_util::stream::iter(plan.effects)
+        let mut acted = changed;
+        let mut effects = plan.effects;
+        if effects.len() > EFFECTS_PER_PASS {
+            // Ends before starts; what is cut off is decided again by the next pass.
+            effects.sort_by_key(|effect| matches!(effect, Effect::Launch(..)));
+            effects.truncate(EFFECTS_PER_PASS);
+            acted = true;
+        }
+        let effects = futures_util::stream::iter(effects)
             .map(|effect| perform(&app, effect))
             .buffer_unordered(EFFECTS_AT_ONCE);
         let outcomes: Vec<Result<Done, PassError>> = effects.collect().await;
-        let mut acted = changed;
         self.delayed.clear();
         for outcome in outcomes {
             match outcome? {
