@@ -12,8 +12,8 @@ export CARGO_TARGET_DIR
 LEPTON := $(CARGO_TARGET_DIR)/release/lepton
 ONNXRUNTIME := .deps/onnxruntime
 # Where the build folder is elsewhere, the binary does not find the library by itself.
-export LEPTON_ONNXRUNTIME = $(firstword $(wildcard $(CURDIR)/$(ONNXRUNTIME)/libonnxruntime.so*))
-export ORT_DYLIB_PATH = $(LEPTON_ONNXRUNTIME)
+export LEPTON_ONNXRUNTIME := $(CURDIR)/$(ONNXRUNTIME)/libonnxruntime.so
+export ORT_DYLIB_PATH := $(LEPTON_ONNXRUNTIME)
 DEMO_STAMP := $(VENV)/.demo-packages
 TEST_STAMP := $(VENV)/.test-packages
 
@@ -30,6 +30,7 @@ build: $(ONNXRUNTIME)/.done ## Builds the binary with optimisation.
 $(ONNXRUNTIME)/.done: scripts/fetch-onnxruntime
 	@echo "== fetching ONNX Runtime's shared library from its Python wheel"
 	scripts/fetch-onnxruntime $(ONNXRUNTIME)
+	@cd $(ONNXRUNTIME) && ln -sf libonnxruntime.so.* libonnxruntime.so
 	@touch $@
 
 $(VENV)/.made:
