@@ -214,9 +214,18 @@ async fn delete_job(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
+/// A model that nobody runs, with other bytes for each version: a message of protocol buffers
+/// may be followed by further fields, here `doc_string` (6, of lengths).
+fn model(version: u32) -> Vec<u8> {
+    let iris = include_bytes!("../../../examples/models/iris-scikit-learn.onnx");
+    let text = version.to_string();
+    let length = u8::try_from(text.len()).expect("invariant: a number has few digits");
+    [iris.as_slice(), &[6 << 3 | 2, length], text.as_bytes()].concat()
+}
+
 async fn register_version(world: &mut World, version: u32) -> Result<(), Broken> {
-    let bytes = format!("model {version}");
-    let answer = world.server()?.upload(bytes.as_bytes()).await;
+    let bytes = model(version);
+    let answer = world.server()?.upload(&bytes).await;
     expect("an upload", &answer, &[StatusCode::CREATED])?;
     let file = json!({
         "path": "model.onnx",
