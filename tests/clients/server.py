@@ -69,6 +69,8 @@ def eventually(what, look, patience=PATIENCE_S, every=0.05):
 def call(port, method, path, body=None, headers=None, timeout=PATIENCE_S):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     with contextlib.closing(connection):
+        # A refusal to connect at all is the caller's to see.
+        connection.connect()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             # A server need not hear out what it refuses; its answer is there all the same.
             connection.request(method, path, body=body, headers=headers or {})
