@@ -304,7 +304,7 @@ def finish(server):
 Where to look
     the server      http://{server.address} (its log: .lepton/demo/server.log)
     what happened   LEPTON_DATA_DIR=.lepton/demo/data {os.path.relpath(LEPTON, ROOT)} events
-    a run           … describe job digits; its plots: … get artifacts digits
+    a run           … describe job digits; its plots: … artifacts digits --to plots-of-digits
     the API         http://{server.address}/api/v1/openapi.json, docs/""")
     if TERMINAL and not failures:
         say("\nLepton is left running. Ctrl-C stops it.")

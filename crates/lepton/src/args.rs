@@ -68,6 +68,7 @@ enum Command {
     Delete(commands::delete::Delete),
     Cancel(commands::cancel::Cancel),
     Logs(commands::logs::Logs),
+    Artifacts(commands::artifacts::Artifacts),
     Events(commands::events::Events),
     Explain(commands::explain::Explain),
     #[command(subcommand)]
@@ -138,6 +139,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Delete(delete) => delete.run(ctx),
         Command::Cancel(cancel) => cancel.run(ctx),
         Command::Logs(logs) => logs.run(ctx),
+        Command::Artifacts(artifacts) => artifacts.run(ctx),
         Command::Events(events) => events.run(ctx),
         Command::Explain(explain) => explain.run(ctx),
         Command::Token(token) => token.run(ctx),

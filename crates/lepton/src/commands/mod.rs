@@ -2,6 +2,7 @@
 //! they show. Must not know: rules of the business, which are the server's.
 
 pub(crate) mod apply;
+pub(crate) mod artifacts;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod config;
