@@ -1,5 +1,7 @@
 //! Names that are not there, and those that were perhaps meant.
 
+use lepton_types::resources::Kind;
+
 /// Nothing has that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -19,7 +21,8 @@ impl Unknown {
             format!("{head}, and there is no other")
         } else if !near.is_empty() {
             format!("{head}: did you mean {}?", quoted(&near, "or"))
-        } else if known.len() <= NAMES_MAX {
+        } else if known.len() <= NAMES_MAX || kind.parse::<Kind>().is_err() {
+            // What is no kind of resource cannot be listed by `get`.
             let all: Vec<_> = known.iter().map(String::as_str).collect();
             format!("{head}: there is {}", quoted(&all, "and"))
         } else {
@@ -73,6 +76,12 @@ mod tests {
         insta::assert_snapshot!(message("wien", &["wine", "digits"]), @"no endpoint is called `wien`: did you mean `wine`?");
         insta::assert_snapshot!(message("wine", &["digits", "cancer"]), @"no endpoint is called `wine`: there is `digits` and `cancer`");
         insta::assert_snapshot!(message("wine", &[]), @"no endpoint is called `wine`, and there is no other");
+        let codes = ["a1", "b1", "c1", "d1", "e1", "f1"].map(str::to_owned);
+        let told = Unknown::new("error code", "wine", &codes).to_string();
+        assert!(
+            told.ends_with("there is `a1`, `b1`, `c1`, `d1`, `e1` and `f1`"),
+            "{told}"
+        );
         insta::assert_snapshot!(
             message("wine", &["a1", "b1", "c1", "d1", "e1", "f1"]),
             @"no endpoint is called `wine`: `lepton get endpoint` lists the 6 there are"
