@@ -69,7 +69,8 @@ def test_the_training_is_recorded(wine):
     assert metrics["accuracy"] > 0.9 and metrics["log_loss"] < 0.3
     assert {"precision", "recall", "f1", "roc_auc"} <= metrics.keys()
     artifacts = {a["path"] for a in run["status"]["artifacts"]}
-    wanted = {"leaderboard.json", "importances.json", "plots/roc.svg", "plots/confusion_matrix.svg"}
+    wanted = {"leaderboard.json", "importances.json", "plots/roc.svg", "plots/confusion_matrix.svg",
+              "plots/learning_curve.svg"}
     assert wanted <= artifacts
     svg = wine.api("GET", f"runs/{job['spec']['run']}/artifacts/plots/roc.svg").body
     assert svg.lstrip().startswith((b"<svg", b"<?xml")) and b"</svg>" in svg

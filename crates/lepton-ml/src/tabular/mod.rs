@@ -9,6 +9,7 @@ pub mod export;
 mod figures;
 pub mod folds;
 pub mod frame;
+mod learning;
 pub mod metrics;
 pub mod models;
 pub mod observer;
@@ -26,6 +27,7 @@ mod train;
 
 pub use evaluate::Importance;
 pub use frame::{Column, ColumnType, Frame};
+pub use learning::LearningPoint;
 pub use metrics::Metric;
 pub use observer::{Observer, Phase, Point, Progress};
 pub use pace::Budget;
