@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{CreateJob, ErrorCode, List, SubmitProgram, SubmitTrain};
+use lepton_ml::tabular::Metric;
 use lepton_objects::BlobError;
 use lepton_store::{CommitError, Conflict, EventDraft, Query, Transaction};
 use lepton_types::resources::{
@@ -328,6 +329,10 @@ async fn accept_training(
             listed(&names)
         );
         return Err(ApiError::new(ErrorCode::InvalidData, message));
+    }
+    if let Some(metric) = &train.metric {
+        let known = metric.parse::<Metric>();
+        known.map_err(ApiError::invalid)?;
     }
     let budget = train.budget.unwrap_or(DEFAULT_BUDGET);
     if matches!(
