@@ -498,3 +498,27 @@ def test_config_check(lepton):
     assert refused.code != 0 and "listne" in refused.err
     refused = lepton.cli("up", "--listen", "0.0.0.0:0", "--data-dir", lepton.folder / "open")
     assert refused.code != 0 and "--behind-proxy" in refused.err
+
+
+def test_lineage_in_both_directions(wine):
+    before = requests_of(wine)
+    asked = wine.write("one.json", json.dumps(rows_of("wine", "cultivar")[0][:1]))
+    for _ in range(3):
+        wine.ok("predict", "wine", "--data", asked)
+    eventually("the requests are counted", lambda: requests_of(wine) == before + 3)
+    told = wine.ok("lineage", "dataset", "wine").out
+    order = [told.index(word) for word in ["dataset wine:1  ◂", "read by run", "made model wine:1", "served by endpoint wine"]]
+    assert order == sorted(order), told
+    assert "requests, last" in told
+    job = wine.got("GET", "jobs/wine")
+    graph = wine.ok("lineage", "endpoint", "wine", "-o", "json").json()
+    assert graph["downstream"] == [] and not graph["truncated"]
+    assert [edge["from"]["kind"] for edge in graph["upstream"]] == ["model-version", "run", "dataset-version"]
+    assert graph["upstream"][1]["from"]["id"] == job["spec"]["run"]
+    assert wine.cli("lineage", "model", "no-such").code == 3
+    assert wine.cli("lineage", "pool", "local").code == 8
+
+
+def requests_of(lepton):
+    graph = lepton.ok("lineage", "endpoint", "wine", "-o", "json").json()
+    return graph["upstream"][0]["requests"]

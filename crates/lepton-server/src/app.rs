@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::lineage::Ledger;
 
 /// The parts of a running Lepton. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) decision: ArcSwapOption<Taken>,
     /// Turns for work that reads whole files.
     pub(crate) long_reads: Semaphore,
+    /// What is known of lineage between two writes.
+    pub(crate) lineage: Ledger,
     /// Rings when the reconciler should look.
     pub(crate) nudge: Notify,
     /// Cancelled when the server stops.

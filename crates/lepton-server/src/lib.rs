@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod housekeeping;
 mod http;
+mod lineage;
 mod listener;
 mod metrics;
 mod reconcile;

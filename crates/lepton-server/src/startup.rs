@@ -27,7 +27,7 @@ use crate::app::{App, Parts};
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, IsolationConfig};
 use crate::reconcile::{Reconciler, probe_replicas};
-use crate::{data_dir, housekeeping, http, listener};
+use crate::{data_dir, housekeeping, http, lineage, listener};
 
 /// Lepton could not start.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +176,7 @@ impl Server {
             stop_workers(app).await;
         }
         app.gateway.close().await;
+        lineage::write_counts(app).await;
         app.store.close().await;
     }
 }
@@ -267,6 +268,7 @@ pub(crate) async fn open(
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
         decision: ArcSwapOption::empty(),
         long_reads: Semaphore::new(LONG_READS_MAX),
+        lineage: lineage::Ledger::default(),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -443,6 +445,7 @@ fn start_tasks(app: &App, listener: TcpListener) {
     app.tasks.spawn(Reconciler::new(app.clone()).run());
     app.tasks.spawn(probe_replicas(app.clone()));
     app.tasks.spawn(housekeeping::run(app.clone()));
+    app.tasks.spawn(lineage::run(app.clone()));
     app.tasks.spawn(listener::serve(
         app.clone(),
         listener,

@@ -15,13 +15,13 @@ mod transaction;
 
 use std::path::Path;
 
-use lepton_types::resources::{Event, Kind, MetricPoint, Resource, Spec};
+use lepton_types::resources::{Event, Kind, LineageEdge, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId};
 use tokio::sync::watch;
 
 pub use error::{CommitError, Conflict, OpenError, StoreError};
 pub use query::{
-    Change, Comparison, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
+    Change, Comparison, EventQuery, LineageQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
 };
 pub use transaction::{EventDraft, Transaction};
 
@@ -202,6 +202,16 @@ impl Store {
     pub async fn series(&self, query: SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         sqlite.read(move |reader| reader.series(&query)).await
+    }
+
+    /// What something came from and what came of it, however far; at most
+    /// [`LineageQuery::EDGES_MAX`] edges, the nearest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn lineage(&self, query: LineageQuery) -> Result<Vec<LineageEdge>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.lineage(&query)).await
     }
 
     /// How many resources of a kind stand in each phase, over all projects.

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+use crate::lineage;
 use crate::tables;
 
 /// Lists datasets.
@@ -203,6 +204,7 @@ pub(super) async fn get_file(
                 ),
             )
         })?;
+    lineage::read(&app, &caller.0, &version).await;
     send_blob(&app, &project, file.digest, Some(&file.path)).await
 }
 

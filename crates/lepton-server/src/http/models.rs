@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+use crate::lineage;
 
 /// Lists models.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/models", tag = "models",
@@ -164,6 +165,8 @@ pub(super) async fn put_version(
             transaction.update(&model);
         }
         transaction.create(&version);
+        let made = lineage::model_node(&version);
+        lineage::made_by(&app, &mut transaction, &project, request.run, made).await?;
         match app.store.commit(transaction).await {
             Ok(stored) => {
                 version.metadata.resource_version = stored;

@@ -115,7 +115,7 @@ async fn commit(app: &App, view: &View, change: Change) -> Result<(), PassError>
             }
             record::job(app, view, &change).await?
         }
-        Change::Endpoint(change) => record::endpoint(app, view, &change),
+        Change::Endpoint(change) => record::endpoint(app, view, &change).await?,
     };
     let Some(transaction) = transaction else {
         return Ok(());

@@ -9,7 +9,7 @@ use super::decode;
 use crate::{Change, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery, StoreError};
 
 pub(crate) struct Reader<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
 }
 
 /// Two tables of the same shape.
