@@ -281,11 +281,8 @@ async fn accept_program(
                 return Err(ApiError::invalid("`command` has a NUL character"));
             }
             if let Some(digest) = *code {
-                let owner = project.clone();
-                let size = app
-                    .with_blobs(move |blobs| blobs.size_of(&owner, digest))
-                    .await?;
-                size.ok_or(BlobError::NotFound { digest })?;
+                let sizes = app.blobs.sizes(project, &[digest]).await?;
+                sizes.get(&digest).ok_or(BlobError::NotFound { digest })?;
             }
             Ok(Program::Command(CommandSpec {
                 command: command.clone(),

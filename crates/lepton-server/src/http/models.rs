@@ -407,9 +407,9 @@ async fn check_servable(app: &App, project: &Name, files: &[FileEntry]) -> Resul
     let Some(file) = servable.filter(|file| file.size_bytes <= CHECKED_BYTES_MAX) else {
         return Ok(());
     };
-    let (owner, digest) = (project.clone(), file.digest);
     let bytes = app
-        .with_blobs(move |blobs| blobs.read(&owner, digest, CHECKED_BYTES_MAX))
+        .blobs
+        .read_all(project, file.digest, CHECKED_BYTES_MAX)
         .await?;
     // Outputs that are no tensors are for the engine to take or refuse.
     match lepton_ml::onnx::signature_of(&bytes) {
