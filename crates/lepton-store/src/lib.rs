@@ -204,6 +204,19 @@ impl Store {
         sqlite.read(move |reader| reader.series(&query)).await
     }
 
+    /// The newest version that a dataset of this name had when it was deleted; 0 if there was none.
+    /// A new one counts on from there, so that a number always means the same bytes.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn retired_number(&self, project: &Name, dataset: &str) -> Result<u32, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, key) = (project.to_string(), dataset.to_owned());
+        sqlite
+            .read(move |reader| reader.retired_number(&project, &key))
+            .await
+    }
+
     /// What something came from and what came of it, however far; at most
     /// [`LineageQuery::EDGES_MAX`] edges, the nearest first.
     ///

@@ -57,9 +57,11 @@ pub(super) fn record(
 
 /// What is deleted alone stays in the record of what came of it; a project takes its own along.
 pub(super) fn forget(connection: &Connection, project: &str) -> Result<(), rusqlite::Error> {
-    connection
-        .prepare_cached("DELETE FROM lineage WHERE project = ?1")?
-        .execute([project])?;
+    for table in ["lineage", "retired_numbers"] {
+        connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE project = ?1"))?
+            .execute([project])?;
+    }
     Ok(())
 }
 

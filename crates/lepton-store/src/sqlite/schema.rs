@@ -8,6 +8,7 @@
 //! | `run_params`, `run_tags` | `run, key` | text of runs |
 //! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
 //! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
+//! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
 //! | `metric_latest` | `run, key` | the newest point of each series; `number` is its value for comparisons, null for NaN |
 
 use std::path::Path;
@@ -87,6 +88,9 @@ CREATE TABLE lineage (
     PRIMARY KEY (source, relation, target)
 ) WITHOUT ROWID;
 CREATE INDEX lineage_target ON lineage (target, relation, source);
+CREATE TABLE retired_numbers (
+    project TEXT NOT NULL, key TEXT NOT NULL, latest INTEGER NOT NULL, PRIMARY KEY (project, key)
+) WITHOUT ROWID;
 ",
 ];
 

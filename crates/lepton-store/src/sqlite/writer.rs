@@ -328,6 +328,14 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
                  SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
             )?
             .execute(params![next(version), id.to_bytes()])?;
+        connection
+            .prepare_cached(
+                "INSERT INTO retired_numbers (project, key, latest)
+                 SELECT project, key, json_extract(body, '$.status.latest_version')
+                 FROM resources WHERE id = ?1 AND kind = ?2
+                 ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
+            )?
+            .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
         for table in ["run_params", "run_tags", "metric_points", "metric_latest"] {
             connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
