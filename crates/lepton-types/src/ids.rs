@@ -195,6 +195,10 @@ typed_ids! {
     ReplicaId,
     /// An access token.
     TokenId,
+    /// Sealed bytes of a project, never changed under one id.
+    ContentId,
+    /// A data key of a project, under which contents are sealed.
+    DataKeyId,
 }
 
 #[cfg(test)]

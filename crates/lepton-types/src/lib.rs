@@ -11,8 +11,8 @@ pub mod resources;
 mod time;
 
 pub use ids::{
-    AttemptId, DatasetId, EndpointId, ExperimentId, Id, IdSource, JobId, ModelId, ParseIdError,
-    PoolId, ProjectId, ReplicaId, RunId, SystemIds, TokenId,
+    AttemptId, ContentId, DataKeyId, DatasetId, EndpointId, ExperimentId, Id, IdSource, JobId,
+    ModelId, ParseIdError, PoolId, ProjectId, ReplicaId, RunId, SystemIds, TokenId,
 };
 pub use names::{FreeName, Name, ParseNameError};
 pub use quantities::{CpuMillis, MemoryBytes, ParseQuantityError, Resources};
