@@ -1,0 +1,66 @@
+//! Where contents are kept and under which master key.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lepton_types::{IdSource, SystemIds};
+
+use crate::keys::KeyWrapper;
+
+/// Contents up to this size live in the index, sealed, beside the row that names them: they cost
+/// no file and no sync of their own.
+pub const INLINE_BYTES_MAX: usize = 16 << 10;
+
+/// Where bytes are kept.
+#[derive(Debug, Clone)]
+pub enum BackendConfig {
+    /// A folder of the local disk, for this process alone.
+    Local {
+        /// The folder; made if it is not there.
+        root: PathBuf,
+    },
+}
+
+/// How an object layer is opened.
+#[derive(Clone)]
+pub struct ContentsConfig {
+    /// Where bytes are kept.
+    pub backend: BackendConfig,
+    /// Where damaged contents are repaired from, and what is written is copied to.
+    pub replica: Option<BackendConfig>,
+    /// Wraps new data keys.
+    pub wrapper: Arc<dyn KeyWrapper>,
+    /// Open data keys that were wrapped earlier.
+    pub retired_wrappers: Vec<Arc<dyn KeyWrapper>>,
+    /// Where the ids of contents and keys come from.
+    pub ids: Arc<dyn IdSource>,
+    /// Contents up to this size become inline; none if 0. [`INLINE_BYTES_MAX`] unless told.
+    pub inline_bytes_max: usize,
+}
+
+impl fmt::Debug for ContentsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentsConfig")
+            .field("backend", &self.backend)
+            .field("replica", &self.replica)
+            .field("wrapper", &self.wrapper)
+            .field("inline_bytes_max", &self.inline_bytes_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ContentsConfig {
+    /// In a folder of the local disk, without a replica.
+    #[must_use]
+    pub fn local(root: PathBuf, wrapper: Arc<dyn KeyWrapper>) -> Self {
+        Self {
+            backend: BackendConfig::Local { root },
+            replica: None,
+            wrapper,
+            retired_wrappers: Vec::new(),
+            ids: Arc::new(SystemIds),
+            inline_bytes_max: INLINE_BYTES_MAX,
+        }
+    }
+}
