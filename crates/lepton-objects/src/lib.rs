@@ -16,6 +16,7 @@ mod error;
 mod index;
 mod keys;
 mod reader;
+pub mod s3;
 mod scrub;
 mod writer;
 
