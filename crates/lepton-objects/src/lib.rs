@@ -21,6 +21,7 @@ mod keys;
 mod pending;
 mod pipeline;
 mod reader;
+pub mod s3;
 mod scrub;
 mod seal;
 mod writer;

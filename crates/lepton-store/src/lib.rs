@@ -9,6 +9,7 @@
 //! store, so it orders all changes; [`Store::changes`] reads them back.
 
 mod error;
+pub mod index;
 mod query;
 mod sqlite;
 mod transaction;

@@ -3,7 +3,7 @@
 
 mod lineage;
 mod reader;
-mod schema;
+pub(crate) mod schema;
 mod writer;
 
 use std::fs::{OpenOptions, Permissions};
@@ -110,11 +110,11 @@ impl Readers {
 }
 
 /// Only a checkpoint can be in a reader's way, and it is short.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Gives the store's file, made if it is new, to its owner alone: it holds what jobs have in
 /// their environment, of every project. SQLite makes the files beside it with the same mode.
-fn keep_private(file: &Path) -> std::io::Result<()> {
+pub(crate) fn keep_private(file: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let opened = options.append(true).create(true).mode(0o600).open(file)?;
     opened.set_permissions(Permissions::from_mode(0o600))?;
@@ -129,7 +129,7 @@ fn keep_private(file: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
+pub(crate) fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An acknowledged write survives power loss, not only a crash of the process.

@@ -96,6 +96,15 @@ CREATE TABLE retired_numbers (
 
 /// Brings the schema up to date; an older store is copied beside itself first.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    bring_up_to_date(connection, file, &MIGRATIONS)
+}
+
+/// Brings a database to the last of `migrations`; an older one is copied beside itself first.
+pub(crate) fn bring_up_to_date(
+    connection: &mut Connection,
+    file: &Path,
+    migrations: &[&str],
+) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Unusable {
         file: file.to_owned(),
         source,
@@ -103,7 +112,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
     let found: u32 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(unusable)?;
-    let known = u32::try_from(MIGRATIONS.len()).expect("invariant: few migrations");
+    let known = u32::try_from(migrations.len()).expect("invariant: few migrations");
     if found > known {
         return Err(OpenError::Newer {
             file: file.to_owned(),
@@ -119,7 +128,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
                 .map_err(unusable)?;
         }
     }
-    for (version, script) in (1..=known).zip(MIGRATIONS).skip(found as usize) {
+    for (version, script) in (1..=known).zip(migrations).skip(found as usize) {
         let step = connection.transaction().map_err(unusable)?;
         step.execute_batch(script).map_err(unusable)?;
         step.pragma_update(None, "user_version", version)

@@ -1,0 +1,218 @@
+//! The two questions before an operation runs: whose signature is it, and may they.
+
+use std::sync::Arc;
+
+use lepton_store::index::Bucket;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::path::S3Path;
+use s3s::{S3Result, s3_error};
+
+use super::actions::{Right, action_of};
+use super::errors::{denied, of_index};
+use super::policy::{Asked, Policy, Verdict};
+use super::{Entered, Face, Holder, settings};
+
+/// Buckets of one name that are looked at for one that is open to a stranger.
+const NAMESAKES_MAX: usize = 32;
+
+#[async_trait::async_trait]
+impl S3Auth for Face {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        let holder = self.holder(access_key).await?;
+        Ok(SecretKey::from(holder.secret.as_str()))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Access for Face {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let holder = match context.credentials() {
+            Some(credentials) => Some(Arc::new(self.holder(&credentials.access_key).await?)),
+            None => None,
+        };
+        let path = match context.s3_path() {
+            S3Path::Root => None,
+            S3Path::Bucket { bucket } => Some((bucket.to_string(), String::new())),
+            S3Path::Object { bucket, key } => Some((bucket.to_string(), key.to_string())),
+        };
+        let operation = context.s3_op().name();
+        let query = context.uri().query().unwrap_or_default();
+        let versioned = query.split('&').any(|part| part.starts_with("versionId="));
+        let (action, right) = action_of(operation, versioned);
+        let Some((name, key)) = path else {
+            return self.enter_root(context, holder, right);
+        };
+        let entered = self.enter(holder, &name).await?;
+        // Each object of a multi-delete is asked for by itself.
+        let later = operation == "DeleteObjects";
+        let asked = Asked {
+            action: &action,
+            bucket: &name,
+            key: &key,
+            headers: context.headers(),
+            query,
+        };
+        let allowed = match (&entered.bucket, operation) {
+            (None, "CreateBucket") => entered.own_right(None, Right::Write),
+            (None, _) if entered.holder.is_some() => {
+                return Err(s3_error!(
+                    NoSuchBucket,
+                    "The specified bucket does not exist"
+                ));
+            }
+            (None, _) => false,
+            (Some(_), _) if later => true,
+            (Some(_), _) => self.allowed(&entered, &asked, right).await?,
+        };
+        if !allowed {
+            return Err(denied());
+        }
+        if let Some(holder) = &entered.holder {
+            self.count_request(&holder.project);
+        } else if let Some(bucket) = &entered.bucket {
+            self.count_request(&bucket.project);
+        }
+        context.extensions_mut().insert(entered);
+        Ok(())
+    }
+}
+
+impl Entered {
+    /// Whether the holder's own role allows it in the bucket's project, or in their own.
+    pub(super) fn own_right(&self, bucket: Option<&Bucket>, right: Right) -> bool {
+        self.holder.as_ref().is_some_and(|holder| {
+            bucket.is_none_or(|bucket| bucket.project == holder.project)
+                && holder.rights.allow(right)
+        })
+    }
+
+    /// The bucket that the request is about.
+    pub(super) fn bucket(&self) -> S3Result<&Bucket> {
+        self.bucket
+            .as_ref()
+            .ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
+    }
+
+    /// By which word records remember who asked.
+    pub(super) fn label(&self) -> String {
+        match &self.holder {
+            Some(holder) => holder.name.clone(),
+            None => "anonymous".to_owned(),
+        }
+    }
+}
+
+impl Face {
+    async fn holder(&self, access_key: &str) -> S3Result<Holder> {
+        match self.gate.holder(access_key).await {
+            Ok(Some(holder)) => Ok(holder),
+            Ok(None) => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records."
+            )),
+            Err(error) => {
+                tracing::error!(%error, "access keys cannot be looked up");
+                Err(s3_error!(InternalError))
+            }
+        }
+    }
+
+    #[allow(clippy::unused_self)]
+    fn enter_root(
+        &self,
+        context: &mut S3AccessContext<'_>,
+        holder: Option<Arc<Holder>>,
+        right: Right,
+    ) -> S3Result<()> {
+        let entered = Entered {
+            holder,
+            bucket: None,
+            policy: None,
+        };
+        if !entered.own_right(None, right) {
+            return Err(denied());
+        }
+        context.extensions_mut().insert(entered);
+        Ok(())
+    }
+
+    /// Finds the bucket that somebody means by a name: one of their own project, or else one of
+    /// another that has a policy, which then decides. Who has none of their own learns nothing of others'.
+    pub(super) async fn enter(&self, holder: Option<Arc<Holder>>, name: &str) -> S3Result<Entered> {
+        if let Some(holder) = &holder
+            && let Some(bucket) = self
+                .index
+                .bucket(&holder.project, name)
+                .await
+                .map_err(of_index)?
+        {
+            let policy = self.policy(&bucket).await?;
+            return Ok(Entered {
+                holder: Some(Arc::clone(holder)),
+                bucket: Some(bucket),
+                policy,
+            });
+        }
+        let others = self.index.buckets_named(name, NAMESAKES_MAX).await;
+        for bucket in others.map_err(of_index)? {
+            let policy = self.policy(&bucket).await?;
+            if policy.is_some() {
+                return Ok(Entered {
+                    holder,
+                    bucket: Some(bucket),
+                    policy,
+                });
+            }
+        }
+        Ok(Entered {
+            holder,
+            bucket: None,
+            policy: None,
+        })
+    }
+
+    async fn policy(&self, bucket: &Bucket) -> S3Result<Option<Arc<Policy>>> {
+        let text = self
+            .index
+            .setting(bucket.id, settings::POLICY)
+            .await
+            .map_err(of_index)?;
+        match text {
+            Some(text) => Ok(Some(Arc::new(Policy::parse(&text, &bucket.name)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the request may be: a denial by the policy is the last word, then the holder's role in
+    /// the bucket's project, then what the policy allows.
+    pub(super) async fn allowed(
+        &self,
+        entered: &Entered,
+        asked: &Asked<'_>,
+        right: Right,
+    ) -> S3Result<bool> {
+        let bucket = entered.bucket()?;
+        let own = entered.own_right(Some(bucket), right);
+        let Some(policy) = &entered.policy else {
+            return Ok(own);
+        };
+        let tags = match policy.reads_tags() {
+            true => self.tags_of(bucket, asked).await?,
+            false => Vec::new(),
+        };
+        let holder = entered.holder.as_deref();
+        match policy.decide(holder, asked, &tags) {
+            // Who administers a bucket cannot lock themselves out of its policy.
+            Verdict::Denied => {
+                Ok(own && right == Right::Administer && asked.action.ends_with("BucketPolicy"))
+            }
+            Verdict::Silent => Ok(own),
+            Verdict::Allowed if own => Ok(true),
+            Verdict::Allowed => {
+                let closed = policy.is_public() && self.is_closed(bucket).await?;
+                Ok(!closed)
+            }
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! GET and HEAD of an object: which version, whether, which bytes.
+
+use std::ops::Range;
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use lepton_store::index::{Bucket, ObjectVersion, StoredPiece, VersionId, Versioning, Which};
+use s3s::dto;
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+
+use super::attributes::{self, Attributes, length, stamp, told_class, unstamp};
+use super::checksums::{tell_sum, told, told_type};
+use super::customer_keys::{Brought, brought, content_key};
+use super::errors::{no_such_key, no_such_version, of_content, of_index, precondition};
+use super::reading::{ReadGuard, body_of, with_length};
+use super::{Face, entered, locks, tags};
+use crate::{Content, CustomerKeyError};
+
+/// What a reader demands of the version.
+#[derive(Default)]
+pub(super) struct Demands {
+    pub(super) matches: Option<dto::ETagCondition>,
+    pub(super) matches_not: Option<dto::ETagCondition>,
+    pub(super) modified_since: Option<dto::Timestamp>,
+    pub(super) unmodified_since: Option<dto::Timestamp>,
+}
+
+/// Whether a reader's demands hold (RFC 9110 §13.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    Yes,
+    NotModified,
+    Failed,
+}
+
+impl Demands {
+    pub(super) fn hold(&self, version: &ObjectVersion) -> Held {
+        let is = |condition: &dto::ETagCondition| match condition {
+            dto::ETagCondition::Any => true,
+            dto::ETagCondition::ETag(etag) => etag.value() == version.etag,
+        };
+        // HTTP's dates are of whole seconds.
+        let second = version.modified.as_millis() / 1_000;
+        let later_than = |at: &dto::Timestamp| second > unstamp(at.clone()).as_millis() / 1_000;
+        match (&self.matches, &self.unmodified_since) {
+            (Some(condition), _) if !is(condition) => return Held::Failed,
+            (None, Some(at)) if later_than(at) => return Held::Failed,
+            _ => {}
+        }
+        match (&self.matches_not, &self.modified_since) {
+            (Some(condition), _) if is(condition) => Held::NotModified,
+            (None, Some(at)) if !later_than(at) => Held::NotModified,
+            _ => Held::Yes,
+        }
+    }
+}
+
+/// The version that a text names.
+pub(super) fn which(version: Option<&str>) -> S3Result<Which> {
+    match version {
+        None => Ok(Which::Newest),
+        Some(text) => text
+            .parse()
+            .map(Which::Version)
+            .map_err(|_| s3_error!(InvalidArgument, "Invalid version id specified")),
+    }
+}
+
+/// A version that is to be read, at one moment.
+pub(super) struct Opened {
+    pub(super) version: ObjectVersion,
+    pub(super) attributes: Attributes,
+    pub(super) pieces: Vec<StoredPiece>,
+    pub(super) guard: ReadGuard,
+}
+
+impl Face {
+    /// Finds a version and its bytes.
+    pub(super) async fn open(&self, bucket: &Bucket, key: &str, which: Which) -> S3Result<Opened> {
+        let guard = self.begin_read();
+        let found = self
+            .index
+            .open_version(bucket.id, key, which)
+            .await
+            .map_err(of_index)?;
+        let Some((version, pieces)) = found else {
+            return Err(match which {
+                Which::Newest => no_such_key(),
+                Which::Version(_) => no_such_version(),
+            });
+        };
+        if version.marker {
+            return Err(of_marker(&version, which));
+        }
+        Ok(Opened {
+            attributes: Attributes::read(&version.attributes)?,
+            version,
+            pieces,
+            guard,
+        })
+    }
+
+    /// Refuses unless the customer's key is the one that the bytes are under.
+    pub(super) async fn check_customer_key(
+        &self,
+        bucket: &Bucket,
+        opened: &Opened,
+        customer: Option<&Brought>,
+    ) -> S3Result<()> {
+        match (&opened.attributes.customer_key_md5, customer) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(of_content(CustomerKeyError::NotUsed.into())),
+            (Some(_), None) => Err(of_content(CustomerKeyError::Missing.into())),
+            (Some(md5), Some(brought)) if *md5 != brought.md5 => {
+                Err(of_content(CustomerKeyError::Wrong.into()))
+            }
+            (Some(_), Some(_)) => {
+                let Some(piece) = opened.pieces.first() else {
+                    return Ok(());
+                };
+                let content = Content {
+                    id: piece.content,
+                    size_bytes: piece.size_bytes,
+                    inline: piece.inline.clone().map(Into::into),
+                };
+                self.contents
+                    .check_key(&bucket.project, &content, &content_key(customer))
+                    .await
+                    .map_err(of_content)
+            }
+        }
+    }
+
+    /// `GetObject`.
+    pub(super) async fn get(
+        &self,
+        request: S3Request<dto::GetObjectInput>,
+    ) -> S3Result<S3Response<dto::GetObjectOutput>> {
+        let bucket = entered(&request).bucket()?.clone();
+        let input = request.input;
+        let customer = brought(
+            input.sse_customer_algorithm.as_deref(),
+            input.sse_customer_key.as_deref(),
+            input.sse_customer_key_md5.as_deref(),
+        )?;
+        let which = which(input.version_id.as_deref())?;
+        let opened = self.open(&bucket, &input.key, which).await?;
+        let demands = Demands {
+            matches: input.if_match,
+            matches_not: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
+        };
+        meet(&demands, &opened.version)?;
+        self.check_customer_key(&bucket, &opened, customer.as_ref())
+            .await?;
+        let chosen = choose(&opened, input.range, input.part_number)?;
+        let with_sum = input.checksum_mode.is_some() && chosen.is_whole;
+        let head = tell(&bucket, &opened, &chosen, with_sum);
+        let tag_count = tags::count(&opened.version.tags);
+        let bytes = chosen.range.end - chosen.range.start;
+        let stream = self
+            .read_pieces(
+                &bucket.project,
+                opened.pieces,
+                content_key(customer.as_ref()),
+                chosen.range.clone(),
+                opened.guard,
+            )
+            .await?;
+        let mut output = got(head);
+        output.tag_count = tag_count;
+        output.body = Some(body_of(self, &bucket.project, stream));
+        let mut response = S3Response::new(output);
+        response.headers = with_length(bytes);
+        response.status = chosen.status();
+        Ok(response)
+    }
+
+    /// `HeadObject`.
+    pub(super) async fn head(
+        &self,
+        request: S3Request<dto::HeadObjectInput>,
+    ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
+        let bucket = entered(&request).bucket()?.clone();
+        let input = request.input;
+        let customer = brought(
+            input.sse_customer_algorithm.as_deref(),
+            input.sse_customer_key.as_deref(),
+            input.sse_customer_key_md5.as_deref(),
+        )?;
+        let which = which(input.version_id.as_deref())?;
+        let opened = self.open(&bucket, &input.key, which).await?;
+        let demands = Demands {
+            matches: input.if_match,
+            matches_not: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
+        };
+        meet(&demands, &opened.version)?;
+        self.check_customer_key(&bucket, &opened, customer.as_ref())
+            .await?;
+        let chosen = choose(&opened, input.range, input.part_number)?;
+        let with_sum = input.checksum_mode.is_some() && chosen.is_whole;
+        let mut output = tell(&bucket, &opened, &chosen, with_sum);
+        if let Some(kind) = input.response_content_type {
+            output.content_type = Some(kind);
+        }
+        let mut response = S3Response::new(output);
+        response.status = chosen.status();
+        Ok(response)
+    }
+}
+
+/// What is said of an object that was deleted.
+fn of_marker(version: &ObjectVersion, which: Which) -> S3Error {
+    let mut error = match which {
+        Which::Newest => no_such_key(),
+        Which::Version(_) => s3_error!(
+            MethodNotAllowed,
+            "The specified method is not allowed against this resource."
+        ),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    if let Ok(id) = HeaderValue::from_str(&version.version.to_string()) {
+        headers.insert("x-amz-version-id", id);
+    }
+    if let Some(date) = attributes::http_date(&stamp(version.modified))
+        && let Ok(date) = HeaderValue::from_str(&date)
+    {
+        headers.insert(http::header::LAST_MODIFIED, date);
+    }
+    error.set_headers(headers);
+    error
+}
+
+/// Refuses unless the demands hold.
+fn meet(demands: &Demands, version: &ObjectVersion) -> S3Result<()> {
+    match demands.hold(version) {
+        Held::Yes => Ok(()),
+        Held::Failed => Err(precondition()),
+        Held::NotModified => {
+            let mut error = s3_error!(NotModified);
+            error.set_status_code(StatusCode::NOT_MODIFIED);
+            let mut headers = HeaderMap::new();
+            if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", version.etag)) {
+                headers.insert(http::header::ETAG, etag);
+            }
+            error.set_headers(headers);
+            Err(error)
+        }
+    }
+}
+
+/// Which bytes are wanted.
+struct Chosen {
+    range: Range<u64>,
+    is_whole: bool,
+    /// How many parts it has, if a part was asked for.
+    parts: Option<i32>,
+}
+
+impl Chosen {
+    fn status(&self) -> Option<StatusCode> {
+        (!self.is_whole).then_some(StatusCode::PARTIAL_CONTENT)
+    }
+}
+
+fn choose(
+    opened: &Opened,
+    range: Option<dto::Range>,
+    part: Option<dto::PartNumber>,
+) -> S3Result<Chosen> {
+    let size = opened.version.size_bytes;
+    let invalid = || {
+        let mut error = s3_error!(InvalidRange, "The requested range is not satisfiable");
+        error.set_headers(HeaderMap::from_iter([(
+            http::header::CONTENT_RANGE,
+            HeaderValue::from_str(&format!("bytes */{size}"))
+                .unwrap_or(HeaderValue::from_static("bytes */*")),
+        )]));
+        error
+    };
+    match (range, part) {
+        (Some(_), Some(_)) => Err(s3_error!(
+            InvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter"
+        )),
+        (None, None) => Ok(Chosen {
+            range: 0..size,
+            is_whole: true,
+            parts: None,
+        }),
+        (Some(range), None) => Ok(Chosen {
+            range: range
+                .check(size)
+                .ok()
+                .filter(|range| range.start < range.end)
+                .ok_or_else(invalid)?,
+            is_whole: false,
+            parts: None,
+        }),
+        (None, Some(number)) => {
+            let parts = &opened.attributes.parts;
+            if parts.is_empty() && number == 1 {
+                return Ok(Chosen {
+                    range: 0..size,
+                    is_whole: true,
+                    parts: None,
+                });
+            }
+            let mut start = 0;
+            for part in parts {
+                if i32::from(part.number) == number {
+                    return Ok(Chosen {
+                        range: start..start + part.size,
+                        is_whole: false,
+                        parts: i32::try_from(parts.len()).ok(),
+                    });
+                }
+                start += part.size;
+            }
+            Err(s3_error!(
+                InvalidPart,
+                "The requested partnumber is not satisfiable"
+            ))
+        }
+    }
+}
+
+/// All that HEAD tells, of which GET tells the same.
+fn tell(
+    bucket: &Bucket,
+    opened: &Opened,
+    chosen: &Chosen,
+    with_sum: bool,
+) -> dto::HeadObjectOutput {
+    let (version, kept) = (&opened.version, &opened.attributes);
+    let Range { start, end } = chosen.range;
+    let size = version.size_bytes;
+    let range =
+        (!chosen.is_whole).then(|| format!("bytes {start}-{}/{size}", end.saturating_sub(1)));
+    let versioned = bucket.versioning != Versioning::Off || version.version != VersionId::Null;
+    let mut told_head = dto::HeadObjectOutput {
+        accept_ranges: Some("bytes".to_owned()),
+        content_length: Some(length(end - start)),
+        content_range: range,
+        content_type: kept
+            .content_type
+            .clone()
+            .or_else(|| Some("binary/octet-stream".to_owned())),
+        content_encoding: kept.content_encoding.clone(),
+        content_language: kept.content_language.clone(),
+        content_disposition: kept.content_disposition.clone(),
+        cache_control: kept.cache_control.clone(),
+        expires: kept.expires(),
+        website_redirect_location: kept.website_redirect.clone(),
+        metadata: kept.metadata(),
+        e_tag: Some(attributes::etag(version)),
+        last_modified: Some(stamp(version.modified)),
+        parts_count: chosen.parts,
+        storage_class: told_class(version),
+        version_id: versioned.then(|| version.version.to_string()),
+        server_side_encryption: attributes::told_encryption(kept),
+        sse_customer_algorithm: attributes::told_customer_algorithm(kept),
+        sse_customer_key_md5: kept.customer_key_md5.clone(),
+        object_lock_mode: version.retention.map(|held| locks::told_mode(held.mode)),
+        object_lock_retain_until_date: version.retention.map(|held| stamp(held.until)),
+        object_lock_legal_hold_status: bucket.object_lock.then(|| locks::told_hold(version.hold)),
+        ..dto::HeadObjectOutput::default()
+    };
+    if with_sum {
+        tell_sum!(told_head, told(kept.checksum.as_ref()));
+        told_head.checksum_type = told_type(kept.checksum.as_ref());
+    }
+    told_head
+}
+
+/// What GET tells, out of what HEAD tells.
+fn got(head: dto::HeadObjectOutput) -> dto::GetObjectOutput {
+    dto::GetObjectOutput {
+        accept_ranges: head.accept_ranges,
+        content_length: head.content_length,
+        content_range: head.content_range,
+        content_type: head.content_type,
+        content_encoding: head.content_encoding,
+        content_language: head.content_language,
+        content_disposition: head.content_disposition,
+        cache_control: head.cache_control,
+        expires: head.expires,
+        website_redirect_location: head.website_redirect_location,
+        metadata: head.metadata,
+        e_tag: head.e_tag,
+        last_modified: head.last_modified,
+        parts_count: head.parts_count,
+        storage_class: head.storage_class,
+        version_id: head.version_id,
+        server_side_encryption: head.server_side_encryption,
+        sse_customer_algorithm: head.sse_customer_algorithm,
+        sse_customer_key_md5: head.sse_customer_key_md5,
+        object_lock_mode: head.object_lock_mode,
+        object_lock_retain_until_date: head.object_lock_retain_until_date,
+        object_lock_legal_hold_status: head.object_lock_legal_hold_status,
+        checksum_crc32: head.checksum_crc32,
+        checksum_crc32c: head.checksum_crc32c,
+        checksum_crc64nvme: head.checksum_crc64nvme,
+        checksum_sha1: head.checksum_sha1,
+        checksum_sha256: head.checksum_sha256,
+        checksum_type: head.checksum_type,
+        ..dto::GetObjectOutput::default()
+    }
+}

@@ -1,0 +1,290 @@
+//! PUT of an object, and what it shares with parts: bytes come in, are verified, and are recorded.
+
+use futures_util::StreamExt as _;
+use lepton_store::index::{
+    Bucket, Condition, NewBody, NewVersion, ObjectVersion, Piece, Retention, RetentionMode,
+    VersionId,
+};
+use lepton_types::{DurationMs, Name, Timestamp};
+use s3s::dto::{self, StreamingBlob};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::attributes::{Attributes, class_of, http_date, unstamp};
+use super::checksums::{Expected, Sum, tell_sum, told, told_type};
+use super::customer_keys::{brought, check_encryption, content_key};
+use super::errors::{of_body, of_content, of_index, too_large};
+use super::{Face, attributes, entered, settings, tags};
+use crate::{Content, ContentKey, NewContent, StagedContent};
+
+/// The most bytes of one PUT, as in S3.
+pub(super) const PUT_BYTES_MAX: u64 = 5 << 30;
+
+/// Bytes that came in whole and are what was said of them.
+pub(super) struct Received {
+    pub(super) staged: StagedContent,
+    /// Their MD5, in hexadecimal.
+    pub(super) etag: String,
+    pub(super) size_bytes: u64,
+    pub(super) sum: Option<Sum>,
+}
+
+/// What keeps a new version, as a request says it.
+pub(super) struct WantedLock {
+    pub(super) mode: Option<dto::ObjectLockMode>,
+    pub(super) until: Option<dto::Timestamp>,
+    pub(super) hold: Option<dto::ObjectLockLegalHoldStatus>,
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A condition on an ETag as the index takes it.
+pub(super) fn matched(condition: Option<&dto::ETagCondition>) -> Option<String> {
+    condition.map(|condition| match condition {
+        dto::ETagCondition::Any => "*".to_owned(),
+        dto::ETagCondition::ETag(etag) => etag.value().to_owned(),
+    })
+}
+
+pub(super) fn piece_of(content: &Content) -> Piece {
+    Piece {
+        content: content.id,
+        size_bytes: content.size_bytes,
+        inline: content.inline.as_ref().map(|bytes| bytes.to_vec()),
+    }
+}
+
+impl Face {
+    /// Takes in a body. Nothing of it is left if it is not what was said.
+    pub(super) async fn receive(
+        &self,
+        project: &Name,
+        body: Option<StreamingBlob>,
+        key: ContentKey,
+        expected: &Expected,
+    ) -> S3Result<Received> {
+        if expected.size_bytes.is_some_and(|told| told > PUT_BYTES_MAX) {
+            return Err(too_large());
+        }
+        let new = NewContent {
+            key,
+            digests: expected.digests(),
+            size_bytes_max: PUT_BYTES_MAX,
+        };
+        let mut writer = self
+            .contents
+            .begin(project, new)
+            .await
+            .map_err(of_content)?;
+        let mut size_bytes = 0;
+        let mut body = body;
+        while let Some(body) = &mut body
+            && let Some(bytes) = body.next().await
+        {
+            let bytes = bytes.map_err(of_body)?;
+            size_bytes += bytes.len() as u64;
+            writer.write(bytes).await.map_err(of_content)?;
+        }
+        self.count_received(project, size_bytes);
+        let staged = writer.finish().await.map_err(of_content)?;
+        match expected.verify(staged.digests(), size_bytes) {
+            Ok(sum) => Ok(Received {
+                etag: hex(&staged.digests().md5.unwrap_or_default()),
+                staged,
+                size_bytes,
+                sum,
+            }),
+            Err(refused) => {
+                staged.discard().await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Makes what was received visible.
+    pub(super) async fn record(
+        &self,
+        staged: StagedContent,
+        new: NewVersion,
+    ) -> S3Result<ObjectVersion> {
+        let body = NewBody::Pieces(vec![piece_of(staged.content())]);
+        match self.index.put(new, body).await {
+            Ok(made) => {
+                staged.adopt();
+                Ok(made)
+            }
+            Err(lepton_store::index::IndexError::Refused(refusal)) => {
+                staged.discard().await;
+                Err(of_index(refusal.into()))
+            }
+            // Whether it was recorded is not known: the sweep will ask.
+            Err(error) => Err(of_index(error)),
+        }
+    }
+
+    /// What keeps a new version of a bucket: as the request says, or else as the bucket's default has it.
+    pub(super) async fn lock_of(
+        &self,
+        bucket: &Bucket,
+        wanted: &WantedLock,
+    ) -> S3Result<(bool, Option<Retention>)> {
+        let asks = wanted.mode.is_some() || wanted.until.is_some() || wanted.hold.is_some();
+        if !bucket.object_lock {
+            return match asks {
+                true => Err(s3_error!(
+                    InvalidRequest,
+                    "Bucket is missing Object Lock Configuration"
+                )),
+                false => Ok((false, None)),
+            };
+        }
+        let hold = match &wanted.hold {
+            Some(status) => super::locks::hold_of(status)?,
+            None => false,
+        };
+        let retention = match (&wanted.mode, &wanted.until) {
+            (Some(mode), Some(until)) => {
+                let until = unstamp(until.clone());
+                if until <= self.now() {
+                    return Err(s3_error!(
+                        InvalidArgument,
+                        "The retain until date must be in the future!"
+                    ));
+                }
+                Some(Retention {
+                    mode: super::locks::mode_of(mode.as_str())?,
+                    until,
+                })
+            }
+            (None, None) => self.default_retention(bucket).await?,
+            _ => {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied"
+                ));
+            }
+        };
+        Ok((hold, retention))
+    }
+
+    async fn default_retention(&self, bucket: &Bucket) -> S3Result<Option<Retention>> {
+        let lock: Option<dto::ObjectLockConfiguration> =
+            self.read_setting(bucket.id, settings::OBJECT_LOCK).await?;
+        let rule = lock.and_then(|lock| lock.rule);
+        let Some(retention) = rule.and_then(|rule| rule.default_retention) else {
+            return Ok(None);
+        };
+        let days = match (retention.days, retention.years) {
+            (Some(days), _) => u64::try_from(days).unwrap_or_default(),
+            (None, Some(years)) => u64::try_from(years).unwrap_or_default() * 365,
+            (None, None) => return Ok(None),
+        };
+        let mode = retention
+            .mode
+            .map_or(Ok(RetentionMode::Governance), |mode| {
+                super::locks::mode_of(mode.as_str())
+            })?;
+        let until: Timestamp = self.now() + DurationMs::from_secs(days * 86_400);
+        Ok(Some(Retention { mode, until }))
+    }
+
+    /// `PutObject`, and what a browser's form posts.
+    pub(super) async fn put(
+        &self,
+        request: S3Request<dto::PutObjectInput>,
+    ) -> S3Result<S3Response<dto::PutObjectOutput>> {
+        let bucket = entered(&request).bucket()?.clone();
+        let input = request.input;
+        let customer = brought(
+            input.sse_customer_algorithm.as_deref(),
+            input.sse_customer_key.as_deref(),
+            input.sse_customer_key_md5.as_deref(),
+        )?;
+        check_encryption(
+            input.server_side_encryption.as_ref(),
+            input.ssekms_key_id.as_ref(),
+            customer.as_ref(),
+        )?;
+        let tags = tags::of_header(input.tagging.as_deref())?;
+        let class = class_of(input.storage_class.as_ref())?;
+        let wanted = WantedLock {
+            mode: input.object_lock_mode,
+            until: input.object_lock_retain_until_date,
+            hold: input.object_lock_legal_hold_status,
+        };
+        let (hold, retention) = self.lock_of(&bucket, &wanted).await?;
+        let mut kept = Attributes {
+            content_type: input.content_type,
+            content_encoding: told_encoding(input.content_encoding),
+            content_language: input.content_language,
+            content_disposition: input.content_disposition,
+            cache_control: input.cache_control,
+            expires: input.expires.as_ref().and_then(http_date),
+            website_redirect: input.website_redirect_location,
+            customer_key_md5: customer.as_ref().map(|customer| customer.md5.clone()),
+            ..Attributes::default()
+        };
+        kept.set_metadata(input.metadata)?;
+        let expected = Expected::of(
+            &request.headers,
+            request.trailing_headers,
+            input.content_length,
+        )?;
+        let key = content_key(customer.as_ref());
+        let received = self
+            .receive(&bucket.project, input.body, key, &expected)
+            .await?;
+        kept.checksum = received.sum;
+        let new = NewVersion {
+            bucket: bucket.id,
+            key: input.key,
+            size_bytes: received.size_bytes,
+            etag: received.etag,
+            modified: self.now(),
+            salt: self.salt(),
+            class,
+            hold,
+            retention,
+            tags,
+            attributes: kept.write(),
+            condition: Condition {
+                matches: matched(input.if_match.as_ref()),
+                matches_not: matched(input.if_none_match.as_ref()),
+                ..Condition::default()
+            },
+        };
+        let made = self.record(received.staged, new).await?;
+        let mut output = dto::PutObjectOutput {
+            e_tag: Some(attributes::etag(&made)),
+            version_id: told_version(&made),
+            checksum_type: told_type(kept.checksum.as_ref()),
+            server_side_encryption: attributes::told_encryption(&kept),
+            sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
+            sse_customer_key_md5: kept.customer_key_md5.clone(),
+            ..dto::PutObjectOutput::default()
+        };
+        tell_sum!(output, told(kept.checksum.as_ref()));
+        Ok(S3Response::new(output))
+    }
+}
+
+/// A version's id as answers tell it: only where it has one.
+pub(super) fn told_version(made: &ObjectVersion) -> Option<String> {
+    (made.version != VersionId::Null).then(|| made.version.to_string())
+}
+
+/// The encoding of the object itself: `aws-chunked` is one of the transfer.
+pub(super) fn told_encoding(encoding: Option<String>) -> Option<String> {
+    let encoding = encoding?;
+    let kept: Vec<&str> = encoding
+        .split(',')
+        .map(str::trim)
+        .filter(|one| !one.is_empty() && !one.eq_ignore_ascii_case("aws-chunked"))
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(", "))
+}

@@ -1,0 +1,298 @@
+//! Bodies: which sealed contents a version's or part's bytes are, who shares them, and what of
+//! them is garbage.
+
+use std::collections::BTreeSet;
+
+use lepton_types::{ContentId, Id, Name};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{IndexError, ObjectIndex, Refusal, StoredPiece};
+
+/// A body's number; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BodyId(pub(super) i64);
+
+/// A piece that was just written, to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The content.
+    pub content: ContentId,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its sealed bytes, if the index is to keep them.
+    pub inline: Option<Vec<u8>>,
+}
+
+/// Contents that nothing names any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Garbage {
+    /// Whose.
+    pub project: Name,
+    /// Which.
+    pub contents: Vec<ContentId>,
+}
+
+/// What one piece takes in a body's row: the content's id and its length, big endian.
+const PIECE_BYTES: usize = 24;
+
+/// Records a body of new contents, held once.
+pub(super) fn record(
+    connection: &Connection,
+    project: &str,
+    pieces: &[Piece],
+) -> Result<BodyId, IndexError> {
+    for piece in pieces {
+        record_content(connection, project, piece)?;
+    }
+    let list = pieces.iter().map(|piece| (piece.content, piece.size_bytes));
+    insert(connection, project, &encode(list))
+}
+
+pub(super) fn record_content(
+    connection: &Connection,
+    project: &str,
+    piece: &Piece,
+) -> Result<(), IndexError> {
+    connection
+        .prepare_cached("INSERT INTO contents (project, id, size, bytes) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            project,
+            piece.content.id().to_bytes(),
+            piece.size_bytes,
+            piece.inline,
+        ])?;
+    Ok(())
+}
+
+fn insert(connection: &Connection, project: &str, pieces: &[u8]) -> Result<BodyId, IndexError> {
+    connection
+        .prepare_cached("INSERT INTO bodies (project, shared, pieces) VALUES (?1, 1, ?2)")?
+        .execute(params![project, pieces])?;
+    Ok(BodyId(connection.last_insert_rowid()))
+}
+
+/// Lets one more version hold a body.
+pub(super) fn share(connection: &Connection, body: BodyId) -> Result<(), IndexError> {
+    let shared = connection
+        .prepare_cached("UPDATE bodies SET shared = shared + 1 WHERE id = ?1")?
+        .execute([body.0])?;
+    match shared {
+        1 => Ok(()),
+        _ => Err(Refusal::NoSuchObject.into()),
+    }
+}
+
+/// Lets go of a body; the last to do so makes its contents garbage.
+pub(super) fn release(connection: &Connection, body: BodyId) -> Result<(), IndexError> {
+    let left: Option<i64> = connection
+        .prepare_cached("UPDATE bodies SET shared = shared - 1 WHERE id = ?1 RETURNING shared")?
+        .query_row([body.0], |row| row.get(0))
+        .optional()?;
+    if left != Some(0) {
+        return Ok(());
+    }
+    let (project, pieces): (String, Vec<u8>) = connection
+        .prepare_cached("DELETE FROM bodies WHERE id = ?1 RETURNING project, pieces")?
+        .query_row([body.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (content, _) in decode(&pieces)? {
+        discard_content(connection, &project, content)?;
+    }
+    Ok(())
+}
+
+/// Forgets a content that nothing names any more; what the backend keeps of it becomes garbage.
+pub(super) fn discard_content(
+    connection: &Connection,
+    project: &str,
+    content: ContentId,
+) -> Result<(), IndexError> {
+    let id = content.id().to_bytes();
+    let inline: Option<bool> = connection
+        .prepare_cached(
+            "DELETE FROM contents WHERE project = ?1 AND id = ?2 RETURNING bytes IS NOT NULL",
+        )?
+        .query_row(params![project, id], |row| row.get(0))
+        .optional()?;
+    if inline == Some(false) {
+        connection
+            .prepare_cached(
+                "INSERT INTO garbage (project, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![project, id])?;
+    }
+    Ok(())
+}
+
+/// Makes one body of several, in their order; each of them is taken up, and must be held once.
+pub(super) fn join(
+    connection: &Connection,
+    project: &str,
+    bodies: &[BodyId],
+) -> Result<BodyId, IndexError> {
+    let mut pieces = Vec::new();
+    for body in bodies {
+        let part: Vec<u8> = connection
+            .prepare_cached("DELETE FROM bodies WHERE id = ?1 RETURNING pieces")?
+            .query_row([body.0], |row| row.get(0))?;
+        pieces.extend_from_slice(&part);
+    }
+    insert(connection, project, &pieces)
+}
+
+/// The pieces of a body, in order.
+pub(super) fn stored(
+    connection: &Connection,
+    body: BodyId,
+) -> Result<Vec<StoredPiece>, IndexError> {
+    let (project, pieces): (String, Vec<u8>) = connection
+        .prepare_cached("SELECT project, pieces FROM bodies WHERE id = ?1")?
+        .query_row([body.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut inline =
+        connection.prepare_cached("SELECT bytes FROM contents WHERE project = ?1 AND id = ?2")?;
+    let pieces = decode(&pieces)?.map(|(content, size_bytes)| {
+        Ok(StoredPiece {
+            content,
+            size_bytes,
+            inline: inline
+                .query_row(params![project, content.id().to_bytes()], |row| row.get(0))?,
+        })
+    });
+    pieces.collect()
+}
+
+fn encode(pieces: impl Iterator<Item = (ContentId, u64)>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (content, size) in pieces {
+        bytes.extend_from_slice(&content.id().to_bytes());
+        bytes.extend_from_slice(&size.to_be_bytes());
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<impl Iterator<Item = (ContentId, u64)> + '_, IndexError> {
+    if !bytes.len().is_multiple_of(PIECE_BYTES) {
+        return Err(IndexError::Corrupt { what: "a body" });
+    }
+    Ok(bytes.chunks_exact(PIECE_BYTES).map(|piece| {
+        let id = piece[..16].try_into().expect("invariant: 16 of 24 bytes");
+        let size = piece[16..].try_into().expect("invariant: 8 of 24 bytes");
+        (
+            ContentId::from(Id::from_bytes(id)),
+            u64::from_be_bytes(size),
+        )
+    }))
+}
+
+impl ObjectIndex {
+    /// The pieces of a body, in order.
+    ///
+    /// # Errors
+    /// If it is gone, or the index cannot be read.
+    pub async fn pieces(&self, body: BodyId) -> Result<Vec<StoredPiece>, IndexError> {
+        self.read(move |connection| stored(connection, body)).await
+    }
+
+    /// Some of the garbage of one project, at most `limit` contents; none if there is none.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub async fn garbage(&self, limit: usize) -> Result<Option<Garbage>, IndexError> {
+        self.read(move |connection| {
+            let project: Option<String> = connection
+                .prepare_cached("SELECT project FROM garbage LIMIT 1")?
+                .query_row([], |row| row.get(0))
+                .optional()?;
+            let Some(project) = project else {
+                return Ok(None);
+            };
+            let contents = connection
+                .prepare_cached("SELECT id FROM garbage WHERE project = ?1 ORDER BY id LIMIT ?2")?
+                .query_map(params![project, limit], |row| row.get(0))?
+                .map(|id| id.map(content_of))
+                .collect::<Result<_, _>>()?;
+            let project = project.parse().map_err(|_| IndexError::Corrupt {
+                what: "a project of garbage",
+            })?;
+            Ok(Some(Garbage { project, contents }))
+        })
+        .await
+    }
+
+    /// Forgets garbage that the backend has deleted.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub async fn forget(&self, garbage: Garbage) -> Result<(), IndexError> {
+        self.write(move |connection| {
+            let mut delete =
+                connection.prepare_cached("DELETE FROM garbage WHERE project = ?1 AND id = ?2")?;
+            for content in &garbage.contents {
+                delete.execute(params![garbage.project.as_str(), content.id().to_bytes()])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Those of `contents` that something of the project names, or that are garbage still to be
+    /// deleted.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub async fn named(
+        &self,
+        project: &Name,
+        contents: Vec<ContentId>,
+    ) -> Result<BTreeSet<ContentId>, IndexError> {
+        let project = project.to_string();
+        self.read(move |connection| {
+            let mut find = connection.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM contents WHERE project = ?1 AND id = ?2)
+                     OR EXISTS (SELECT 1 FROM garbage WHERE project = ?1 AND id = ?2)",
+            )?;
+            let mut named = BTreeSet::new();
+            for content in contents {
+                if find.query_row(params![project, content.id().to_bytes()], |row| row.get(0))? {
+                    named.insert(content);
+                }
+            }
+            Ok(named)
+        })
+        .await
+    }
+
+    /// Contents of a project with ids greater than `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub async fn contents_after(
+        &self,
+        project: &Name,
+        after: Option<ContentId>,
+        limit: usize,
+    ) -> Result<Vec<StoredPiece>, IndexError> {
+        let project = project.to_string();
+        let after = after.map_or(Vec::new(), |after| after.id().to_bytes().to_vec());
+        self.read(move |connection| {
+            let found = connection
+                .prepare_cached(
+                    "SELECT id, size, bytes FROM contents WHERE project = ?1 AND id > ?2
+                     ORDER BY id LIMIT ?3",
+                )?
+                .query_map(params![project, after, limit], |row| {
+                    Ok(StoredPiece {
+                        content: content_of(row.get(0)?),
+                        size_bytes: row.get(1)?,
+                        inline: row.get(2)?,
+                    })
+                })?
+                .collect::<Result<_, _>>()?;
+            Ok(found)
+        })
+        .await
+    }
+}
+
+pub(super) fn content_of(id: [u8; 16]) -> ContentId {
+    ContentId::from(Id::from_bytes(id))
+}
