@@ -152,7 +152,8 @@ fn remove(
     let mut gone = Vec::new();
     {
         let mut old = connection.prepare_cached(
-            "SELECT digest FROM blobs WHERE project = ?1 AND used_at < ?2 ORDER BY digest",
+            "SELECT digest FROM blobs WHERE project = ?1 AND used_at < ?2 AND held = 0
+             ORDER BY digest",
         )?;
         let mut rows = old.query(params![project, before.as_millis()])?;
         while gone.len() < limit

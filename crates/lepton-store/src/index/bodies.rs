@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use lepton_types::resources::BlobDigest;
 use lepton_types::{ContentId, Id, Name};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -71,6 +72,38 @@ fn insert(connection: &Connection, project: &str, pieces: &[u8]) -> Result<BodyI
     Ok(BodyId(connection.last_insert_rowid()))
 }
 
+/// Records a body of a blob's bytes, held once; the blob stays while it is there.
+pub(super) fn of_blob(
+    connection: &Connection,
+    project: &str,
+    digest: BlobDigest,
+) -> Result<BodyId, IndexError> {
+    let digest = digest.to_bytes();
+    let held = connection
+        .prepare_cached("UPDATE blobs SET held = held + 1 WHERE project = ?1 AND digest = ?2")?
+        .execute(params![project, digest])?;
+    if held == 0 {
+        return Err(Refusal::NoSuchPiece.into());
+    }
+    let pieces = connection
+        .prepare_cached(
+            "SELECT contents.id, contents.size FROM blob_pieces
+             JOIN pieces ON pieces.project = ?1 AND pieces.key = blob_pieces.piece
+             JOIN contents ON contents.project = ?1 AND contents.id = pieces.content
+             WHERE blob_pieces.project = ?1 AND digest = ?2 ORDER BY ordinal",
+        )?
+        .query_map(params![project, digest], |row| {
+            Ok((content_of(row.get(0)?), row.get(1)?))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    connection
+        .prepare_cached(
+            "INSERT INTO bodies (project, shared, pieces, blob) VALUES (?1, 1, ?2, ?3)",
+        )?
+        .execute(params![project, encode(pieces.into_iter()), digest])?;
+    Ok(BodyId(connection.last_insert_rowid()))
+}
+
 /// Lets one more version hold a body.
 pub(super) fn share(connection: &Connection, body: BodyId) -> Result<(), IndexError> {
     let shared = connection
@@ -91,9 +124,15 @@ pub(super) fn release(connection: &Connection, body: BodyId) -> Result<(), Index
     if left != Some(0) {
         return Ok(());
     }
-    let (project, pieces): (String, Vec<u8>) = connection
-        .prepare_cached("DELETE FROM bodies WHERE id = ?1 RETURNING project, pieces")?
-        .query_row([body.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (project, pieces, blob): (String, Vec<u8>, Option<[u8; 32]>) = connection
+        .prepare_cached("DELETE FROM bodies WHERE id = ?1 RETURNING project, pieces, blob")?
+        .query_row([body.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if let Some(digest) = blob {
+        connection
+            .prepare_cached("UPDATE blobs SET held = held - 1 WHERE project = ?1 AND digest = ?2")?
+            .execute(params![project, digest])?;
+        return Ok(());
+    }
     for (content, _) in decode(&pieces)? {
         discard_content(connection, &project, content)?;
     }

@@ -1,6 +1,7 @@
 //! Versions of objects: written, found, changed and deleted.
 
 use lepton_types::Timestamp;
+use lepton_types::resources::BlobDigest;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use super::buckets::bucket;
@@ -27,6 +28,8 @@ pub enum NewBody {
     Pieces(Vec<Piece>),
     /// Those that another version of the project has, too.
     Shared(BodyId),
+    /// Those of a blob of the project, which stays as long as the version does.
+    Blob(BlobDigest),
 }
 
 /// A version to be written.
@@ -431,6 +434,9 @@ impl ObjectIndex {
                 NewBody::Shared(body) => {
                     bodies::share(connection, *body)?;
                     *body
+                }
+                NewBody::Blob(digest) => {
+                    bodies::of_blob(connection, bucket.project.as_str(), *digest)?
                 }
             };
             insert(connection, &bucket, &new, Some(body))

@@ -5,11 +5,11 @@
 //! | `buckets` | `id` | one row a bucket |
 //! | `bucket_settings` | `bucket, kind` | what is configured of a bucket, as text that only its face reads |
 //! | `versions` | `bucket, key, sequence desc` | every version of every object, delete markers among them; keys are the bytes of their UTF-8, so their order is S3's |
-//! | `bodies` | `id` | what bytes a version or part has: pieces in order, and how many versions share them |
+//! | `bodies` | `id` | what bytes a version or part has: pieces in order, how many versions share them, and the blob that has the pieces if one does |
 //! | `contents` | `project, id` | every sealed content that something names; `bytes` are the small ones themselves |
 //! | `garbage` | `project, id` | contents that nothing names any more, to be deleted |
 //! | `uploads`, `parts` | | uploads in parts that are under way |
-//! | `blobs`, `blob_pieces`, `pieces` | | bytes by SHA-256, over pieces that are kept once |
+//! | `blobs`, `blob_pieces`, `pieces` | | bytes by SHA-256, over pieces that are kept once; `held` counts the bodies that are a blob's bytes |
 //! | `usage` | `project` | what a project has and uses, and may |
 //! | `access_keys` | `id` | S3 key pairs; secrets are sealed |
 
@@ -56,7 +56,8 @@ CREATE TABLE bodies (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,
     shared INTEGER NOT NULL,
-    pieces BLOB NOT NULL
+    pieces BLOB NOT NULL,
+    blob BLOB
 );
 CREATE TABLE contents (
     project TEXT NOT NULL, id BLOB NOT NULL, size INTEGER NOT NULL, bytes BLOB,
@@ -87,6 +88,7 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 CREATE TABLE blobs (
     project TEXT NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, used_at INTEGER NOT NULL,
+    held INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (project, digest)
 ) WITHOUT ROWID;
 CREATE TABLE blob_pieces (
