@@ -16,6 +16,7 @@ mod digests;
 pub mod disk;
 mod error;
 mod index;
+mod index_rows;
 mod key_ring;
 mod keys;
 mod pending;
