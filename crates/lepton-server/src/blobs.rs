@@ -1,48 +1,112 @@
 //! The bytes that records cite, as handlers and the reconciler use them.
 //!
-//! Owns: keeping disk work off the async threads. Must not know: how bytes are kept.
+//! Owns: in which words it is said that bytes cannot be kept or had. Must not know: how bytes are
+//! sealed, where they lie.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
-use lepton_objects::{BlobError, BlobRef, BlobWriter};
+use lepton_objects::{BackendError, BlobStore, BlobStoreError, BlobStoreWriter, ContentError};
+use lepton_store::index::{IndexError, ObjectIndex};
 use lepton_types::resources::BlobDigest;
-use lepton_types::{DurationMs, Name, Timestamp};
-use tokio_util::io::ReaderStream;
+use lepton_types::{Clock, DurationMs, Name};
 
-/// Read from disk at once.
-const READ_BYTES: usize = 256 << 10;
+pub(crate) use lepton_objects::BlobSummary;
 
-/// Written at once; large enough that handing it to another thread costs little.
+/// Written at once; pieces of a request's body are smaller.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// The bytes of one Lepton. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Blobs(lepton_objects::Blobs);
+#[derive(Clone)]
+pub(crate) struct Blobs {
+    store: BlobStore<ObjectIndex>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Blobs")
+    }
+}
 
 /// An upload under way. Dropping it leaves nothing.
 pub(crate) struct Upload {
-    /// Away only while it is written to.
-    writer: Option<BlobWriter>,
+    writer: BlobStoreWriter<ObjectIndex>,
     pending: Vec<u8>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Bytes could not be kept or had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlobError {
+    /// There is no such blob in the project.
+    #[error("no object `{digest}` is in this project")]
+    NotFound {
+        /// What was asked for.
+        digest: BlobDigest,
+    },
+    /// It is longer than it may be.
+    #[error("the upload is longer than {limit_bytes} bytes")]
+    TooLarge {
+        /// The bound.
+        limit_bytes: u64,
+    },
+    /// No room is left on the disk.
+    #[error("the disk that holds the objects is full")]
+    DiskFull,
+    /// The bytes are not those that were written, or their key is gone.
+    #[error("the object cannot be read back")]
+    Damaged(#[source] ContentError),
+    /// Anything else that goes wrong below.
+    #[error("the object store failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<ContentError> for BlobError {
+    fn from(error: ContentError) -> Self {
+        match error {
+            ContentError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
+            ContentError::StorageFull => Self::DiskFull,
+            ContentError::Damaged { .. }
+            | ContentError::NotFound { .. }
+            | ContentError::Key(_)
+            | ContentError::CustomerKey(_)
+            | ContentError::OutOfRange { .. } => Self::Damaged(error),
+            ContentError::Backend(BackendError::Disk(_) | BackendError::Remote(_)) => {
+                Self::Failed(error.into())
+            }
+        }
+    }
+}
+
+impl From<BlobStoreError<IndexError>> for BlobError {
+    fn from(error: BlobStoreError<IndexError>) -> Self {
+        match error {
+            BlobStoreError::NotFound { digest } => Self::NotFound { digest },
+            BlobStoreError::Content(error) => error.into(),
+            BlobStoreError::Index(IndexError::DiskFull) => Self::DiskFull,
+            BlobStoreError::Index(error) => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<io::Error> for BlobError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Failed(error.into()),
+        }
+    }
 }
 
 impl Blobs {
-    pub(crate) fn open(folder: &Path) -> Result<Self, BlobError> {
-        Ok(Self(lepton_objects::Blobs::open(folder)?))
-    }
-
-    async fn with<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&lepton_objects::Blobs) -> Result<T, BlobError> + Send + 'static,
-    ) -> Result<T, BlobError> {
-        let blobs = self.0.clone();
-        off_thread(move || work(&blobs)).await
+    pub(crate) fn new(store: BlobStore<ObjectIndex>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
     }
 
     /// Begins an upload of at most `limit_bytes`.
@@ -51,56 +115,31 @@ impl Blobs {
         project: &Name,
         limit_bytes: u64,
     ) -> Result<Upload, BlobError> {
-        let owner = project.clone();
-        let writer = self
-            .with(move |blobs| blobs.begin(&owner, limit_bytes))
-            .await?;
         Ok(Upload {
-            writer: Some(writer),
+            writer: self.store.begin(project, limit_bytes).await?,
             pending: Vec::new(),
+            clock: Arc::clone(&self.clock),
         })
     }
 
-    /// How long blobs are, of those that are there.
+    /// How long blobs are, of those that are there. No sweep takes them before a record that is
+    /// about to cite them can be there.
     pub(crate) async fn sizes(
         &self,
         project: &Name,
         digests: &[BlobDigest],
     ) -> Result<BTreeMap<BlobDigest, u64>, BlobError> {
-        let (owner, digests) = (project.clone(), digests.to_vec());
-        self.with(move |blobs| {
-            let mut sizes = BTreeMap::new();
-            for digest in digests {
-                if let Some(size) = blobs.size_of(&owner, digest)? {
-                    sizes.insert(digest, size);
-                }
-            }
-            Ok(sizes)
-        })
-        .await
+        let now = self.clock.now();
+        Ok(self.store.touch(project, digests, now).await?)
     }
 
-    /// The length of a blob, and its bytes as they are read.
+    /// The length of a blob, and its bytes as they are read and verified.
     pub(crate) async fn read(
         &self,
         project: &Name,
         digest: BlobDigest,
-    ) -> Result<
-        (
-            u64,
-            impl Stream<Item = Result<Bytes, BlobError>> + Send + use<>,
-        ),
-        BlobError,
-    > {
-        let owner = project.clone();
-        let (file, length) = self
-            .with(move |blobs| {
-                let file = blobs.open_blob(&owner, digest)?;
-                let length = file.metadata()?.len();
-                Ok((file, length))
-            })
-            .await?;
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_BYTES);
+    ) -> Result<(u64, impl Stream<Item = Result<Bytes, BlobError>> + Send + use<>), BlobError> {
+        let (length, stream) = self.store.read(project, digest, None).await?;
         Ok((length, stream.map_err(BlobError::from)))
     }
 
@@ -111,17 +150,13 @@ impl Blobs {
         digest: BlobDigest,
         range: Range<u64>,
     ) -> Result<Vec<u8>, BlobError> {
-        use std::os::unix::fs::FileExt;
-        let owner = project.clone();
-        self.with(move |blobs| {
-            let file: File = blobs.open_blob(&owner, digest)?;
-            let end = range.end.min(file.metadata()?.len());
-            let length = usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-            let mut bytes = vec![0; length];
-            file.read_exact_at(&mut bytes, range.start)?;
-            Ok(bytes)
-        })
-        .await
+        let (_, stream) = self.store.read(project, digest, Some(range)).await?;
+        let mut bytes = Vec::new();
+        tokio::pin!(stream);
+        while let Some(piece) = stream.try_next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
     }
 
     /// A whole blob of at most `limit_bytes`.
@@ -130,44 +165,29 @@ impl Blobs {
         project: &Name,
         digest: BlobDigest,
         limit_bytes: u64,
-    ) -> Result<Vec<u8>, BlobError> {
-        let owner = project.clone();
-        self.with(move |blobs| blobs.read(&owner, digest, limit_bytes))
-            .await
+    ) -> Result<Bytes, BlobError> {
+        Ok(self.store.read_all(project, digest, limit_bytes).await?)
     }
 
-    /// Writes a blob to file `to`, which must not exist.
+    /// Writes a blob's plain bytes to file `to`, which must not exist.
     pub(crate) async fn copy_to(
         &self,
         project: &Name,
         digest: BlobDigest,
         to: &Path,
     ) -> Result<(), BlobError> {
-        let (owner, to) = (project.clone(), to.to_owned());
-        self.with(move |blobs| {
-            let mut file = File::create_new(&to)?;
-            io::copy(&mut blobs.open_blob(&owner, digest)?, &mut file)?;
-            Ok(())
-        })
-        .await
+        Ok(self.store.copy_to(project, digest, to).await?)
     }
 
-    /// The projects that bytes were kept for, those included that are gone by now.
-    pub(crate) async fn projects(&self) -> Result<Vec<Name>, BlobError> {
-        self.with(lepton_objects::Blobs::projects).await
-    }
-
-    /// Deletes what is not in `keep` and was last written before `now - age`; returns how many went.
+    /// Deletes what is not in `keep` and was not used for `age`; returns how many went.
     pub(crate) async fn sweep(
         &self,
         project: &Name,
         keep: BTreeSet<BlobDigest>,
-        now: Timestamp,
         age: DurationMs,
     ) -> Result<u64, BlobError> {
-        let owner = project.clone();
-        self.with(move |blobs| blobs.sweep(&owner, &keep, now, age))
-            .await
+        let before = self.clock.now() - age;
+        Ok(self.store.sweep(project, &keep, before).await?)
     }
 }
 
@@ -182,37 +202,13 @@ impl Upload {
     }
 
     async fn flush(&mut self) -> Result<(), BlobError> {
-        let (writer, mut pending) = (self.writer.take(), std::mem::take(&mut self.pending));
-        let Some(mut writer) = writer else {
-            return Err(BlobError::Disk(io::Error::other(
-                "the upload failed before",
-            )));
-        };
-        (self.writer, self.pending) = off_thread(move || {
-            writer.write(&pending)?;
-            pending.clear();
-            Ok((Some(writer), pending))
-        })
-        .await?;
-        Ok(())
+        let pending = std::mem::take(&mut self.pending);
+        Ok(self.writer.write(Bytes::from(pending)).await?)
     }
 
     /// Ends the upload; it is on disk and has its name when this returns.
-    pub(crate) async fn finish(mut self) -> Result<BlobRef, BlobError> {
+    pub(crate) async fn finish(mut self) -> Result<BlobSummary, BlobError> {
         self.flush().await?;
-        let writer = self
-            .writer
-            .take()
-            .expect("invariant: a flush that succeeds gives it back");
-        off_thread(move || writer.finish()).await
-    }
-}
-
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
-) -> Result<T, BlobError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panicked) => Err(BlobError::Disk(io::Error::other(panicked))),
+        Ok(self.writer.finish(self.clock.now()).await?)
     }
 }
