@@ -1,0 +1,335 @@
+//! Versions of datasets: frozen, and readable as `s3://datasets/NAME/VERSION/…`.
+//!
+//! Owns: that a frozen version's objects are what its manifest says, and how a draft written
+//! through S3 becomes a version. Must not know: HTTP, how S3 is spoken.
+//!
+//! The record is what counts. Its objects are made from it, again at every start and every hour,
+//! so that whatever was cut off half-way is completed or taken away.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lepton_objects::{Content, ContentKey};
+use lepton_store::index::{
+    Bucket, Condition, IndexError, ListQuery, NewBody, NewBucket, NewVersion, ObjectVersion,
+    Refusal, Start, ToDelete,
+};
+use lepton_store::{Query, StoreError};
+use lepton_types::resources::{DatasetSpec, DatasetVersion, DatasetVersionSpec, FileEntry};
+use lepton_types::{Name, Timestamp};
+
+use crate::app::App;
+use crate::blobs::BlobError;
+use crate::error::Chain;
+
+/// The bucket of every project in which its datasets lie.
+pub(crate) const BUCKET: &str = "datasets";
+
+/// Below a dataset's name: what is not frozen yet.
+const DRAFT: &str = "draft";
+
+/// Objects that are made or deleted at once; they share a sync of the index.
+const AT_ONCE: usize = 64;
+
+/// Objects that are listed at once.
+const PAGE: usize = 1_000;
+
+/// Files that one draft may have.
+pub(crate) const DRAFT_FILES_MAX: usize = 10_000;
+
+/// The objects of a dataset could not be made, read or deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatasetError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing was written to the draft.
+    #[error("the draft of dataset `{dataset}` has no files: put some under `s3://{BUCKET}/{dataset}/{DRAFT}/` first")]
+    EmptyDraft { dataset: Name },
+    /// More than a version takes.
+    #[error("the draft of dataset `{dataset}` has more than {DRAFT_FILES_MAX} files: put many into archives or tables")]
+    TooManyFiles { dataset: Name },
+    /// A file cannot be read without its writer's key.
+    #[error("`{path}` was written under a key of the customer's own, which datasets cannot have: write it without")]
+    CustomerKey { path: String },
+}
+
+/// Whether an object of the datasets' bucket may be written or deleted by clients.
+pub(crate) fn is_draft(key: &str) -> bool {
+    let mut parts = key.splitn(3, '/');
+    let name = parts.next().is_some_and(|name| name.parse::<Name>().is_ok());
+    name && parts.next() == Some(DRAFT) && parts.next().is_some_and(|path| !path.is_empty())
+}
+
+/// Makes the objects of a frozen version; those that are there already stay.
+pub(crate) async fn mount(app: &App, version: &DatasetVersion) -> Result<(), DatasetError> {
+    let project = &version.metadata.project;
+    let bucket = bucket(app, project).await?;
+    let folder = format!("{}/{}/", version.spec.dataset, version.spec.version);
+    let there: BTreeSet<String> = list(app, &bucket, &folder, usize::MAX)
+        .await?
+        .into_iter()
+        .map(|object| object.key)
+        .collect();
+    let missing = version
+        .spec
+        .files
+        .iter()
+        .map(|file| (format!("{folder}{}", file.path), file))
+        .filter(|(key, _)| !there.contains(key));
+    stream::iter(missing)
+        .map(|(key, file)| put(app, &bucket, key, file, version.metadata.created_at))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn put(
+    app: &App,
+    bucket: &Bucket,
+    key: String,
+    file: &FileEntry,
+    at: Timestamp,
+) -> Result<(), DatasetError> {
+    let new = NewVersion {
+        bucket: bucket.id,
+        key,
+        size_bytes: file.size_bytes,
+        // Not the MD5 that clients would take 32 digits for.
+        etag: format!("{:.32}-1", file.digest.to_string()),
+        modified: at,
+        salt: 0,
+        class: "STANDARD".to_owned(),
+        hold: false,
+        retention: None,
+        tags: String::new(),
+        attributes: "{}".to_owned(),
+        condition: Condition {
+            matches_not: Some("*".to_owned()),
+            ..Condition::default()
+        },
+    };
+    match app.index.put(new, NewBody::Blob(file.digest)).await {
+        // Another pass was faster.
+        Ok(_) | Err(IndexError::Refused(Refusal::Precondition)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes all objects of a dataset that is gone, its draft among them.
+pub(crate) async fn unmount(app: &App, project: &Name, dataset: &str) -> Result<(), DatasetError> {
+    let Some(bucket) = app.index.bucket(project, BUCKET).await? else {
+        return Ok(());
+    };
+    let objects = list(app, &bucket, &format!("{dataset}/"), usize::MAX).await?;
+    delete(app, &bucket, objects).await
+}
+
+/// Makes what is missing of all versions, and deletes what belongs to none.
+pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
+    let versions = app.store.list_all::<DatasetVersionSpec>(Query::default()).await?;
+    let mut frozen: BTreeSet<(Name, String)> = BTreeSet::new();
+    for version in &versions {
+        mount(app, version).await?;
+        let folder = format!("{}/{}/", version.spec.dataset, version.spec.version);
+        frozen.insert((version.metadata.project.clone(), folder));
+    }
+    let projects: BTreeSet<Name> = app
+        .store
+        .list_all::<DatasetSpec>(Query::default())
+        .await?
+        .into_iter()
+        .map(|dataset| dataset.metadata.project)
+        .collect();
+    for project in projects {
+        let Some(bucket) = app.index.bucket(&project, BUCKET).await? else {
+            continue;
+        };
+        let belongs = |key: &str| {
+            let folder = key.match_indices('/').nth(1).map(|(at, _)| &key[..=at]);
+            is_draft(key)
+                || folder.is_some_and(|folder| frozen.contains(&(project.clone(), folder.to_owned())))
+        };
+        let objects = list(app, &bucket, "", usize::MAX).await?;
+        let strays = objects.into_iter().filter(|object| !belongs(&object.key));
+        delete(app, &bucket, strays.collect()).await?;
+    }
+    Ok(())
+}
+
+/// The bucket of the project's datasets, made when it is first needed.
+async fn bucket(app: &App, project: &Name) -> Result<Bucket, IndexError> {
+    if let Some(bucket) = app.index.bucket(project, BUCKET).await? {
+        return Ok(bucket);
+    }
+    let new = NewBucket {
+        project: project.clone(),
+        name: BUCKET.to_owned(),
+        owner: "lepton".to_owned(),
+        at: app.now(),
+        object_lock: false,
+    };
+    match app.index.create_bucket(new).await {
+        Err(IndexError::Refused(_)) => {
+            let found = app.index.bucket(project, BUCKET).await?;
+            found.ok_or(IndexError::Refused(Refusal::NoSuchBucket))
+        }
+        made => made,
+    }
+}
+
+/// A draft's files as blobs, and the objects that they were read from.
+pub(crate) struct Draft {
+    pub(crate) files: Vec<FileEntry>,
+    bucket: Bucket,
+    objects: Vec<ObjectVersion>,
+}
+
+/// Reads the draft of a dataset into blobs. What is written to it meanwhile is not in it.
+pub(crate) async fn read_draft(app: &App, project: &Name, dataset: &Name) -> Result<Draft, DatasetError> {
+    let bucket = bucket(app, project).await?;
+    let folder = format!("{dataset}/{DRAFT}/");
+    let mut objects = list(app, &bucket, &folder, DRAFT_FILES_MAX + 1).await?;
+    // Consoles and file managers make empty objects in place of folders.
+    objects.retain(|object| !object.key.ends_with('/'));
+    if objects.is_empty() {
+        let dataset = dataset.clone();
+        return Err(DatasetError::EmptyDraft { dataset });
+    }
+    if objects.len() > DRAFT_FILES_MAX {
+        let dataset = dataset.clone();
+        return Err(DatasetError::TooManyFiles { dataset });
+    }
+    let mut files = Vec::new();
+    for object in &objects {
+        let path = object.key[folder.len()..].to_owned();
+        files.push(keep(app, project, object, path).await?);
+    }
+    Ok(Draft {
+        files,
+        bucket,
+        objects,
+    })
+}
+
+async fn keep(
+    app: &App,
+    project: &Name,
+    object: &ObjectVersion,
+    path: String,
+) -> Result<FileEntry, DatasetError> {
+    if object.attributes.contains("\"customer_key_md5\"") {
+        return Err(DatasetError::CustomerKey { path });
+    }
+    let mut upload = app.blobs.begin(project, u64::MAX).await?;
+    let pieces = match object.body {
+        Some(body) => app.index.pieces(body).await?,
+        None => Vec::new(),
+    };
+    for piece in pieces {
+        let content = Content {
+            id: piece.content,
+            size_bytes: piece.size_bytes,
+            inline: piece.inline.map(Into::into),
+        };
+        let all = 0..content.size_bytes;
+        let read = app.contents.read(project, &content, &ContentKey::Project, all);
+        let mut bytes = read.await.map_err(BlobError::from)?;
+        while let Some(bytes) = bytes.next().await {
+            upload.write(&bytes.map_err(BlobError::from)?).await?;
+        }
+    }
+    let blob = upload.finish().await?;
+    Ok(FileEntry {
+        path,
+        digest: blob.digest,
+        size_bytes: blob.size_bytes,
+    })
+}
+
+/// Deletes what was read of a draft once it is frozen; what was written over it since stays.
+pub(crate) async fn clear_draft(app: &App, draft: Draft) -> Result<(), DatasetError> {
+    delete(app, &draft.bucket, draft.objects).await
+}
+
+async fn list(
+    app: &App,
+    bucket: &Bucket,
+    prefix: &str,
+    limit: usize,
+) -> Result<Vec<ObjectVersion>, IndexError> {
+    let mut found = Vec::new();
+    let mut start = None;
+    while found.len() < limit {
+        let query = ListQuery {
+            bucket: bucket.id,
+            prefix: prefix.to_owned(),
+            delimiter: String::new(),
+            start,
+            limit: PAGE.min(limit - found.len()),
+        };
+        let page = app.index.list(query).await?;
+        found.extend(page.entries);
+        if !page.truncated {
+            break;
+        }
+        start = Some(Start::After(page.last));
+    }
+    Ok(found)
+}
+
+/// Deletes objects that are still what they were when they were listed.
+async fn delete(
+    app: &App,
+    bucket: &Bucket,
+    objects: Vec<ObjectVersion>,
+) -> Result<(), DatasetError> {
+    let now = app.now();
+    stream::iter(objects)
+        .map(async |object| {
+            let order = ToDelete {
+                bucket: bucket.id,
+                key: object.key,
+                version: None,
+                at: now,
+                salt: 0,
+                bypass: false,
+                condition: Condition {
+                    matches: Some(object.etag),
+                    ..Condition::default()
+                },
+            };
+            match app.index.delete(order).await {
+                Ok(_) | Err(IndexError::Refused(Refusal::Precondition | Refusal::NoSuchObject)) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// The same, where a failure is no reason to fail what was done: the next pass repairs it.
+pub(crate) fn warn_if_failed(done: Result<(), DatasetError>, what: &'static str) {
+    if let Err(error) = done {
+        tracing::warn!(error = %Chain(&error), "{what}; it is tried again within the hour");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_draft;
+
+    #[test]
+    fn only_drafts_may_be_written() {
+        for key in ["wine/draft/a.csv", "wine/draft/x/1/b", "a-b/draft/ü"] {
+            assert!(is_draft(key), "{key}");
+        }
+        for key in ["wine/1/a.csv", "wine/draft", "wine/draft/", "draft/a", "/draft/a", "W/draft/a", ""] {
+            assert!(!is_draft(key), "{key}");
+        }
+    }
+}
