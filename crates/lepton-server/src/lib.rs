@@ -13,6 +13,7 @@ mod housekeeping;
 mod http;
 mod listener;
 mod metrics;
+mod mlflow;
 mod reconcile;
 pub mod simulation;
 mod startup;

@@ -3,6 +3,8 @@
 use lepton_types::resources::{EventSeverity, Kind, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId, Timestamp};
 
+use crate::tracking::TrackingWrite;
+
 /// Writes that happen together or not at all.
 #[derive(Debug, Default)]
 pub struct Transaction {
@@ -36,6 +38,7 @@ pub(crate) enum Write {
         run: Id,
         points: Vec<MetricPoint>,
     },
+    Tracking(TrackingWrite),
 }
 
 /// A resource on its way to disk.

@@ -63,7 +63,7 @@ pub(super) async fn download(
 }
 
 /// Streams a body to disk, a piece at a time.
-pub(super) async fn keep_body(
+pub(crate) async fn keep_body(
     app: &App,
     project: &Name,
     headers: &HeaderMap,
@@ -119,7 +119,7 @@ async fn write_piece(
 }
 
 /// A response with the bytes of a blob.
-pub(super) async fn send_blob(
+pub(crate) async fn send_blob(
     app: &App,
     project: &Name,
     digest: BlobDigest,

@@ -2,7 +2,7 @@
 
 mod apply;
 mod artifacts;
-mod blobs;
+pub(crate) mod blobs;
 mod datasets;
 mod decisions;
 mod endpoints;
@@ -11,7 +11,7 @@ mod experiments;
 mod inference;
 mod job_logs;
 mod jobs;
-mod models;
+pub(crate) mod models;
 mod pools;
 mod projects;
 mod runs;
@@ -138,6 +138,7 @@ pub(crate) fn router(app: App) -> Router {
             axum::routing::get(serve_description),
         )
         .merge(inference::open_inference_protocol())
+        .merge(crate::mlflow::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(app)
@@ -174,7 +175,7 @@ async fn enter(
     Ok(project)
 }
 
-async fn require_project(app: &App, project: &Name) -> Result<(), ApiError> {
+pub(crate) async fn require_project(app: &App, project: &Name) -> Result<(), ApiError> {
     let home = Name::default_project();
     match app
         .store
@@ -226,6 +227,16 @@ async fn change<S: Spec>(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The same as [`change`], for the faces of other protocols.
+pub(crate) async fn change_resource<S: Spec>(
+    app: &App,
+    project: &Name,
+    key: &str,
+    alter: impl FnMut(&mut Resource<S, S::Status>) -> Result<(), ApiError>,
+) -> Result<Resource<S, S::Status>, ApiError> {
+    change::<S>(app, project, key, alter).await
 }
 
 /// Writes one new resource.

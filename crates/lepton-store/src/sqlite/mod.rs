@@ -3,6 +3,8 @@
 
 mod reader;
 mod schema;
+mod search;
+mod tracking;
 mod writer;
 
 use std::fs::{OpenOptions, Permissions};

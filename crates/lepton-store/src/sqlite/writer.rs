@@ -9,6 +9,7 @@ use lepton_types::{Id, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
+use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
 
@@ -238,6 +239,7 @@ fn apply(
                     .execute(params![run.to_bytes(), key])?;
             }
             Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
+            Write::Tracking(write) => tracking::apply(connection, write)?,
         }
     }
     Ok(())

@@ -40,8 +40,8 @@ pub use job::{
     JobSpec, JobStatus, Program, TrainBudget, TrainSpec, Waiting, WorkerPhase, WorkerStatus,
 };
 pub use model::{
-    Model, ModelRef, ModelSelector, ModelSpec, ModelStatus, ModelVersion, ModelVersionSpec,
-    ModelVersionStatus, ParseModelRefError,
+    Model, ModelOrigin, ModelRef, ModelSelector, ModelSpec, ModelStage, ModelStatus, ModelVersion,
+    ModelVersionSpec, ModelVersionStatus, ParseModelRefError,
 };
 pub use pool::{Node, Pool, PoolSpec, PoolStatus};
 pub use project::{Project, ProjectSpec, ProjectStatus};
