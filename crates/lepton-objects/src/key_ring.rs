@@ -148,9 +148,12 @@ impl KeyRings {
     /// piece is found that cannot be read.
     pub(crate) async fn piece_namer(&self, project: &Name) -> Result<PieceNamer, ContentError> {
         self.current(project).await?;
-        let ring = self.load(project).await?;
+        let ring = self.cached(project).unwrap_or_default();
         let live = ring.keys.iter().find_map(|key| key.secret.clone());
-        let oldest = live.expect("invariant: a current key was just there");
+        // Destroyed in this very moment, or failing: the caller may try again.
+        let oldest = live.ok_or_else(|| KeyError::Damaged {
+            project: project.clone(),
+        })?;
         let shredded = ring.keys.iter().filter(|key| key.secret.is_none()).count();
         let secret = keyed(
             oldest.as_slice(),

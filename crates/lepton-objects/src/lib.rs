@@ -9,6 +9,7 @@
 
 mod backend;
 mod blob_store;
+mod blob_writer;
 mod blobs;
 mod config;
 mod contents;
@@ -19,13 +20,15 @@ mod index;
 mod key_ring;
 mod keys;
 mod pending;
+mod pins;
 mod pipeline;
 mod reader;
 mod scrub;
 mod seal;
 mod writer;
 
-pub use blob_store::{BlobStore, BlobStoreError, BlobStoreWriter, BlobSummary};
+pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
+pub use blob_writer::BlobStoreWriter;
 pub use blobs::{BlobError, BlobRef, BlobWriter, Blobs, digest_of};
 pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX};
 pub use contents::{Content, Contents};

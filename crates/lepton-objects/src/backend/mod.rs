@@ -174,6 +174,16 @@ impl Backend {
         }
     }
 
+    /// The shards of a project that have contents, or had.
+    pub(crate) async fn shards(&self, project: &Name) -> Result<Vec<u8>, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                Ok(block(move || local.shards(&project)).await?)
+            }
+        }
+    }
+
     /// The contents of one of 256 shards, in order.
     pub(crate) async fn list(
         &self,
