@@ -30,7 +30,7 @@ mod writer;
 pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
 pub use blob_writer::BlobStoreWriter;
 pub use blobs::{BlobError, BlobRef, BlobWriter, Blobs, digest_of};
-pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX};
+pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};
 pub use contents::{Content, Contents};
 pub use digests::{CrcKind, DigestKind, DigestSet, Digests, combine_crc};
 pub use error::{BackendError, ContentError, OpenError};

@@ -16,6 +16,7 @@ use lepton_objects::{
     CustomerKeyError, DigestKind, DigestSet, KeyError, MasterWrapper, NewContent, OpenError,
 };
 use lepton_types::Name;
+use object_store::memory::InMemory;
 use proptest::prelude::*;
 
 fn home() -> Name {
@@ -39,6 +40,10 @@ fn backends() -> (tempfile::TempDir, Vec<BackendConfig>) {
         BackendConfig::Disk {
             disk: Arc::new(SimulatedDisk::new(1)),
             root: PathBuf::from("/objects"),
+        },
+        BackendConfig::Store {
+            store: Arc::new(InMemory::new()),
+            prefix: "some/where".to_owned(),
         },
     ];
     (folder, backends)
