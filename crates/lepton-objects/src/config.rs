@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lepton_types::{IdSource, SystemIds};
 
+use crate::disk::Disk;
 use crate::keys::KeyWrapper;
 
 /// Contents up to this size live in the index, sealed, beside the row that names them: they cost
@@ -17,6 +18,13 @@ pub const INLINE_BYTES_MAX: usize = 16 << 10;
 pub enum BackendConfig {
     /// A folder of the local disk, for this process alone.
     Local {
+        /// The folder; made if it is not there.
+        root: PathBuf,
+    },
+    /// A folder of another disk: a simulated one, in tests.
+    Disk {
+        /// The disk.
+        disk: Arc<dyn Disk>,
         /// The folder; made if it is not there.
         root: PathBuf,
     },

@@ -1,19 +1,28 @@
 //! Contents: immutable sealed bytes by random id.
+//!
+//! Owns: beginning, reading and deleting contents, and the operations on keys. Must not know: who
+//! names a content and why.
 
+use std::io::Write;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use lepton_types::{ContentId, DataKeyId, Name};
+use futures_util::{Stream, StreamExt};
+use lepton_types::{ContentId, DataKeyId, IdSource, Name};
 
+use crate::backend::{Backend, block};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
-use crate::index::ContentIndex;
-use crate::keys::ContentKey;
-use crate::reader::ContentReader;
-use crate::scrub::{ScrubReport, SweepReport};
-use crate::writer::{ContentWriter, NewContent, StagedContent};
+use crate::key_ring::{KeyRings, PieceNamer};
+use crate::keys::{ContentKey, CustomerKeyError, random};
+use crate::pending::PendingContents;
+use crate::pipeline::BATCH_BYTES;
+use crate::reader::{ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, segments_in};
+use crate::seal::{HEADER_BYTES, Header, KeyName, Sealer, sealed_bytes_of};
+use crate::writer::{Beginning, ContentWriter, NewContent, StagedContent};
 
 /// A content as the index records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,17 +37,50 @@ pub struct Content {
 }
 
 /// All contents of one Lepton. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Contents {}
+#[derive(Clone)]
+pub struct Contents(Arc<Inner>);
 
-#[allow(clippy::unused_async, clippy::needless_pass_by_value)]
+struct Inner {
+    backend: Backend,
+    replica: Option<Backend>,
+    keys: KeyRings,
+    ids: Arc<dyn IdSource>,
+    pending: PendingContents,
+    inline_bytes_max: usize,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Contents").field(&self.0.backend).finish()
+    }
+}
+
 impl Contents {
     /// Opens or makes the store, and clears what was never finished.
     ///
     /// # Errors
     /// If the backend cannot be used or another process has it open.
-    pub async fn open(_config: ContentsConfig) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub async fn open(config: ContentsConfig) -> Result<Self, OpenError> {
+        let backend = Backend::connect(config.backend).await?;
+        let replica = match config.replica {
+            Some(replica) => Some(Backend::connect(replica).await?),
+            None => None,
+        };
+        let keys = KeyRings::new(
+            backend.clone(),
+            Arc::clone(&config.ids),
+            config.wrapper,
+            config.retired_wrappers,
+        );
+        Ok(Self(Arc::new(Inner {
+            backend,
+            replica,
+            keys,
+            ids: config.ids,
+            pending: PendingContents::default(),
+            // Longer contents go through a pipeline, which has nothing to give back.
+            inline_bytes_max: config.inline_bytes_max.min(BATCH_BYTES),
+        })))
     }
 
     /// Begins a content of `project`. Dropping the writer leaves nothing.
@@ -47,10 +89,36 @@ impl Contents {
     /// If the project's keys cannot be used.
     pub async fn begin(
         &self,
-        _project: &Name,
-        _new: NewContent,
+        project: &Name,
+        new: NewContent,
     ) -> Result<ContentWriter, ContentError> {
-        unimplemented!()
+        let id = self.0.ids.next_id().into();
+        let pending = self.0.pending.register(id);
+        let salt = random();
+        let (secret, key, data_key) = match &new.key {
+            ContentKey::Project => {
+                let key = self.0.keys.current(project).await?;
+                (key.secret, KeyName::Project(key.id), Some(key.id))
+            }
+            ContentKey::Customer(key) => {
+                let name = KeyName::Customer(key.fingerprint(id, &salt));
+                (key.secret(), name, None)
+            }
+        };
+        let header = Header {
+            key,
+            content: id,
+            salt,
+        };
+        let beginning = Beginning {
+            contents: self.clone(),
+            project: project.clone(),
+            pending,
+            header,
+            sealer: Sealer::new(&secret, project, &header),
+            data_key,
+        };
+        Ok(ContentWriter::new(beginning, &new))
     }
 
     /// Keeps all that `body` gives.
@@ -59,15 +127,20 @@ impl Contents {
     /// If the bytes cannot be kept, or the first error of `body`.
     pub async fn put<S, E>(
         &self,
-        _project: &Name,
-        _new: NewContent,
-        _body: S,
+        project: &Name,
+        new: NewContent,
+        body: S,
     ) -> Result<StagedContent, E>
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: From<ContentError> + Send,
     {
-        unimplemented!()
+        let mut writer = self.begin(project, new).await?;
+        let mut body = std::pin::pin!(body);
+        while let Some(bytes) = body.next().await {
+            writer.write(bytes?).await?;
+        }
+        Ok(writer.finish().await?)
     }
 
     /// Reads `range` of a content (all of it: `0..content.size_bytes`). The first bytes have been
@@ -77,12 +150,13 @@ impl Contents {
     /// If it is not there or damaged, the range is not within it, or the key does not fit.
     pub async fn read(
         &self,
-        _project: &Name,
-        _content: &Content,
-        _key: &ContentKey,
-        _range: Range<u64>,
+        project: &Name,
+        content: &Content,
+        key: &ContentKey,
+        range: Range<u64>,
     ) -> Result<ContentReader, ContentError> {
-        unimplemented!()
+        self.read_from(&self.0.backend, project, content, key, range)
+            .await
     }
 
     /// Reads a whole content of at most `limit_bytes` into memory.
@@ -91,12 +165,16 @@ impl Contents {
     /// As [`Contents::read`], or if it is longer.
     pub async fn read_all(
         &self,
-        _project: &Name,
-        _content: &Content,
-        _key: &ContentKey,
-        _limit_bytes: u64,
+        project: &Name,
+        content: &Content,
+        key: &ContentKey,
+        limit_bytes: u64,
     ) -> Result<Bytes, ContentError> {
-        unimplemented!()
+        if content.size_bytes > limit_bytes {
+            return Err(ContentError::TooLarge { limit_bytes });
+        }
+        let all = 0..content.size_bytes;
+        self.read(project, content, key, all).await?.collect().await
     }
 
     /// Writes the plain bytes of a content to file `to`, which must not exist, verified, for a
@@ -106,12 +184,19 @@ impl Contents {
     /// As [`Contents::read`], or if the file cannot be written.
     pub async fn copy_to(
         &self,
-        _project: &Name,
-        _content: &Content,
-        _key: &ContentKey,
-        _to: &Path,
+        project: &Name,
+        content: &Content,
+        key: &ContentKey,
+        to: &Path,
     ) -> Result<(), ContentError> {
-        unimplemented!()
+        let all = 0..content.size_bytes;
+        let mut reader = self.read(project, content, key, all).await?;
+        let mut file = NewFile::create(to).await?;
+        while let Some(bytes) = reader.next().await {
+            file = file.append(bytes?).await?;
+        }
+        file.keep();
+        Ok(())
     }
 
     /// Whether `key` fits a content, without reading its bytes (S3's HEAD).
@@ -120,20 +205,19 @@ impl Contents {
     /// If it does not fit, or the content is not there.
     pub async fn check_key(
         &self,
-        _project: &Name,
-        _content: &Content,
-        _key: &ContentKey,
+        project: &Name,
+        content: &Content,
+        key: &ContentKey,
     ) -> Result<(), ContentError> {
-        unimplemented!()
-    }
-
-    /// Reads a content to its end and verifies it. One under a customer's key, which is not
-    /// known, is only checked for presence and length.
-    ///
-    /// # Errors
-    /// If it is not there or damaged.
-    pub async fn verify(&self, _project: &Name, _content: &Content) -> Result<(), ContentError> {
-        unimplemented!()
+        match &content.inline {
+            Some(sealed) => self.opener(project, content, sealed, key).await?,
+            None => {
+                let backend = &self.0.backend;
+                let source = backend.open(project, content.id, HEADER_BYTES).await?;
+                self.opener(project, content, &source.head, key).await?
+            }
+        };
+        Ok(())
     }
 
     /// Deletes contents that the index names no more. Deleting what is gone is no error;
@@ -141,33 +225,8 @@ impl Contents {
     ///
     /// # Errors
     /// If the backend fails; some may be gone then.
-    pub async fn delete(&self, _project: &Name, _ids: &[ContentId]) -> Result<(), ContentError> {
-        unimplemented!()
-    }
-
-    /// Deletes contents of the backend that `index` does not name and that no writer of this
-    /// process still holds.
-    ///
-    /// # Errors
-    /// If the backend or the index fails.
-    pub async fn sweep<I: ContentIndex>(
-        &self,
-        _project: &Name,
-        _index: &I,
-    ) -> Result<SweepReport, ContentError> {
-        unimplemented!()
-    }
-
-    /// Verifies every content that `index` names, and repairs from the replica what is damaged.
-    ///
-    /// # Errors
-    /// If the index fails, or the backend does as a whole.
-    pub async fn scrub<I: ContentIndex>(
-        &self,
-        _project: &Name,
-        _index: &I,
-    ) -> Result<ScrubReport, ContentError> {
-        unimplemented!()
+    pub async fn delete(&self, project: &Name, ids: &[ContentId]) -> Result<(), ContentError> {
+        self.0.backend.remove(project, ids).await
     }
 
     /// The projects that have contents or keys here, those included that are gone by now.
@@ -175,23 +234,23 @@ impl Contents {
     /// # Errors
     /// If the backend fails.
     pub async fn projects(&self) -> Result<Vec<Name>, ContentError> {
-        unimplemented!()
+        self.0.backend.projects().await
     }
 
     /// The data keys of a project, oldest first; new contents are sealed under the last.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub async fn keys(&self, _project: &Name) -> Result<Vec<DataKeyId>, ContentError> {
-        unimplemented!()
+    pub async fn keys(&self, project: &Name) -> Result<Vec<DataKeyId>, ContentError> {
+        self.0.keys.ids(project).await
     }
 
     /// Makes a new data key for what is written from now on. Rewrites no content.
     ///
     /// # Errors
     /// If it cannot be kept.
-    pub async fn rotate(&self, _project: &Name) -> Result<DataKeyId, ContentError> {
-        unimplemented!()
+    pub async fn rotate(&self, project: &Name) -> Result<DataKeyId, ContentError> {
+        self.0.keys.rotate(project).await
     }
 
     /// Wraps the data keys of all projects under the current master key, after it changed.
@@ -200,7 +259,11 @@ impl Contents {
     /// # Errors
     /// If any cannot be opened or kept.
     pub async fn rewrap(&self) -> Result<usize, ContentError> {
-        unimplemented!()
+        let mut changed = 0;
+        for project in self.projects().await? {
+            changed += usize::from(self.0.keys.rewrap(&project).await?);
+        }
+        Ok(changed)
     }
 
     /// Destroys one data key: what it sealed can never be read again. The project's current key
@@ -208,15 +271,180 @@ impl Contents {
     ///
     /// # Errors
     /// If there is no such key, or the backend fails.
-    pub async fn shred_key(&self, _project: &Name, _key: DataKeyId) -> Result<(), ContentError> {
-        unimplemented!()
+    pub async fn shred_key(&self, project: &Name, key: DataKeyId) -> Result<(), ContentError> {
+        self.0.keys.shred_key(project, key).await
     }
 
     /// Destroys all data keys of a project.
     ///
     /// # Errors
     /// If the backend fails.
-    pub async fn shred_project(&self, _project: &Name) -> Result<(), ContentError> {
-        unimplemented!()
+    pub async fn shred_project(&self, project: &Name) -> Result<(), ContentError> {
+        self.0.keys.shred_project(project).await
+    }
+}
+
+impl Contents {
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    pub(crate) fn replica(&self) -> Option<&Backend> {
+        self.0.replica.as_ref()
+    }
+
+    pub(crate) fn pending(&self) -> &PendingContents {
+        &self.0.pending
+    }
+
+    pub(crate) fn inline_bytes_max(&self) -> usize {
+        self.0.inline_bytes_max
+    }
+
+    pub(crate) fn key_rings(&self) -> &KeyRings {
+        &self.0.keys
+    }
+
+    /// What names the pieces of `project`.
+    pub(crate) async fn piece_namer(&self, project: &Name) -> Result<PieceNamer, ContentError> {
+        self.0.keys.piece_namer(project).await
+    }
+
+    /// As [`Contents::read`], from a backend that may be the replica.
+    pub(crate) async fn read_from(
+        &self,
+        backend: &Backend,
+        project: &Name,
+        content: &Content,
+        key: &ContentKey,
+        range: Range<u64>,
+    ) -> Result<ContentReader, ContentError> {
+        if range.start > range.end || range.end > content.size_bytes {
+            return Err(ContentError::OutOfRange {
+                size_bytes: content.size_bytes,
+            });
+        }
+        let segments = segments_in(&range);
+        if let Some(sealed) = &content.inline {
+            let opener = self.opener(project, content, sealed, key).await?;
+            return inline_reader(&opener, sealed, &range);
+        }
+        let head_bytes = if segments.start == 0 {
+            offset_of(segments.end.min(FIRST_BATCH_SEGMENTS))
+        } else {
+            HEADER_BYTES as u64
+        };
+        let source = backend
+            .open(project, content.id, as_usize(head_bytes))
+            .await?;
+        if source.sealed_bytes != sealed_bytes_of(content.size_bytes) {
+            return Err(ContentError::Damaged {
+                content: content.id,
+            });
+        }
+        let opener = self.opener(project, content, &source.head, key).await?;
+        ContentReader::fetch(Fetcher::new(source, opener, segments), &range).await
+    }
+
+    /// Reads the header in `head` and gets the key that it names.
+    pub(crate) async fn opener(
+        &self,
+        project: &Name,
+        content: &Content,
+        head: &[u8],
+        key: &ContentKey,
+    ) -> Result<Opener, ContentError> {
+        let header = Header::read(head, content.id).map_err(|_| ContentError::Damaged {
+            content: content.id,
+        })?;
+        let secret = match (header.key, key) {
+            (KeyName::Project(id), ContentKey::Project) => {
+                self.0.keys.find(project, id).await?.secret
+            }
+            (KeyName::Project(_), ContentKey::Customer(_)) => {
+                return Err(CustomerKeyError::NotUsed.into());
+            }
+            (KeyName::Customer(_), ContentKey::Project) => {
+                return Err(CustomerKeyError::Missing.into());
+            }
+            (KeyName::Customer(fingerprint), ContentKey::Customer(key)) => {
+                if key.fingerprint(content.id, &header.salt) != fingerprint {
+                    return Err(CustomerKeyError::Wrong.into());
+                }
+                key.secret()
+            }
+        };
+        Ok(Opener {
+            sealer: Arc::new(Sealer::new(&secret, project, &header)),
+            content: content.id,
+            size_bytes: content.size_bytes,
+        })
+    }
+}
+
+fn inline_reader(
+    opener: &Opener,
+    sealed: &[u8],
+    range: &Range<u64>,
+) -> Result<ContentReader, ContentError> {
+    if sealed.len() as u64 != sealed_bytes_of(opener.size_bytes) {
+        return Err(ContentError::Damaged {
+            content: opener.content,
+        });
+    }
+    let segments = segments_in(range);
+    let body =
+        as_usize(offset_of(segments.start))..as_usize(offset_of(segments.end)).min(sealed.len());
+    let ready = opener.open(segments, sealed[body].to_vec())?;
+    Ok(ContentReader::of_segments(ready, range))
+}
+
+/// For lengths that are known to be small.
+fn as_usize(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// A file that is removed unless it is kept.
+struct NewFile {
+    file: std::fs::File,
+    path: Option<std::path::PathBuf>,
+}
+
+impl NewFile {
+    async fn create(path: &Path) -> Result<Self, ContentError> {
+        let path = path.to_owned();
+        let created = block(move || {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
+            Ok::<_, std::io::Error>(Self {
+                file,
+                path: Some(path),
+            })
+        });
+        Ok(created.await?)
+    }
+
+    async fn append(mut self, bytes: Bytes) -> Result<Self, ContentError> {
+        let appended = block(move || {
+            self.file.write_all(&bytes)?;
+            Ok::<_, std::io::Error>(self)
+        });
+        Ok(appended.await?)
+    }
+
+    fn keep(mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

@@ -3,6 +3,11 @@
 //! Owns: which digests there are, and computing any set of them. Must not know: what they are
 //! compared with.
 
+use crc_fast::CrcAlgorithm;
+use md5::{Digest, Md5};
+use sha1::Sha1;
+use sha2::Sha256;
+
 /// A digest that a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DigestKind {
@@ -45,6 +50,14 @@ impl DigestSet {
         Self(self.0 | 1 << kind as u8)
     }
 
+    /// MD5 apart from all others: it takes three times as long as the slowest of them, and as
+    /// long as all together.
+    pub(crate) fn lanes(self) -> impl Iterator<Item = Self> {
+        let md5 = Self::NONE.with(DigestKind::Md5);
+        let lanes = [Self(self.0 & md5.0), Self(self.0 & !md5.0)];
+        lanes.into_iter().filter(|lane| *lane != Self::NONE)
+    }
+
     /// Whether `kind` is wanted.
     #[must_use]
     pub const fn wants(self, kind: DigestKind) -> bool {
@@ -69,13 +82,150 @@ pub struct Digests {
     pub crc64nvme: Option<u64>,
 }
 
+impl Digests {
+    /// These, and those of `other` that are not among these.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            md5: self.md5.or(other.md5),
+            sha1: self.sha1.or(other.sha1),
+            sha256: self.sha256.or(other.sha256),
+            crc32: self.crc32.or(other.crc32),
+            crc32c: self.crc32c.or(other.crc32c),
+            crc64nvme: self.crc64nvme.or(other.crc64nvme),
+        }
+    }
+}
+
+/// Digests of bytes that are still coming.
+pub(crate) struct Digesting {
+    md5: Option<Md5>,
+    sha1: Option<Sha1>,
+    sha256: Option<Sha256>,
+    crc32: Option<crc_fast::Digest>,
+    crc32c: Option<crc_fast::Digest>,
+    crc64nvme: Option<crc_fast::Digest>,
+}
+
+impl Digesting {
+    pub(crate) fn new(wanted: DigestSet) -> Self {
+        let crc = |kind, algorithm| {
+            let is_wanted = wanted.wants(kind);
+            is_wanted.then(|| crc_fast::Digest::new(algorithm))
+        };
+        Self {
+            md5: wanted.wants(DigestKind::Md5).then(Md5::new),
+            sha1: wanted.wants(DigestKind::Sha1).then(Sha1::new),
+            sha256: wanted.wants(DigestKind::Sha256).then(Sha256::new),
+            crc32: crc(DigestKind::Crc32, CrcAlgorithm::Crc32IsoHdlc),
+            crc32c: crc(DigestKind::Crc32c, CrcAlgorithm::Crc32Iscsi),
+            crc64nvme: crc(DigestKind::Crc64Nvme, CrcAlgorithm::Crc64Nvme),
+        }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
+        if let Some(sha1) = &mut self.sha1 {
+            sha1.update(bytes);
+        }
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
+        let crcs = [&mut self.crc32, &mut self.crc32c, &mut self.crc64nvme];
+        for crc in crcs.into_iter().flatten() {
+            crc.update(bytes);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Digests {
+        let narrow = |crc: crc_fast::Digest| {
+            u32::try_from(crc.finalize()).expect("invariant: a CRC-32 has 32 bits")
+        };
+        Digests {
+            md5: self.md5.map(|it| it.finalize().into()),
+            sha1: self.sha1.map(|it| it.finalize().into()),
+            sha256: self.sha256.map(|it| it.finalize().into()),
+            crc32: self.crc32.map(narrow),
+            crc32c: self.crc32c.map(narrow),
+            crc64nvme: self.crc64nvme.map(|it| it.finalize()),
+        }
+    }
+
+    /// All at once.
+    pub(crate) fn of(wanted: DigestSet, bytes: &[u8]) -> Digests {
+        let mut digesting = Self::new(wanted);
+        digesting.update(bytes);
+        digesting.finish()
+    }
+}
+
 /// The CRC of two runs of bytes in a row, from the CRC of each and the length of the second.
 #[must_use]
 pub fn combine_crc(kind: CrcKind, first: u64, second: u64, second_bytes: u64) -> u64 {
     let algorithm = match kind {
-        CrcKind::Crc32 => crc_fast::CrcAlgorithm::Crc32IsoHdlc,
-        CrcKind::Crc32c => crc_fast::CrcAlgorithm::Crc32Iscsi,
-        CrcKind::Crc64Nvme => crc_fast::CrcAlgorithm::Crc64Nvme,
+        CrcKind::Crc32 => CrcAlgorithm::Crc32IsoHdlc,
+        CrcKind::Crc32c => CrcAlgorithm::Crc32Iscsi,
+        CrcKind::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
     };
     crc_fast::checksum_combine(algorithm, first, second, second_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: DigestSet = DigestSet::NONE
+        .with(DigestKind::Md5)
+        .with(DigestKind::Sha1)
+        .with(DigestKind::Sha256)
+        .with(DigestKind::Crc32)
+        .with(DigestKind::Crc32c)
+        .with(DigestKind::Crc64Nvme);
+
+    #[test]
+    fn the_check_values_of_the_catalogues_come_out() {
+        let digests = Digesting::of(ALL, b"123456789");
+        // CRC RevEng catalogue, "check"; RFC 1321 and FIPS 180-4 for the rest.
+        assert_eq!(digests.crc32, Some(0xcbf4_3926));
+        assert_eq!(digests.crc32c, Some(0xe306_9283));
+        assert_eq!(digests.crc64nvme, Some(0xae8b_1486_0a79_9888));
+        let abc = Digesting::of(ALL, b"abc");
+        assert_eq!(abc.md5.unwrap()[..4], [0x90, 0x01, 0x50, 0x98]);
+        assert_eq!(abc.sha1.unwrap()[..4], [0xa9, 0x99, 0x3e, 0x36]);
+        assert_eq!(abc.sha256.unwrap()[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_computed_and_lanes_miss_nothing() {
+        let wanted = DigestSet::NONE.with(DigestKind::Crc32);
+        let digests = Digesting::of(wanted, b"x");
+        assert!(digests.crc32.is_some() && digests.md5.is_none() && digests.sha256.is_none());
+        let lanes = ALL.lanes().map(|lane| Digesting::of(lane, b"x"));
+        assert_eq!(lanes.reduce(Digests::or), Some(Digesting::of(ALL, b"x")));
+        assert_eq!(DigestSet::NONE.lanes().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn crcs_combine(first: Vec<u8>, second: Vec<u8>) {
+            let of = |bytes: &[u8]| Digesting::of(ALL, bytes);
+            let both = of(&[first.clone(), second.clone()].concat());
+            let (one, two) = (of(&first), of(&second));
+            let combined = |kind, a, b| combine_crc(kind, a, b, second.len() as u64);
+            prop_assert_eq!(
+                Some(combined(CrcKind::Crc32, one.crc32.unwrap().into(), two.crc32.unwrap().into())),
+                both.crc32.map(u64::from)
+            );
+            prop_assert_eq!(
+                Some(combined(CrcKind::Crc32c, one.crc32c.unwrap().into(), two.crc32c.unwrap().into())),
+                both.crc32c.map(u64::from)
+            );
+            prop_assert_eq!(
+                Some(combined(CrcKind::Crc64Nvme, one.crc64nvme.unwrap(), two.crc64nvme.unwrap())),
+                both.crc64nvme
+            );
+        }
+    }
 }

@@ -15,8 +15,10 @@ pub trait ContentIndex: Send + Sync {
     /// Why a question could not be answered.
     type Error: Error + Send + Sync + 'static;
 
-    /// Those of `ids` that something of `project` names (or that are still to be deleted by
-    /// another), as of a moment after the call began.
+    /// Those of `ids` that something of `project` names, or that are garbage which another still
+    /// deletes. The answer must know every transaction that was submitted before the call, also
+    /// one that had not ended yet, because whoever waited for it may be gone: ask behind the
+    /// writer's queue.
     fn named(
         &self,
         project: &Name,

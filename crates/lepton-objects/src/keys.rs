@@ -3,9 +3,12 @@
 //! Owns: making, keeping, rotating and shredding data keys. Must not know: who may use them, or
 //! where the master key comes from.
 
-use std::fmt;
+use std::fmt::{self, Write};
+use std::sync::Arc;
 
-use lepton_types::{DataKeyId, Name};
+use lepton_types::{ContentId, DataKeyId, Name};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use zeroize::Zeroizing;
 
 /// What a wrapped key is bound to: it unwraps in no other place.
@@ -55,12 +58,13 @@ pub trait KeyWrapper: Send + Sync + fmt::Debug {
 
 /// Wraps data keys with AES-256-GCM under 32 bytes derived from the master key.
 pub struct MasterWrapper {
-    _key: Zeroizing<[u8; 32]>,
+    key: LessSafeKey,
+    label: String,
 }
 
 impl fmt::Debug for MasterWrapper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MasterWrapper(..)")
+        f.write_str(&self.label)
     }
 }
 
@@ -68,33 +72,95 @@ impl MasterWrapper {
     /// From 32 secret bytes.
     #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
+        let key = Zeroizing::new(key);
+        let tag = keyed(key.as_slice(), &[b"lepton master key label v1"]);
+        let label = tag[..8]
+            .iter()
+            .fold("master-".to_owned(), |mut label, byte| {
+                let _ = write!(label, "{byte:02x}");
+                label
+            });
+        let key =
+            UnboundKey::new(&AES_256_GCM, key.as_slice()).expect("invariant: the key has 32 bytes");
         Self {
-            _key: Zeroizing::new(key),
+            key: LessSafeKey::new(key),
+            label,
         }
     }
 }
 
+// stored: a random nonce, the ciphertext of the 32 bytes, the tag.
 impl KeyWrapper for MasterWrapper {
     fn label(&self) -> String {
-        unimplemented!()
+        self.label.clone()
     }
 
-    fn wrap(&self, _purpose: &WrapPurpose<'_>, _key: &[u8; 32]) -> Result<Vec<u8>, WrapError> {
-        unimplemented!()
+    fn wrap(&self, purpose: &WrapPurpose<'_>, key: &[u8; 32]) -> Result<Vec<u8>, WrapError> {
+        let nonce: [u8; NONCE_LEN] = random();
+        let mut wrapped = Vec::with_capacity(NONCE_LEN + 32 + 16);
+        wrapped.extend_from_slice(&nonce);
+        wrapped.extend_from_slice(key);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(bound_to(purpose)),
+                &mut wrapped[NONCE_LEN..],
+            )
+            .map_err(|_| WrapError::Refused)?;
+        wrapped.extend_from_slice(tag.as_ref());
+        Ok(wrapped)
     }
 
     fn unwrap(
         &self,
-        _purpose: &WrapPurpose<'_>,
-        _wrapped: &[u8],
+        purpose: &WrapPurpose<'_>,
+        wrapped: &[u8],
     ) -> Result<Zeroizing<[u8; 32]>, WrapError> {
-        unimplemented!()
+        let (nonce, sealed) = wrapped
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or(WrapError::Refused)?;
+        let mut sealed = Zeroizing::new(sealed.to_vec());
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let aad = Aad::from(bound_to(purpose));
+        let key = self
+            .key
+            .open_in_place(nonce, aad, &mut sealed)
+            .map_err(|_| WrapError::Refused)?;
+        let key = <[u8; 32]>::try_from(key).map_err(|_| WrapError::Refused)?;
+        Ok(Zeroizing::new(key))
     }
+}
+
+fn bound_to(purpose: &WrapPurpose<'_>) -> Vec<u8> {
+    let mut data = b"lepton data key v1".to_vec();
+    data.extend_from_slice(&purpose.key.id().to_bytes());
+    data.extend_from_slice(purpose.project.as_str().as_bytes());
+    data
+}
+
+/// HMAC-SHA-256 (RFC 2104) of `parts` in a row.
+pub(crate) fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let tag = context.sign();
+    tag.as_ref()
+        .try_into()
+        .expect("invariant: HMAC-SHA-256 gives 32 bytes")
+}
+
+/// Fresh secret bytes.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("invariant: the operating system has randomness");
+    bytes
 }
 
 /// A key that a customer brings with each request (SSE-C); never kept.
 #[derive(Clone)]
-pub struct CustomerKey(Zeroizing<[u8; 32]>);
+pub struct CustomerKey(Arc<Zeroizing<[u8; 32]>>);
 
 impl fmt::Debug for CustomerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,13 +172,19 @@ impl CustomerKey {
     /// From the 32 bytes of an AES-256 key.
     #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
-        Self(Zeroizing::new(key))
+        Self(Arc::new(Zeroizing::new(key)))
     }
 
-    /// Its bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    pub(crate) fn secret(&self) -> Arc<Zeroizing<[u8; 32]>> {
+        Arc::clone(&self.0)
+    }
+
+    /// What tells a wrong key from a right one, and nothing to anybody else.
+    pub(crate) fn fingerprint(&self, content: ContentId, salt: &[u8; 16]) -> [u8; 16] {
+        let label = b"lepton customer key v1";
+        let tag = keyed(self.0.as_slice(), &[label, &content.id().to_bytes(), salt]);
+        *tag.first_chunk()
+            .expect("invariant: 32 bytes are more than 16")
     }
 }
 
@@ -171,4 +243,35 @@ pub enum KeyError {
         /// Why.
         source: WrapError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lepton_types::{Id, Timestamp};
+
+    #[test]
+    fn a_wrapped_key_opens_under_its_master_key_and_for_its_purpose_only() {
+        let wrapper = MasterWrapper::new([1; 32]);
+        let project = Name::default_project();
+        let other: Name = "other".parse().unwrap();
+        let id = |n| DataKeyId::from(Id::from_parts(Timestamp::from_millis(1), [n; 10]));
+        let purpose = |project, key| WrapPurpose {
+            project,
+            key: id(key),
+        };
+        let wrapped = wrapper.wrap(&purpose(&project, 1), &[9; 32]).unwrap();
+        let opened = wrapper.unwrap(&purpose(&project, 1), &wrapped).unwrap();
+        assert_eq!(*opened, [9; 32]);
+        assert!(wrapper.unwrap(&purpose(&other, 1), &wrapped).is_err());
+        assert!(wrapper.unwrap(&purpose(&project, 2), &wrapped).is_err());
+        assert!(
+            wrapper
+                .unwrap(&purpose(&project, 1), &wrapped[1..])
+                .is_err()
+        );
+        let changed = MasterWrapper::new([2; 32]);
+        assert!(changed.unwrap(&purpose(&project, 1), &wrapped).is_err());
+        assert_ne!(changed.label(), wrapper.label());
+    }
 }

@@ -7,17 +7,23 @@
 //! - [`BlobStore`] keeps blobs by SHA-256 over contents, cut into pieces that are stored once.
 //! - [`Blobs`] is the older store of plain files by SHA-256.
 
+mod backend;
 mod blob_store;
 mod blobs;
 mod config;
 mod contents;
 mod digests;
+pub mod disk;
 mod error;
 mod index;
+mod key_ring;
 mod keys;
+mod pending;
+mod pipeline;
 mod reader;
 pub mod s3;
 mod scrub;
+mod seal;
 mod writer;
 
 pub use blob_store::{BlobStore, BlobStoreError, BlobStoreWriter, BlobSummary};
@@ -32,5 +38,5 @@ pub use keys::{
     WrapPurpose,
 };
 pub use reader::ContentReader;
-pub use scrub::{Finding, ScrubReport, SweepReport};
+pub use scrub::{Finding, ReplicationReport, ScrubReport, SweepReport, UpkeepError};
 pub use writer::{ContentWriter, NewContent, StagedContent};

@@ -1,8 +1,26 @@
-//! Scrubbing and sweeping: rot is found and repaired, orphans go.
+//! Upkeep: rot is found and repaired, orphans go, the replica follows.
+//!
+//! Owns: the passes over all contents of a project. Must not know: when they are run.
 
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use futures_util::StreamExt;
 use lepton_types::{ContentId, Name};
 
+use crate::backend::Backend;
+use crate::contents::{Content, Contents};
 use crate::error::ContentError;
+use crate::index::ContentIndex;
+use crate::keys::{ContentKey, CustomerKeyError};
+use crate::seal::HEADER_BYTES;
+
+/// Rows asked of the index at a time.
+const PAGE: usize = 500;
+/// What a report lists; the rest is only counted.
+const FINDINGS_MAX: usize = 1_000;
+/// Bytes of a content copied at a time.
+const COPY_BYTES: usize = 4 << 20;
 
 /// A content that could not be read.
 #[derive(Debug, Clone)]
@@ -14,7 +32,7 @@ pub struct Finding {
     /// What is wrong with it.
     pub error: ContentError,
     /// Whether it was restored from the replica.
-    pub repaired: bool,
+    pub is_repaired: bool,
 }
 
 /// What a scrub did.
@@ -22,9 +40,13 @@ pub struct Finding {
 pub struct ScrubReport {
     /// How many contents were read.
     pub contents: u64,
-    /// How many plain bytes they had.
-    pub bytes: u64,
-    /// What was wrong.
+    /// How many plain bytes they have.
+    pub size_bytes: u64,
+    /// How many could not be read.
+    pub damaged: u64,
+    /// How many of those were restored from the replica.
+    pub repaired: u64,
+    /// The first thousand that could not be read.
     pub findings: Vec<Finding>,
 }
 
@@ -35,4 +57,257 @@ pub struct SweepReport {
     pub seen: u64,
     /// How many were deleted.
     pub deleted: u64,
+}
+
+/// What a pass over the replica did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplicationReport {
+    /// How many contents were copied.
+    pub copied: u64,
+    /// How many were not, because they could not be read.
+    pub unreadable: u64,
+    /// How many were deleted from the replica.
+    pub deleted: u64,
+}
+
+/// A pass over the contents was cut off; `E` is the index's error.
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError<E: Error + 'static> {
+    /// The backend failed.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The index failed.
+    #[error("the object index failed")]
+    Index(#[source] E),
+}
+
+impl Contents {
+    /// Reads a content to its end and verifies it. One under a customer's key, which is not
+    /// known, is only checked for presence, header and length.
+    ///
+    /// # Errors
+    /// If it is not there or damaged.
+    pub async fn verify(&self, project: &Name, content: &Content) -> Result<(), ContentError> {
+        self.verify_in(self.backend(), project, content).await
+    }
+
+    async fn verify_in(
+        &self,
+        backend: &Backend,
+        project: &Name,
+        content: &Content,
+    ) -> Result<(), ContentError> {
+        let all = 0..content.size_bytes;
+        match self
+            .read_from(backend, project, content, &ContentKey::Project, all)
+            .await
+        {
+            Ok(mut reader) => {
+                while let Some(piece) = reader.next().await {
+                    piece?;
+                }
+                Ok(())
+            }
+            Err(ContentError::CustomerKey(CustomerKeyError::Missing)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes contents of the backend that `index` does not name and that no writer of this
+    /// process still holds.
+    ///
+    /// Exact without any guess about time: a content is listed, then found not to be pending,
+    /// then asked for. Whoever recorded it did so while it was pending, so the index names it by
+    /// then.
+    ///
+    /// # Errors
+    /// If the backend or the index fails.
+    pub async fn sweep<I: ContentIndex>(
+        &self,
+        project: &Name,
+        index: &I,
+    ) -> Result<SweepReport, UpkeepError<I::Error>> {
+        let mut report = SweepReport::default();
+        for shard in 0..=u8::MAX {
+            let listed = self.backend().list(project, shard).await?;
+            for page in listed.chunks(PAGE) {
+                let pending = self.pending();
+                let settled = page.iter().filter(|id| !pending.contains(**id));
+                let orphans = unnamed(index, project, settled.copied().collect()).await?;
+                report.seen += page.len() as u64;
+                report.deleted += orphans.len() as u64;
+                self.delete(project, &orphans).await?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Verifies every content that `index` names, and repairs from the replica what is damaged.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub async fn scrub<I: ContentIndex>(
+        &self,
+        project: &Name,
+        index: &I,
+    ) -> Result<ScrubReport, UpkeepError<I::Error>> {
+        let mut report = ScrubReport::default();
+        let mut after = None;
+        loop {
+            let page = index.contents_after(project, after, PAGE).await;
+            let page = page.map_err(UpkeepError::Index)?;
+            for content in &page {
+                report.contents += 1;
+                report.size_bytes += content.size_bytes;
+                if let Err(error) = self.verify(project, content).await {
+                    self.found(project, content, error, index, &mut report)
+                        .await?;
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.id),
+                _ => return Ok(report),
+            }
+        }
+    }
+
+    async fn found<I: ContentIndex>(
+        &self,
+        project: &Name,
+        content: &Content,
+        error: ContentError,
+        index: &I,
+        report: &mut ScrubReport,
+    ) -> Result<(), UpkeepError<I::Error>> {
+        // Deleted while it was read.
+        if !unnamed(index, project, vec![content.id]).await?.is_empty() {
+            return Ok(());
+        }
+        let is_repaired = match self.repair(project, content, &error).await {
+            Ok(is_repaired) => is_repaired,
+            Err(why) => {
+                tracing::warn!(%project, content = %content.id, error = %why, "the replica's copy does not serve");
+                false
+            }
+        };
+        tracing::error!(%project, content = %content.id, %error, is_repaired, "a content cannot be read");
+        report.damaged += 1;
+        report.repaired += u64::from(is_repaired);
+        if report.findings.len() < FINDINGS_MAX {
+            report.findings.push(Finding {
+                project: project.clone(),
+                content: content.id,
+                error,
+                is_repaired,
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts the replica's copy in the place of a damaged content, if it is whole itself.
+    async fn repair(
+        &self,
+        project: &Name,
+        content: &Content,
+        error: &ContentError,
+    ) -> Result<bool, ContentError> {
+        let is_rot = matches!(
+            error,
+            ContentError::Damaged { .. }
+                | ContentError::NotFound { .. }
+                | ContentError::Key(_)
+                | ContentError::Backend(_)
+        );
+        let Some(replica) = self
+            .replica()
+            .filter(|_| is_rot && content.inline.is_none())
+        else {
+            return Ok(false);
+        };
+        self.verify_in(replica, project, content).await?;
+        copy(replica, self.backend(), project, content.id).await?;
+        self.verify(project, content).await?;
+        Ok(true)
+    }
+
+    /// Brings the replica up to date: copies what it lacks, with the wrapped keys, and deletes
+    /// what neither the backend has nor `index` names. Does nothing without a replica.
+    ///
+    /// # Errors
+    /// If the index or a backend fails.
+    pub async fn replicate<I: ContentIndex>(
+        &self,
+        project: &Name,
+        index: &I,
+    ) -> Result<ReplicationReport, UpkeepError<I::Error>> {
+        let mut report = ReplicationReport::default();
+        let Some(replica) = self.replica() else {
+            return Ok(report);
+        };
+        self.key_rings().copy_to(project, replica).await?;
+        for shard in 0..=u8::MAX {
+            let ours: BTreeSet<_> = to_set(self.backend().list(project, shard).await?);
+            let theirs: BTreeSet<_> = to_set(replica.list(project, shard).await?);
+            for id in ours.difference(&theirs) {
+                match copy(self.backend(), replica, project, *id).await {
+                    Ok(()) => report.copied += 1,
+                    // Deleted since it was listed.
+                    Err(ContentError::NotFound { .. }) => {}
+                    Err(error @ ContentError::Damaged { .. }) => {
+                        tracing::error!(%project, content = %id, %error, "a content cannot be copied");
+                        report.unreadable += 1;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let extra: Vec<_> = theirs.difference(&ours).copied().collect();
+            for page in extra.chunks(PAGE) {
+                let gone = unnamed(index, project, page.to_vec()).await?;
+                report.deleted += gone.len() as u64;
+                replica.remove(project, &gone).await?;
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn to_set(ids: Vec<ContentId>) -> BTreeSet<ContentId> {
+    ids.into_iter().collect()
+}
+
+async fn unnamed<I: ContentIndex>(
+    index: &I,
+    project: &Name,
+    mut ids: Vec<ContentId>,
+) -> Result<Vec<ContentId>, UpkeepError<I::Error>> {
+    if !ids.is_empty() {
+        let named = index.named(project, &ids).await;
+        let named = named.map_err(UpkeepError::Index)?;
+        ids.retain(|id| !named.contains(id));
+    }
+    Ok(ids)
+}
+
+/// Copies sealed bytes as they are.
+async fn copy(
+    from: &Backend,
+    to: &Backend,
+    project: &Name,
+    content: ContentId,
+) -> Result<(), ContentError> {
+    let source = from.open(project, content, HEADER_BYTES).await?;
+    let mut upload = to.upload(project, content).await?;
+    let mut offset = 0;
+    while offset < source.sealed_bytes {
+        let rest = source.sealed_bytes - offset;
+        let length = usize::try_from(rest).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+        let bytes = source.read(offset, length, |bytes| bytes).await?;
+        if bytes.len() != length {
+            upload.abandon().await;
+            return Err(ContentError::Damaged { content });
+        }
+        offset += length as u64;
+        upload.write(bytes).await?;
+    }
+    upload.finish().await
 }

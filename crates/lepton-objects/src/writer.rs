@@ -1,13 +1,24 @@
-//! Writing: bytes stream in, and are digested, sealed and written in parallel over bounded
-//! buffers.
+//! Writing: bytes stream in, and become a content.
+//!
+//! Owns: whether a content becomes inline bytes, one file written at once, or a pipeline. Must not
+//! know: where the bytes come from.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lepton_types::DataKeyId;
+use lepton_types::{ContentId, DataKeyId, Name};
 
-use crate::contents::Content;
-use crate::digests::{DigestSet, Digests};
+use crate::backend::block;
+use crate::contents::{Content, Contents};
+use crate::digests::{DigestSet, Digesting, Digests};
 use crate::error::ContentError;
 use crate::keys::ContentKey;
+use crate::pending::Pending;
+use crate::pipeline::{BATCH_BYTES, Pipeline, Target};
+use crate::seal::{Header, Sealer, sealed_bytes_of};
+
+/// Up to this size work is done where the caller is: handing it to another thread takes longer.
+const AT_ONCE_BYTES: usize = 32 << 10;
 
 /// How a content is to be written.
 #[derive(Debug, Clone)]
@@ -32,26 +43,166 @@ impl Default for NewContent {
 }
 
 /// A content under way. Dropping it leaves nothing.
-#[derive(Debug)]
-pub struct ContentWriter {}
+pub struct ContentWriter {
+    contents: Contents,
+    project: Name,
+    id: ContentId,
+    pending: Pending,
+    header: Header,
+    sealer: Arc<Sealer>,
+    data_key: Option<DataKeyId>,
+    wanted: DigestSet,
+    size_bytes: u64,
+    size_bytes_max: u64,
+    /// At most one batch.
+    buffer: Vec<u8>,
+    pipeline: Option<Pipeline>,
+}
 
-#[allow(clippy::unused_async, clippy::needless_pass_by_value)]
+impl std::fmt::Debug for ContentWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContentWriter")
+            .field("id", &self.id)
+            .field("size_bytes", &self.size_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a writer begins with.
+pub(crate) struct Beginning {
+    pub(crate) contents: Contents,
+    pub(crate) project: Name,
+    pub(crate) pending: Pending,
+    pub(crate) header: Header,
+    pub(crate) sealer: Sealer,
+    pub(crate) data_key: Option<DataKeyId>,
+}
+
 impl ContentWriter {
+    pub(crate) fn new(beginning: Beginning, new: &NewContent) -> Self {
+        Self {
+            id: beginning.header.content,
+            contents: beginning.contents,
+            project: beginning.project,
+            pending: beginning.pending,
+            header: beginning.header,
+            sealer: Arc::new(beginning.sealer),
+            data_key: beginning.data_key,
+            wanted: new.digests,
+            size_bytes: 0,
+            size_bytes_max: new.size_bytes_max,
+            buffer: Vec::new(),
+            pipeline: None,
+        }
+    }
+
     /// Adds bytes; waits while too much is under way.
     ///
     /// # Errors
     /// If the content becomes too long or cannot be written; the writer is then of no more use.
-    pub async fn write(&mut self, _bytes: Bytes) -> Result<(), ContentError> {
-        unimplemented!()
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), ContentError> {
+        self.size_bytes = self.size_bytes.saturating_add(bytes.len() as u64);
+        if self.size_bytes > self.size_bytes_max {
+            return Err(ContentError::TooLarge {
+                limit_bytes: self.size_bytes_max,
+            });
+        }
+        let mut bytes = &bytes[..];
+        while !bytes.is_empty() {
+            // A full batch goes only when more follows it: the last one is marked as the last.
+            if self.buffer.len() == BATCH_BYTES {
+                self.send_batch().await?;
+            }
+            let (taken, rest) = bytes.split_at(bytes.len().min(BATCH_BYTES - self.buffer.len()));
+            self.buffer.extend_from_slice(taken);
+            bytes = rest;
+        }
+        Ok(())
     }
 
-    /// Ends the content. When this returns it is on disk, or is given back as sealed inline bytes.
+    async fn send_batch(&mut self) -> Result<(), ContentError> {
+        let batch = std::mem::replace(&mut self.buffer, Vec::with_capacity(BATCH_BYTES));
+        let pipeline = match &mut self.pipeline {
+            Some(pipeline) => pipeline,
+            none => {
+                let target = Target {
+                    backend: self.contents.backend().clone(),
+                    project: self.project.clone(),
+                    content: self.id,
+                    header: self.header,
+                    sealer: Arc::clone(&self.sealer),
+                };
+                none.insert(Pipeline::start(target, self.wanted).await?)
+            }
+        };
+        pipeline.write(batch.into()).await
+    }
+
+    /// Ends the content. When this returns it is durable, or is given back as sealed inline bytes.
     ///
     /// # Errors
     /// If it cannot be written; nothing is left then.
-    pub async fn finish(self) -> Result<StagedContent, ContentError> {
-        unimplemented!()
+    pub async fn finish(mut self) -> Result<StagedContent, ContentError> {
+        let rest = Bytes::from(std::mem::take(&mut self.buffer));
+        if let Some(pipeline) = self.pipeline.take() {
+            let digests = pipeline.finish(rest).await?;
+            return Ok(self.staged(None, digests));
+        }
+        if rest.len() <= self.contents.inline_bytes_max() {
+            let (sealer, header, wanted) = (Arc::clone(&self.sealer), self.header, self.wanted);
+            let both = move || {
+                let digests = Digesting::of(wanted, &rest);
+                (whole(&sealer, header, &rest), digests)
+            };
+            let (sealed, digests) = if self.size_bytes <= AT_ONCE_BYTES as u64 {
+                both()
+            } else {
+                block(both).await
+            };
+            return Ok(self.staged(Some(sealed.into()), digests));
+        }
+        let digests = self.put_whole(rest).await?;
+        Ok(self.staged(None, digests))
     }
+
+    /// Digests are computed while the disk is busy.
+    async fn put_whole(&self, plain: Bytes) -> Result<Digests, ContentError> {
+        let (sealer, header) = (Arc::clone(&self.sealer), self.header);
+        let (bytes, wanted) = (plain.clone(), self.wanted);
+        let make = move || whole(&sealer, header, &plain);
+        let put = self.contents.backend().put(&self.project, self.id, make);
+        if wanted == DigestSet::NONE {
+            put.await?;
+            return Ok(Digests::default());
+        }
+        let (put, digests) =
+            futures_util::future::join(put, block(move || Digesting::of(wanted, &bytes))).await;
+        put?;
+        Ok(digests)
+    }
+
+    fn staged(self, inline: Option<Bytes>, digests: Digests) -> StagedContent {
+        StagedContent {
+            content: Content {
+                id: self.id,
+                size_bytes: self.size_bytes,
+                inline,
+            },
+            digests,
+            data_key: self.data_key,
+            project: self.project,
+            contents: self.contents,
+            pending: self.pending,
+        }
+    }
+}
+
+fn whole(sealer: &Sealer, header: Header, plain: &[u8]) -> Vec<u8> {
+    let length = usize::try_from(sealed_bytes_of(plain.len() as u64));
+    let mut sealed = Vec::with_capacity(length.unwrap_or_default());
+    sealed.extend_from_slice(&header.to_bytes());
+    sealer.seal(0, true, plain, &mut sealed);
+    sealed
 }
 
 /// A content that is whole but which the index does not name yet. No sweep takes it.
@@ -65,9 +216,11 @@ pub struct StagedContent {
     content: Content,
     digests: Digests,
     data_key: Option<DataKeyId>,
+    project: Name,
+    contents: Contents,
+    pending: Pending,
 }
 
-#[allow(clippy::unused_async)]
 impl StagedContent {
     /// What the index has to record.
     #[must_use]
@@ -89,11 +242,21 @@ impl StagedContent {
 
     /// The index names it now.
     pub fn adopt(self) -> Content {
-        unimplemented!()
+        drop(self.pending);
+        self.content
     }
 
-    /// Nobody will ever name it: deletes it.
+    /// Nobody will ever name it: deletes it. What cannot be deleted now, a sweep finds.
     pub async fn discard(self) {
-        unimplemented!()
+        if self.content.inline.is_none() {
+            let removed = self
+                .contents
+                .delete(&self.project, &[self.content.id])
+                .await;
+            if let Err(error) = removed {
+                tracing::warn!(content = %self.content.id, %error, "a discarded content stays until a sweep");
+            }
+        }
+        drop(self.pending);
     }
 }

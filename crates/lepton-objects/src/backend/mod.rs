@@ -1,0 +1,324 @@
+//! Where sealed bytes are kept: the local disk or a remote object service.
+//!
+//! Owns: keeping and giving back bytes under a project and an id, whole or not at all. Must not
+//! know: what they mean, or which key opens them.
+
+mod local;
+
+use std::io;
+use std::sync::Arc;
+
+use lepton_types::{ContentId, Name};
+
+pub(crate) use local::{Local, Staged};
+
+use crate::config::BackendConfig;
+use crate::disk::{Disk, DiskFile, LocalDisk};
+use crate::error::{BackendError, ContentError, OpenError};
+
+/// One place that keeps contents.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    Local(Arc<Local>),
+}
+
+/// A content under way. Dropped before its end, it leaves nothing.
+pub(crate) enum Upload {
+    Local(LocalUpload),
+}
+
+pub(crate) struct LocalUpload {
+    local: Arc<Local>,
+    project: Name,
+    content: ContentId,
+    staged: Staged,
+    written_bytes: u64,
+    /// A sync of what was written so far, beside the writing.
+    flushing: Option<tokio::task::JoinHandle<io::Result<()>>>,
+    flushed_bytes: u64,
+}
+
+/// A content that can be read.
+#[derive(Clone)]
+pub(crate) struct Source {
+    place: SourcePlace,
+    pub(crate) sealed_bytes: u64,
+    /// The first bytes, read when it was opened.
+    pub(crate) head: bytes::Bytes,
+}
+
+#[derive(Clone)]
+enum SourcePlace {
+    Local(Arc<dyn DiskFile>),
+}
+
+/// Writing a long file, its bytes are sent to the disk from time to time, so that the last sync
+/// has little left to do. Less than this is not worth a sync of its own.
+const FLUSH_BYTES: u64 = 16 << 20;
+
+/// The shard that a content lies in: random, as the end of its id is.
+pub(crate) fn shard_of(content: ContentId) -> u8 {
+    content.id().to_bytes()[15]
+}
+
+/// Does blocking work off the async threads.
+pub(crate) async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => unreachable!("invariant: blocking work is never cancelled"),
+        },
+    }
+}
+
+impl Backend {
+    pub(crate) async fn connect(config: BackendConfig) -> Result<Self, OpenError> {
+        let (disk, root): (Arc<dyn Disk>, _) = match config {
+            BackendConfig::Local { root } => (Arc::new(LocalDisk), root),
+            BackendConfig::Disk { disk, root } => (disk, root),
+        };
+        let local = block(move || Local::open(disk, &root)).await?;
+        Ok(Self::Local(Arc::new(local)))
+    }
+
+    pub(crate) async fn upload(
+        &self,
+        project: &Name,
+        content: ContentId,
+    ) -> Result<Upload, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let local = Arc::clone(local);
+                let staging = Arc::clone(&local);
+                let staged = block(move || staging.stage()).await?;
+                Ok(Upload::Local(LocalUpload {
+                    local,
+                    project: project.clone(),
+                    content,
+                    staged,
+                    written_bytes: 0,
+                    flushing: None,
+                    flushed_bytes: 0,
+                }))
+            }
+        }
+    }
+
+    /// Keeps a whole sealed content at once.
+    pub(crate) async fn put(
+        &self,
+        project: &Name,
+        content: ContentId,
+        make: impl FnOnce() -> Vec<u8> + Send + 'static,
+    ) -> Result<(), ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                let put = move || {
+                    let staged = local.stage()?;
+                    staged.file.write_at(0, &make())?;
+                    local.publish(staged, &project, content)
+                };
+                Ok(block(put).await?)
+            }
+        }
+    }
+
+    /// Opens a content, and reads at most its first `head_bytes`.
+    pub(crate) async fn open(
+        &self,
+        project: &Name,
+        content: ContentId,
+        head_bytes: usize,
+    ) -> Result<Source, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                let opened = block(move || {
+                    let file = local.open_content(&project, content)?;
+                    let sealed_bytes = file.size_bytes()?;
+                    let mut head =
+                        vec![
+                            0;
+                            head_bytes.min(usize::try_from(sealed_bytes).unwrap_or(usize::MAX))
+                        ];
+                    let read = file.read_at(0, &mut head)?;
+                    head.truncate(read);
+                    Ok(Source {
+                        place: SourcePlace::Local(file),
+                        sealed_bytes,
+                        head: head.into(),
+                    })
+                })
+                .await;
+                opened.map_err(|error: io::Error| match error.kind() {
+                    io::ErrorKind::NotFound => ContentError::NotFound { content },
+                    _ => error.into(),
+                })
+            }
+        }
+    }
+
+    pub(crate) async fn remove(
+        &self,
+        project: &Name,
+        ids: &[ContentId],
+    ) -> Result<(), ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project, ids) = (Arc::clone(local), project.clone(), ids.to_vec());
+                let removing = move || ids.iter().try_for_each(|id| local.remove(&project, *id));
+                Ok(block(removing).await?)
+            }
+        }
+    }
+
+    /// The contents of one of 256 shards, in order.
+    pub(crate) async fn list(
+        &self,
+        project: &Name,
+        shard: u8,
+    ) -> Result<Vec<ContentId>, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                Ok(block(move || local.list(&project, shard)).await?)
+            }
+        }
+    }
+
+    pub(crate) async fn projects(&self) -> Result<Vec<Name>, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let local = Arc::clone(local);
+                Ok(block(move || local.projects()).await?)
+            }
+        }
+    }
+
+    pub(crate) async fn load_keys(&self, project: &Name) -> Result<Option<Vec<u8>>, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                Ok(block(move || local.load_keys(&project)).await?)
+            }
+        }
+    }
+
+    pub(crate) async fn store_keys(
+        &self,
+        project: &Name,
+        bytes: Vec<u8>,
+    ) -> Result<(), ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                Ok(block(move || local.store_keys(&project, &bytes)).await?)
+            }
+        }
+    }
+}
+
+impl Upload {
+    /// Adds sealed bytes.
+    pub(crate) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
+        match self {
+            Self::Local(upload) => upload.write(sealed).await,
+        }
+    }
+
+    /// Removes what was written.
+    pub(crate) async fn abandon(self) {
+        match self {
+            Self::Local(upload) => block(move || drop(upload)).await,
+        }
+    }
+
+    /// Ends the content; it is durable when this returns.
+    pub(crate) async fn finish(self) -> Result<(), ContentError> {
+        match self {
+            Self::Local(upload) => upload.finish().await,
+        }
+    }
+}
+
+impl LocalUpload {
+    async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
+        let file = Arc::clone(&self.staged.file);
+        let offset = self.written_bytes;
+        self.written_bytes += sealed.len() as u64;
+        block(move || file.write_at(offset, &sealed)).await?;
+        if self.written_bytes - self.flushed_bytes >= FLUSH_BYTES {
+            // One at a time: whoever writes faster than the disk takes waits here.
+            self.flushed().await?;
+            self.flushed_bytes = self.written_bytes;
+            let file = Arc::clone(&self.staged.file);
+            self.flushing = Some(tokio::task::spawn_blocking(move || file.sync()));
+        }
+        Ok(())
+    }
+
+    async fn flushed(&mut self) -> Result<(), ContentError> {
+        if let Some(flushing) = self.flushing.take() {
+            flushing.await.map_err(io::Error::other)??;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), ContentError> {
+        self.flushed().await?;
+        let Self {
+            local,
+            project,
+            content,
+            staged,
+            ..
+        } = self;
+        Ok(block(move || local.publish(staged, &project, content)).await?)
+    }
+}
+
+impl Source {
+    /// Gives `work` the `length` bytes from `offset`; fewer only if the content is shorter than
+    /// it was. `work` may take long.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        offset: u64,
+        length: usize,
+        work: impl FnOnce(Vec<u8>) -> T + Send + 'static,
+    ) -> Result<T, ContentError> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.head.get(start..start.saturating_add(length)) {
+            let bytes = bytes.to_vec();
+            return Ok(block(move || work(bytes)).await);
+        }
+        match &self.place {
+            SourcePlace::Local(file) => {
+                let file = Arc::clone(file);
+                let read = block(move || {
+                    let mut bytes = vec![0; length];
+                    let read = file.read_at(offset, &mut bytes)?;
+                    bytes.truncate(read);
+                    Ok::<_, io::Error>(work(bytes))
+                });
+                Ok(read.await?)
+            }
+        }
+    }
+}
+
+impl From<io::Error> for BackendError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(Arc::new(error))
+    }
+}
+
+impl From<io::Error> for ContentError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::StorageFull,
+            _ => Self::Backend(error.into()),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The data keys of each project, kept wrapped beside the contents.
+//!
+//! Owns: which keys a project has, which one seals, and that a shredded key is gone and
+//! remembered as gone. Must not know: what is sealed under a key.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lepton_types::{DataKeyId, IdSource, Name};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::backend::{Backend, block};
+use crate::error::ContentError;
+use crate::index::PieceKey;
+use crate::keys::{KeyError, KeyWrapper, WrapError, WrapPurpose, keyed, random};
+
+/// A data key, in memory only.
+#[derive(Clone)]
+pub(crate) struct DataKey {
+    pub(crate) id: DataKeyId,
+    pub(crate) secret: Arc<Zeroizing<[u8; 32]>>,
+}
+
+/// Names pieces within one project.
+#[derive(Clone)]
+pub(crate) struct PieceNamer(Arc<Zeroizing<[u8; 32]>>);
+
+impl PieceNamer {
+    pub(crate) fn name(&self, piece: &[u8]) -> PieceKey {
+        PieceKey(keyed(self.0.as_slice(), &[piece]))
+    }
+}
+
+/// All projects' keys.
+pub(crate) struct KeyRings {
+    backend: Backend,
+    ids: Arc<dyn IdSource>,
+    wrapper: Arc<dyn KeyWrapper>,
+    retired: Vec<Arc<dyn KeyWrapper>>,
+    /// One small ring a project.
+    opened: Mutex<BTreeMap<Name, Arc<Ring>>>,
+    /// Held while a ring is read, changed and written.
+    changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Default)]
+struct Ring {
+    /// Oldest first; the last live one seals.
+    keys: Vec<RingKey>,
+}
+
+#[derive(Clone)]
+struct RingKey {
+    id: DataKeyId,
+    /// None: it was shredded.
+    secret: Option<Arc<Zeroizing<[u8; 32]>>>,
+    wrapped_by: String,
+}
+
+// stored: fields are added with a default, never renamed.
+#[derive(Serialize, Deserialize)]
+struct RingFile {
+    version: u32,
+    keys: Vec<KeyRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyRow {
+    id: DataKeyId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<SealedKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SealedKey {
+    by: String,
+    hex: String,
+}
+
+const RING_VERSION: u32 = 1;
+
+impl Ring {
+    fn current(&self) -> Option<DataKey> {
+        let mut live = self.keys.iter().rev();
+        live.find_map(|key| {
+            key.secret.as_ref().map(|secret| DataKey {
+                id: key.id,
+                secret: Arc::clone(secret),
+            })
+        })
+    }
+
+    fn find(&self, id: DataKeyId) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+}
+
+impl KeyRings {
+    pub(crate) fn new(
+        backend: Backend,
+        ids: Arc<dyn IdSource>,
+        wrapper: Arc<dyn KeyWrapper>,
+        retired: Vec<Arc<dyn KeyWrapper>>,
+    ) -> Self {
+        Self {
+            backend,
+            ids,
+            wrapper,
+            retired,
+            opened: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The key that seals new contents; made at the first call.
+    pub(crate) async fn current(&self, project: &Name) -> Result<DataKey, ContentError> {
+        if let Some(key) = self.cached(project).and_then(|ring| ring.current()) {
+            return Ok(key);
+        }
+        let _changing = self.changing.lock().await;
+        let ring = self.load(project).await?;
+        match ring.current() {
+            Some(key) => Ok(key),
+            None => self.add_key(project, &ring).await,
+        }
+    }
+
+    pub(crate) async fn find(
+        &self,
+        project: &Name,
+        id: DataKeyId,
+    ) -> Result<DataKey, ContentError> {
+        let cached = self.cached(project);
+        let ring = match cached.filter(|ring| ring.find(id).is_some()) {
+            Some(ring) => ring,
+            None => self.load(project).await?,
+        };
+        let key = ring.find(id).ok_or_else(|| KeyError::NotFound {
+            project: project.clone(),
+            key: id,
+        })?;
+        let secret = key.secret.clone().ok_or(KeyError::Shredded { key: id })?;
+        Ok(DataKey { id, secret })
+    }
+
+    /// What names the project's pieces. It is another one after any key was shredded, so that no
+    /// piece is found that cannot be read.
+    pub(crate) async fn piece_namer(&self, project: &Name) -> Result<PieceNamer, ContentError> {
+        self.current(project).await?;
+        let ring = self.load(project).await?;
+        let live = ring.keys.iter().find_map(|key| key.secret.clone());
+        let oldest = live.expect("invariant: a current key was just there");
+        let shredded = ring.keys.iter().filter(|key| key.secret.is_none()).count();
+        let secret = keyed(
+            oldest.as_slice(),
+            &[
+                b"lepton piece keys v1",
+                &(shredded as u64).to_be_bytes(),
+                project.as_str().as_bytes(),
+            ],
+        );
+        Ok(PieceNamer(Arc::new(Zeroizing::new(secret))))
+    }
+
+    pub(crate) async fn ids(&self, project: &Name) -> Result<Vec<DataKeyId>, ContentError> {
+        let ring = self.load(project).await?;
+        let live = ring.keys.iter().filter(|key| key.secret.is_some());
+        Ok(live.map(|key| key.id).collect())
+    }
+
+    pub(crate) async fn rotate(&self, project: &Name) -> Result<DataKeyId, ContentError> {
+        let _changing = self.changing.lock().await;
+        let ring = self.load(project).await?;
+        Ok(self.add_key(project, &ring).await?.id)
+    }
+
+    pub(crate) async fn rewrap(&self, project: &Name) -> Result<bool, ContentError> {
+        let _changing = self.changing.lock().await;
+        let ring = self.load(project).await?;
+        let label = self.wrapper.label();
+        let mut live = ring.keys.iter().filter(|key| key.secret.is_some());
+        if live.all(|key| key.wrapped_by == label) {
+            return Ok(false);
+        }
+        self.store(project, Ring::clone(&ring)).await?;
+        Ok(true)
+    }
+
+    pub(crate) async fn shred_key(
+        &self,
+        project: &Name,
+        id: DataKeyId,
+    ) -> Result<(), ContentError> {
+        let _changing = self.changing.lock().await;
+        let mut ring = Ring::clone(&*self.load(project).await?);
+        let was_current = ring.current().is_some_and(|key| key.id == id);
+        let key = ring.keys.iter_mut().find(|key| key.id == id);
+        let key = key.ok_or_else(|| KeyError::NotFound {
+            project: project.clone(),
+            key: id,
+        })?;
+        key.secret = None;
+        if was_current {
+            // An older key would be the current one otherwise.
+            self.add_key(project, &ring).await?;
+            return Ok(());
+        }
+        self.store(project, ring).await
+    }
+
+    pub(crate) async fn shred_project(&self, project: &Name) -> Result<(), ContentError> {
+        let _changing = self.changing.lock().await;
+        // Read without opening: a ring whose master key is lost can be shredded, too.
+        let Some(bytes) = self.backend.load_keys(project).await? else {
+            return Ok(());
+        };
+        let rows = parse(project, &bytes).map(|file| file.keys);
+        let keys = rows.unwrap_or_default().into_iter().map(|row| RingKey {
+            id: row.id,
+            secret: None,
+            wrapped_by: String::new(),
+        });
+        let ring = Ring {
+            keys: keys.collect(),
+        };
+        self.store(project, ring).await
+    }
+
+    /// Copies a project's wrapped keys to `replica`, if they differ from what it has.
+    pub(crate) async fn copy_to(
+        &self,
+        project: &Name,
+        replica: &Backend,
+    ) -> Result<(), ContentError> {
+        let _changing = self.changing.lock().await;
+        let ours = self.backend.load_keys(project).await?;
+        if let Some(ours) = ours
+            && replica.load_keys(project).await?.as_ref() != Some(&ours)
+        {
+            replica.store_keys(project, ours).await?;
+        }
+        Ok(())
+    }
+
+    fn cached(&self, project: &Name) -> Option<Arc<Ring>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.get(project).cloned()
+    }
+
+    fn remember(&self, project: &Name, ring: Ring) -> Arc<Ring> {
+        let ring = Arc::new(ring);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.insert(project.clone(), Arc::clone(&ring));
+        ring
+    }
+
+    async fn load(&self, project: &Name) -> Result<Arc<Ring>, ContentError> {
+        let Some(bytes) = self.backend.load_keys(project).await? else {
+            return Ok(Arc::default());
+        };
+        let wrappers: Vec<_> = std::iter::once(&self.wrapper)
+            .chain(&self.retired)
+            .cloned()
+            .collect();
+        let of = project.clone();
+        let opened = block(move || open(&of, &bytes, &wrappers)).await?;
+        Ok(self.remember(project, opened))
+    }
+
+    async fn add_key(&self, project: &Name, ring: &Ring) -> Result<DataKey, ContentError> {
+        let key = DataKey {
+            id: self.ids.next_id().into(),
+            secret: Arc::new(Zeroizing::new(random())),
+        };
+        let mut ring = ring.clone();
+        ring.keys.push(RingKey {
+            id: key.id,
+            secret: Some(Arc::clone(&key.secret)),
+            wrapped_by: String::new(),
+        });
+        self.store(project, ring).await?;
+        Ok(key)
+    }
+
+    /// Wraps all keys anew and keeps them. What is in memory follows what is on disk.
+    async fn store(&self, project: &Name, mut ring: Ring) -> Result<(), ContentError> {
+        let (wrapper, of) = (Arc::clone(&self.wrapper), project.clone());
+        let (ring, bytes) = block(move || {
+            let bytes = close(&of, &mut ring, &*wrapper)?;
+            Ok::<_, KeyError>((ring, bytes))
+        })
+        .await?;
+        let stored = self.backend.store_keys(project, bytes).await;
+        if stored.is_err() {
+            // Either may be there now.
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            opened.remove(project);
+        }
+        stored?;
+        self.remember(project, ring);
+        Ok(())
+    }
+}
+
+fn parse(project: &Name, bytes: &[u8]) -> Result<RingFile, KeyError> {
+    let damaged = || KeyError::Damaged {
+        project: project.clone(),
+    };
+    let file: RingFile = serde_json::from_slice(bytes).map_err(|_| damaged())?;
+    if file.version == RING_VERSION {
+        Ok(file)
+    } else {
+        Err(damaged())
+    }
+}
+
+fn open(project: &Name, bytes: &[u8], wrappers: &[Arc<dyn KeyWrapper>]) -> Result<Ring, KeyError> {
+    let mut ring = Ring::default();
+    for row in parse(project, bytes)?.keys {
+        let Some(sealed) = row.sealed else {
+            ring.keys.push(RingKey {
+                id: row.id,
+                secret: None,
+                wrapped_by: String::new(),
+            });
+            continue;
+        };
+        let wrapped = from_hex(&sealed.hex).ok_or_else(|| KeyError::Damaged {
+            project: project.clone(),
+        })?;
+        let purpose = WrapPurpose {
+            project,
+            key: row.id,
+        };
+        let wrapper = wrappers.iter().find(|it| it.label() == sealed.by);
+        let secret = wrapper
+            .ok_or(WrapError::Refused)
+            .and_then(|wrapper| wrapper.unwrap(&purpose, &wrapped))
+            .map_err(|source| KeyError::Wrap {
+                project: project.clone(),
+                source,
+            })?;
+        ring.keys.push(RingKey {
+            id: row.id,
+            secret: Some(Arc::new(secret)),
+            wrapped_by: sealed.by,
+        });
+    }
+    Ok(ring)
+}
+
+fn close(project: &Name, ring: &mut Ring, wrapper: &dyn KeyWrapper) -> Result<Vec<u8>, KeyError> {
+    let mut keys = Vec::with_capacity(ring.keys.len());
+    for key in &mut ring.keys {
+        let purpose = WrapPurpose {
+            project,
+            key: key.id,
+        };
+        let sealed = match &key.secret {
+            None => None,
+            Some(secret) => {
+                let wrapped = wrapper
+                    .wrap(&purpose, secret)
+                    .map_err(|source| KeyError::Wrap {
+                        project: project.clone(),
+                        source,
+                    })?;
+                key.wrapped_by = wrapper.label();
+                Some(SealedKey {
+                    by: wrapper.label(),
+                    hex: wrapped.iter().map(|byte| format!("{byte:02x}")).collect(),
+                })
+            }
+        };
+        keys.push(KeyRow { id: key.id, sealed });
+    }
+    let file = RingFile {
+        version: RING_VERSION,
+        keys,
+    };
+    serde_json::to_vec_pretty(&file).map_err(|_| KeyError::Damaged {
+        project: project.clone(),
+    })
+}
+
+fn from_hex(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes().chunks(2);
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
