@@ -154,11 +154,7 @@ pub fn decide(principal: &Principal, access: Access, target: Target<'_>) -> Resu
 ///
 /// # Errors
 /// Why not.
-pub fn decide_objects(
-    principal: &Principal,
-    access: Access,
-    project: &Name,
-) -> Result<(), Denied> {
+pub fn decide_objects(principal: &Principal, access: Access, project: &Name) -> Result<(), Denied> {
     let target = Target {
         project: Some(project),
         kind: Kind::Dataset,

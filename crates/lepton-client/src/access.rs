@@ -1,7 +1,8 @@
 //! Who calls, in which projects, and with which tokens; what answers.
 
 use lepton_api::{
-    CreateProject, CreateToken, CreatedToken, Lineage, List, ServerInfo, TokenView, WhoAmI,
+    AccessKeyView, CreateAccessKey, CreateProject, CreateToken, CreatedAccessKey, CreatedToken,
+    Lineage, List, S3Credentials, ServerInfo, TokenView, WhoAmI,
 };
 use lepton_types::Name;
 use lepton_types::resources::{Kind, Pool, Project};

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lepton_store::index::{
-    self, IndexError, NewBlobPiece, NewBlobRow, ObjectIndex, StoredPiece,
-};
+use lepton_store::index::{self, IndexError, NewBlobPiece, NewBlobRow, ObjectIndex, StoredPiece};
 use lepton_types::resources::BlobDigest;
 use lepton_types::{ContentId, Name, Timestamp};
 
@@ -147,11 +145,7 @@ impl BlobIndex for IndexedContents {
         Ok(found.into_iter().map(PieceKey).collect())
     }
 
-    async fn remove_pieces(
-        &self,
-        project: &Name,
-        keys: &[PieceKey],
-    ) -> Result<usize, IndexError> {
+    async fn remove_pieces(&self, project: &Name, keys: &[PieceKey]) -> Result<usize, IndexError> {
         let keys = keys.iter().map(|key| key.0).collect();
         self.index.remove_pieces(project, keys).await
     }

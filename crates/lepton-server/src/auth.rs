@@ -23,15 +23,7 @@ impl Caller {
     /// Who calls with these headers. What lasts asks again: a token may be revoked meanwhile.
     pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
         let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            refused("this call needs a token: send `Authorization: Bearer TOKEN`")
-        })?;
-        let token = header.to_str().ok().and_then(token_in).ok_or_else(|| {
-            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
-        })?;
-        let credential: Credential = token
-            .parse()
-            .map_err(|error| refused(&format!("{error}")))?;
+        let credential = presented(headers)?;
         let principal = believe(app, &credential).await?;
         principal.map(Self).ok_or_else(|| {
             refused(
@@ -92,6 +84,19 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         Self::identify(app, &parts.headers).await
     }
+}
+
+/// What is presented in the headers, not yet believed.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<Credential, ApiError> {
+    let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
+    let header = headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| refused("this call needs a token: send `Authorization: Bearer TOKEN`"))?;
+    let token =
+        header.to_str().ok().and_then(token_in).ok_or_else(|| {
+            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
+        })?;
+    token.parse().map_err(|error| refused(&format!("{error}")))
 }
 
 /// The token in `Bearer TOKEN`, or the password in `Basic …`, for clients that know no other way.

@@ -249,7 +249,9 @@ impl Config {
     /// The first value that cannot be.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let exposed = [Some(self.listen), self.s3.listen].into_iter().flatten();
-        let exposed = exposed.into_iter().find(|listen| !listen.ip().is_loopback());
+        let exposed = exposed
+            .into_iter()
+            .find(|listen| !listen.ip().is_loopback());
         if let Some(listen) = exposed.filter(|_| !self.behind_proxy) {
             return Err(ConfigError::Exposed { listen });
         }
@@ -280,11 +282,7 @@ impl Config {
             if url.starts_with("http://") || url.starts_with("https://") {
                 continue;
             }
-            return refuse(
-                key,
-                url.clone(),
-                "it must begin with http:// or https://",
-            );
+            return refuse(key, url.clone(), "it must begin with http:// or https://");
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod lineage;
 mod listener;
 mod metrics;
 mod reconcile;
+mod s3;
 pub mod simulation;
 mod startup;
 mod tables;

@@ -8,16 +8,14 @@ use std::sync::{Arc, RwLock};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use lepton_access::{
-    Access, KeyPurpose, Principal, S3KeyId, S3Secret, decide_objects,
-};
+use lepton_access::{Access, KeyPurpose, Principal, S3KeyId, S3Secret, decide_objects};
 use lepton_objects::s3::{Face, Front, Gate, GateError, Holder, Parts, Rights};
 use lepton_objects::{
     BackendConfig, Contents, ContentsConfig, INLINE_BYTES_MAX, KeyWrapper as _, MasterWrapper,
     WrapPurpose,
 };
 use lepton_store::index::{AccessKey, ObjectIndex};
-use lepton_types::{Clock as _, DataKeyId, DurationMs, Id, Name};
+use lepton_types::{DataKeyId, DurationMs, Id, Name};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 

@@ -26,7 +26,7 @@ pub(super) async fn list(
     caller: Caller,
     Params(paging): Params<Paging>,
 ) -> Result<axum::Json<List<AccessKeyView>>, ApiError> {
-    let (after, limit) = paging.by_name()?;
+    let (after, limit) = paging.by_name();
     let found = objects(&app)?.index.access_keys(&after, limit + 1).await;
     let mut found = found.map_err(|error| of_index(error, &after))?;
     let more = found.len() > limit;
@@ -89,7 +89,12 @@ pub(super) async fn revoke(
     caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<axum::Json<AccessKeyView>, ApiError> {
-    let missing = || ApiError::new(ErrorCode::NotFound, format!("access key `{name}` not found"));
+    let missing = || {
+        ApiError::new(
+            ErrorCode::NotFound,
+            format!("access key `{name}` not found"),
+        )
+    };
     let key: Name = name.parse().map_err(|_| missing())?;
     let objects = objects(&app)?;
     let found = objects.index.access_key_named(&key).await;
@@ -142,9 +147,10 @@ fn of_index(error: IndexError, name: &str) -> ApiError {
             ErrorCode::AlreadyExists,
             format!("access key `{name}` already exists"),
         ),
-        IndexError::Refused(Refusal::NoSuchKey) => {
-            ApiError::new(ErrorCode::NotFound, format!("access key `{name}` not found"))
-        }
+        IndexError::Refused(Refusal::NoSuchKey) => ApiError::new(
+            ErrorCode::NotFound,
+            format!("access key `{name}` not found"),
+        ),
         IndexError::DiskFull => ApiError::new(ErrorCode::DiskFull, error.to_string()),
         IndexError::Closed => ApiError::unavailable("the server is stopping", 1),
         error => ApiError::internal(&error),
