@@ -149,6 +149,24 @@ pub fn decide(principal: &Principal, access: Access, target: Target<'_>) -> Resu
     }
 }
 
+/// Whether `principal` may do `access` to the buckets and objects of `project`. What a job
+/// writes it may delete: clients of objects write aside, move and clean up.
+///
+/// # Errors
+/// Why not.
+pub fn decide_objects(principal: &Principal, access: Access, project: &Name) -> Result<(), Denied> {
+    let target = Target {
+        project: Some(project),
+        kind: Kind::Dataset,
+        id: None,
+    };
+    let access = match (principal, access) {
+        (Principal::Workload { .. }, Access::Delete) => Access::Write,
+        (_, access) => access,
+    };
+    decide(principal, access, target)
+}
+
 fn decide_holder(
     role: Role,
     scope: Option<&Name>,

@@ -11,7 +11,9 @@
 mod credential;
 mod decision;
 mod master_key;
+mod s3_key;
 
 pub use credential::{Credential, ParseCredentialError, SecretToken, WorkloadKind};
-pub use decision::{Access, Denied, Principal, Target, decide};
+pub use decision::{Access, Denied, Principal, Target, decide, decide_objects};
 pub use master_key::{KeyPurpose, MasterKey, MasterKeyError};
+pub use s3_key::{ParseS3KeyIdError, S3KeyId, S3Secret};

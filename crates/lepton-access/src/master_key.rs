@@ -29,6 +29,16 @@ pub enum KeyPurpose {
     ReplicaToken,
     /// What the gateway shows to a replica.
     ReplicaAdmission,
+    /// The S3 secret of a token's holder.
+    TokenS3Secret,
+    /// The S3 secret of a worker of a job's attempt.
+    AttemptS3Secret,
+    /// The S3 secret of a replica.
+    ReplicaS3Secret,
+    /// What seals the secrets of S3 key pairs.
+    S3SecretSeal,
+    /// What wraps the data keys of projects.
+    DataKeyWrap,
 }
 
 impl KeyPurpose {
@@ -38,6 +48,11 @@ impl KeyPurpose {
             Self::AttemptToken => b"lepton attempt token v1",
             Self::ReplicaToken => b"lepton replica token v1",
             Self::ReplicaAdmission => b"lepton replica admission v1",
+            Self::TokenS3Secret => b"lepton token s3 secret v1",
+            Self::AttemptS3Secret => b"lepton attempt s3 secret v1",
+            Self::ReplicaS3Secret => b"lepton replica s3 secret v1",
+            Self::S3SecretSeal => b"lepton s3 secret seal v1",
+            Self::DataKeyWrap => b"lepton data key wrap v1",
         }
     }
 }

@@ -9,11 +9,12 @@ mod responses;
 
 pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
 pub use requests::{
-    Apply, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken, LogToRun, Manifest,
-    ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias, SubmitProgram, SubmitTrain,
-    UpdateModel, UpdateRun,
+    Apply, CreateAccessKey, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken,
+    LogToRun, Manifest, ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias,
+    SubmitProgram, SubmitTrain, UpdateModel, UpdateRun,
 };
 pub use responses::{
-    AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedToken, FieldChange, Lineage, List,
-    RunView, SeriesPage, ServerInfo, TokenView, WatchEvent, WatchKind, WhoAmI,
+    AccessKeyView, AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedAccessKey, CreatedToken,
+    FieldChange, Lineage, List, RunView, S3Credentials, SeriesPage, ServerInfo, TokenView,
+    WatchEvent, WatchKind, WhoAmI,
 };

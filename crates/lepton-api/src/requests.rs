@@ -40,6 +40,23 @@ const fn editor() -> Role {
     Role::Editor
 }
 
+/// Makes a key pair for S3.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAccessKey {
+    /// Its name, by which it is revoked.
+    pub name: Name,
+    /// What its holder may do.
+    #[serde(default = "editor")]
+    pub role: Role,
+    /// The project whose buckets its holder means; the caller's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Name>,
+    /// How long it works; until it is revoked where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<DurationMs>,
+}
+
 /// Freezes uploaded files as the next version of a dataset.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -57,6 +57,50 @@ pub struct CreatedToken {
     pub token: String,
 }
 
+/// A key pair for S3, without its secret half.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AccessKeyView {
+    /// Its public half.
+    pub access_key_id: String,
+    /// Its name.
+    pub name: Name,
+    /// What its holder may do.
+    pub role: Role,
+    /// The project whose buckets its holder means.
+    pub project: Name,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// `active`, `expired` or `revoked`.
+    pub phase: String,
+}
+
+/// A key pair just made. Its secret half is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CreatedAccessKey {
+    /// What is kept of it.
+    #[serde(flatten)]
+    pub view: AccessKeyView,
+    /// The secret half.
+    pub secret_access_key: String,
+}
+
+/// With what the caller's own token reaches S3. Nothing of it is kept: it works as long as the
+/// token does.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct S3Credentials {
+    /// Where S3 answers.
+    pub endpoint_url: String,
+    /// The region to sign for.
+    pub region: String,
+    /// The public half of the key pair.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: String,
+}
+
 /// Who the caller is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WhoAmI {

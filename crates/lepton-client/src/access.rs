@@ -1,7 +1,8 @@
 //! Who calls, in which projects, and with which tokens; what answers.
 
 use lepton_api::{
-    CreateProject, CreateToken, CreatedToken, Lineage, List, ServerInfo, TokenView, WhoAmI,
+    AccessKeyView, CreateAccessKey, CreateProject, CreateToken, CreatedAccessKey, CreatedToken,
+    Lineage, List, S3Credentials, ServerInfo, TokenView, WhoAmI,
 };
 use lepton_types::Name;
 use lepton_types::resources::{Kind, Pool, Project};
@@ -105,5 +106,33 @@ impl Client {
     /// Ends a token.
     pub fn revoke_token(&self, name: &Name) -> Result<TokenView, ClientError> {
         self.delete(&root(&["tokens", name.as_str()]))
+    }
+
+    /// The key pairs for S3 that the caller sees, without their secrets.
+    pub fn access_keys(&self, page: &Page) -> Result<List<AccessKeyView>, ClientError> {
+        self.get(&page.onto(root(&["access-keys"])))
+    }
+
+    /// Makes a key pair for S3; its secret half is in the answer, this once.
+    pub fn create_access_key(
+        &self,
+        request: &CreateAccessKey,
+    ) -> Result<CreatedAccessKey, ClientError> {
+        self.ask(
+            &Method::POST,
+            &root(&["access-keys"]),
+            request,
+            Repeat::OnlyUnsent,
+        )
+    }
+
+    /// Ends a key pair for S3.
+    pub fn revoke_access_key(&self, name: &Name) -> Result<AccessKeyView, ClientError> {
+        self.delete(&root(&["access-keys", name.as_str()]))
+    }
+
+    /// With what the caller's own token reaches S3.
+    pub fn s3_credentials(&self) -> Result<S3Credentials, ClientError> {
+        self.get(&root(&["s3-credentials"]))
     }
 }

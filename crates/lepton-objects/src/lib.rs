@@ -17,7 +17,7 @@ mod digests;
 pub mod disk;
 mod error;
 mod index;
-mod index_rows;
+mod indexed;
 mod key_ring;
 mod keys;
 mod pending;
@@ -37,6 +37,7 @@ pub use contents::{Content, Contents};
 pub use digests::{CrcKind, DigestKind, DigestSet, Digests, combine_crc};
 pub use error::{BackendError, ContentError, OpenError};
 pub use index::{BlobIndex, BlobRecord, ContentIndex, NewBlob, NewPiece, Piece, PieceKey};
+pub use indexed::IndexedContents;
 pub use keys::{
     ContentKey, CustomerKey, CustomerKeyError, KeyError, KeyWrapper, MasterWrapper, WrapError,
     WrapPurpose,

@@ -20,6 +20,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::inputs::Inputs;
 use crate::lineage::Ledger;
+use crate::s3::Objects;
 
 /// The parts of a running Lepton. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
     pub(crate) inputs: Inputs,
+    /// None under simulation.
+    pub(crate) objects: Option<Objects>,
     pub(crate) key: MasterKey,
     pub(crate) cache: Cache,
     pub(crate) clock: Arc<dyn Clock>,

@@ -1,5 +1,7 @@
 //! Who calls: from the headers of a request to a principal.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -8,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lepton_access::{Access, Credential, Principal, Target, WorkloadKind, decide};
 use lepton_api::ErrorCode;
-use lepton_types::resources::{AttemptSpec, JobSpec, Kind, ReplicaSpec, TokenSpec};
+use lepton_types::resources::{AttemptSpec, JobSpec, Kind, ReplicaSpec, Token, TokenSpec};
 use lepton_types::{Id, Name};
 
 use crate::app::App;
@@ -21,15 +23,7 @@ impl Caller {
     /// Who calls with these headers. What lasts asks again: a token may be revoked meanwhile.
     pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
         let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            refused("this call needs a token: send `Authorization: Bearer TOKEN`")
-        })?;
-        let token = header.to_str().ok().and_then(token_in).ok_or_else(|| {
-            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
-        })?;
-        let credential: Credential = token
-            .parse()
-            .map_err(|error| refused(&format!("{error}")))?;
+        let credential = presented(headers)?;
         let principal = believe(app, &credential).await?;
         principal.map(Self).ok_or_else(|| {
             refused(
@@ -92,6 +86,19 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
+/// What is presented in the headers, not yet believed.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<Credential, ApiError> {
+    let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
+    let header = headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| refused("this call needs a token: send `Authorization: Bearer TOKEN`"))?;
+    let token =
+        header.to_str().ok().and_then(token_in).ok_or_else(|| {
+            refused("the `Authorization` header is not of the form `Bearer TOKEN`")
+        })?;
+    token.parse().map_err(|error| refused(&format!("{error}")))
+}
+
 /// The token in `Bearer TOKEN`, or the password in `Basic …`, for clients that know no other way.
 fn token_in(header: &str) -> Option<String> {
     let (scheme, rest) = header.split_once(' ')?;
@@ -110,43 +117,61 @@ fn token_in(header: &str) -> Option<String> {
 async fn believe(app: &App, credential: &Credential) -> Result<Option<Principal>, ApiError> {
     match credential {
         Credential::Token { id, secret_digest } => {
-            let cached = app.cache.read(|live| live.tokens.get(&id.id()).cloned());
-            let token = match cached {
-                Some(token) => token,
-                None => match app.store.get_by_id::<TokenSpec>(id.id()).await? {
-                    Some(token) => token.into(),
-                    None => return Ok(None),
-                },
-            };
-            let now = app.now();
-            let valid = token.spec.secret_digest == *secret_digest
-                && token.status.revoked_at.is_none()
-                && token
-                    .spec
-                    .expires_at
-                    .is_none_or(|expires_at| now < expires_at);
-            Ok(valid.then(|| Principal::Holder {
-                name: token.metadata.name.clone(),
-                role: token.spec.role,
-                scope: token.spec.scope.clone(),
-            }))
+            let token = working_token(app, id.id()).await?;
+            Ok(token
+                .filter(|token| token.spec.secret_digest == *secret_digest)
+                .map(|token| holder_of(&token)))
         }
         Credential::Workload { kind, id, .. } => {
             if !credential.is_genuine_workload(&app.key) {
                 return Ok(None);
             }
-            let found = match kind {
-                WorkloadKind::Attempt => attempt(app, *id).await?,
-                WorkloadKind::Replica => replica(app, *id).await?,
-            };
-            Ok(found.map(|(project, run)| Principal::Workload {
-                kind: *kind,
-                id: *id,
-                project,
-                run,
-            }))
+            live_workload(app, *kind, *id).await
         }
     }
+}
+
+/// A token that is neither revoked nor expired.
+pub(crate) async fn working_token(app: &App, id: Id) -> Result<Option<Arc<Token>>, ApiError> {
+    let cached = app.cache.read(|live| live.tokens.get(&id).cloned());
+    let token = match cached {
+        Some(token) => token,
+        None => match app.store.get_by_id::<TokenSpec>(id).await? {
+            Some(token) => token.into(),
+            None => return Ok(None),
+        },
+    };
+    let now = app.now();
+    let expires_at = token.spec.expires_at;
+    let works = token.status.revoked_at.is_none() && expires_at.is_none_or(|at| now < at);
+    Ok(works.then_some(token))
+}
+
+/// Who holds a token.
+pub(crate) fn holder_of(token: &Token) -> Principal {
+    Principal::Holder {
+        name: token.metadata.name.clone(),
+        role: token.spec.role,
+        scope: token.spec.scope.clone(),
+    }
+}
+
+/// A workload, while it is not over.
+pub(crate) async fn live_workload(
+    app: &App,
+    kind: WorkloadKind,
+    id: Id,
+) -> Result<Option<Principal>, ApiError> {
+    let found = match kind {
+        WorkloadKind::Attempt => attempt(app, id).await?,
+        WorkloadKind::Replica => replica(app, id).await?,
+    };
+    Ok(found.map(|(project, run)| Principal::Workload {
+        kind,
+        id,
+        project,
+        run,
+    }))
 }
 
 async fn attempt(app: &App, id: Id) -> Result<Option<(Name, Option<Id>)>, ApiError> {

@@ -28,6 +28,8 @@ pub struct Config {
     pub executor: ExecutorConfig,
     /// How models are served.
     pub serving: ServingConfig,
+    /// The S3 face.
+    pub s3: S3Config,
     /// What one caller may use at most.
     pub limits: LimitsConfig,
 }
@@ -83,6 +85,16 @@ pub struct ServingConfig {
     pub body_bytes_max: MemoryBytes,
 }
 
+/// The S3 face.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Config {
+    /// Where it listens; the port after the main one where absent.
+    pub listen: Option<SocketAddr>,
+    /// The URL under which clients and workloads reach it, if not the listening address.
+    pub public_url: Option<String>,
+}
+
 /// What one caller may use at most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -105,6 +117,7 @@ impl Default for Config {
             pool: PoolConfig::default(),
             executor: ExecutorConfig::default(),
             serving: ServingConfig::default(),
+            s3: S3Config::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -139,6 +152,18 @@ impl Default for LimitsConfig {
             open_jobs_max: 50_000,
         }
     }
+}
+
+/// The URL of a listening address, as seen from this machine.
+fn reachable(listen: SocketAddr) -> String {
+    let mut address = listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
 }
 
 /// The shared library of ONNX Runtime in a folder, whatever its version.
@@ -223,10 +248,12 @@ impl Config {
     /// # Errors
     /// The first value that cannot be.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if !self.listen.ip().is_loopback() && !self.behind_proxy {
-            return Err(ConfigError::Exposed {
-                listen: self.listen,
-            });
+        let exposed = [Some(self.listen), self.s3.listen].into_iter().flatten();
+        let exposed = exposed
+            .into_iter()
+            .find(|listen| !listen.ip().is_loopback());
+        if let Some(listen) = exposed.filter(|_| !self.behind_proxy) {
+            return Err(ConfigError::Exposed { listen });
         }
         let refuse = |key, value: String, rule| Err(ConfigError::Value { key, value, rule });
         if self.executor.first_uid < 1_000 {
@@ -247,14 +274,15 @@ impl Config {
         {
             return refuse("pool.memory", "0".to_owned(), "nothing could run");
         }
-        if let Some(url) = &self.public_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            return refuse(
-                "public_url",
-                url.clone(),
-                "it must begin with http:// or https://",
-            );
+        for (key, url) in [
+            ("public_url", &self.public_url),
+            ("s3.public_url", &self.s3.public_url),
+        ] {
+            let Some(url) = url else { continue };
+            if url.starts_with("http://") || url.starts_with("https://") {
+                continue;
+            }
+            return refuse(key, url.clone(), "it must begin with http:// or https://");
         }
         Ok(())
     }
@@ -265,14 +293,28 @@ impl Config {
         if let Some(url) = &self.public_url {
             return url.trim_end_matches('/').to_owned();
         }
-        let mut address = self.listen;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            });
+        reachable(self.listen)
+    }
+
+    /// Where the S3 face is to listen.
+    #[must_use]
+    pub fn s3_listen(&self) -> SocketAddr {
+        self.s3.listen.unwrap_or_else(|| {
+            let mut address = self.listen;
+            let port = address.port();
+            // A free port stays a free port, and the last one has none after it.
+            address.set_port(if port == 0 { 0 } else { port.wrapping_add(1) });
+            address
+        })
+    }
+
+    /// Under which URL workloads and clients of this machine reach the S3 face.
+    #[must_use]
+    pub fn s3_url(&self) -> String {
+        match &self.s3.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => reachable(self.s3_listen()),
         }
-        format!("http://{address}")
     }
 
     /// ONNX Runtime's shared library: the configured one, what the environment names, or what lies

@@ -146,6 +146,20 @@ impl Paging {
     }
 }
 
+impl Paging {
+    /// The name after which a page begins, and how many it may have, for lists in order of name.
+    pub(crate) fn by_name(&self) -> (String, usize) {
+        let limit = match self.limit {
+            0 => PAGE_MAX,
+            limit => limit.min(PAGE_MAX),
+        };
+        (self.page_token.clone().unwrap_or_default(), limit)
+    }
+}
+
+/// The most entries of a page of a list in order of name.
+const PAGE_MAX: usize = 1_000;
+
 fn parse_phases(
     asked: Option<&str>,
     known: &[&'static str],

@@ -18,6 +18,7 @@ mod listener;
 mod metrics;
 mod mlflow;
 mod reconcile;
+mod s3;
 pub mod simulation;
 mod startup;
 mod tables;

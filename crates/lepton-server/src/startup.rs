@@ -29,7 +29,7 @@ use crate::cache::Cache;
 use crate::config::{Config, ConfigError, IsolationConfig};
 use crate::inputs::Inputs;
 use crate::reconcile::{Reconciler, probe_replicas};
-use crate::{data_dir, housekeeping, http, lineage, listener};
+use crate::{data_dir, housekeeping, http, lineage, listener, s3};
 
 /// Lepton could not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,19 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing can listen at the address of the S3 face.
+    #[error(
+        "cannot listen on {listen} for S3: is another program there? choose another with --s3-listen"
+    )]
+    ListenS3 {
+        /// The address.
+        listen: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The sealed contents cannot be opened.
+    #[error(transparent)]
+    Contents(#[from] lepton_objects::OpenError),
     /// The master key cannot be used.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
@@ -136,18 +149,20 @@ impl Server {
         if let Ok(address) = listener.local_addr() {
             config.listen = address;
         }
+        let s3_listener = s3::bind(&config).await?;
+        config.s3.listen = s3_listener.local_addr().ok();
         let executor = open_executor(&config)?;
         let sources = Sources {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
         };
-        let app = open(config, executor, sources).await?;
+        let app = open(config, executor, sources, Keeping::Objects).await?;
         bootstrap(&app, vec![this_machine(&app.config)]).await?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
         // Before it answers: whoever sees it answer also finds it.
         publish(&credential);
-        start_tasks(&app, listener);
+        start_tasks(&app, listener, s3_listener);
         Ok(Self { app, _lock: lock })
     }
 
@@ -179,6 +194,9 @@ impl Server {
         }
         app.gateway.close().await;
         lineage::write_counts(app).await;
+        if let Some(objects) = &app.objects {
+            objects.index.close().await;
+        }
         app.store.close().await;
     }
 }
@@ -246,15 +264,33 @@ pub(crate) struct Sources {
     pub(crate) ids: Arc<dyn IdSource>,
 }
 
+/// Whether a server keeps objects; a simulated one does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Objects,
+    Nothing,
+}
+
 /// The parts, on what the data directory holds.
 pub(crate) async fn open(
     config: Config,
     executor: Arc<dyn Executor>,
     sources: Sources,
+    keeping: Keeping,
 ) -> Result<App, StartError> {
     let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
     let blobs = Blobs::open(&config.data_dir.join("objects"))?;
+    let objects = match keeping {
+        Keeping::Objects => {
+            let with = s3::OpenWith {
+                key: &key,
+                ids: &sources.ids,
+            };
+            Some(s3::Objects::open(&config, &with).await?)
+        }
+        Keeping::Nothing => None,
+    };
     let inputs = config.data_dir.join("inputs");
     let inputs = Inputs::open(inputs).map_err(|source| StartError::DataDir {
         data_dir: config.data_dir.clone(),
@@ -266,6 +302,7 @@ pub(crate) async fn open(
         store,
         blobs,
         inputs,
+        objects,
         key,
         cache,
         clock: sources.clock,
@@ -446,7 +483,15 @@ fn publish(credential: &OwnerCredential) {
     }
 }
 
-fn start_tasks(app: &App, listener: TcpListener) {
+fn start_tasks(app: &App, listener: TcpListener, s3_listener: TcpListener) {
+    if let Some(objects) = &app.objects {
+        let face = s3::face(app, objects);
+        let router = s3::router(&face);
+        app.tasks
+            .spawn(listener::serve(app.clone(), s3_listener, router));
+        app.tasks
+            .spawn(s3::keep_house(app.clone(), face, objects.clone()));
+    }
     let woken = app.clone();
     app.executor
         .subscribe(Arc::new(move || woken.nudge.notify_one()));

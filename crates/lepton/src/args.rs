@@ -74,6 +74,8 @@ enum Command {
     Explain(commands::explain::Explain),
     #[command(subcommand)]
     Token(commands::token::Token),
+    #[command(subcommand)]
+    Keys(commands::keys::Keys),
     Whoami(commands::whoami::Whoami),
     Env(commands::env::Env),
     #[command(subcommand)]
@@ -145,6 +147,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Events(events) => events.run(ctx),
         Command::Explain(explain) => explain.run(ctx),
         Command::Token(token) => token.run(ctx),
+        Command::Keys(keys) => keys.run(ctx),
         Command::Whoami(whoami) => whoami.run(ctx),
         Command::Config(action) => action.run(ctx),
         Command::Simulate(simulate) => simulate

@@ -36,6 +36,9 @@ pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
     if let Some(listen) = options.listen {
         config.listen = listen;
     }
+    if let Some(listen) = options.s3_listen {
+        config.s3.listen = Some(listen);
+    }
     config.behind_proxy |= options.behind_proxy;
     lepton_server::run(config, announce).map_err(|error| Failure::part(&error))
 }
@@ -43,16 +46,18 @@ pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
 /// Says where it answers, on standard error, as the result of `up` is the server itself.
 fn announce(server: &Server) {
     let url = server.url();
+    let s3_url = server.config().s3_url();
     let data_dir = server.config().data_dir.display();
     let _ = writeln!(
         std::io::stderr(),
-        "Lepton answers at {url}\n  data    {data_dir}\n  try     lepton whoami\n  stop    Ctrl-C"
+        "Lepton answers at {url}\n  s3      {s3_url}\n  data    {data_dir}\n  try     lepton whoami\n  stop    Ctrl-C"
     );
 }
 
 /// `LEPTON_LOG` says how much: `debug`, or `lepton_server=debug,info`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("LEPTON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("LEPTON_LOG").unwrap_or_else(|_| EnvFilter::new("info,s3s=off"));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(anstream::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())

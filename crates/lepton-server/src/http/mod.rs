@@ -1,5 +1,6 @@
 //! The routes of `/api/v1`: one file a resource. A handler authorises, calls, converts.
 
+mod access_keys;
 mod apply;
 mod artifacts;
 pub(crate) mod blobs;
@@ -80,6 +81,9 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(decisions::latest))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(access_keys::list, access_keys::create))
+        .routes(routes!(access_keys::revoke))
+        .routes(routes!(access_keys::own))
         .routes(routes!(blobs::upload))
         .routes(routes!(blobs::download))
         .routes(routes!(datasets::list))

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 
-use lepton_access::{SecretToken, WorkloadKind};
+use lepton_access::{S3KeyId, S3Secret, SecretToken, WorkloadKind};
 use lepton_executors::{Input, Program as Start, SecretText, WorkloadId, WorkloadSpec};
 use lepton_objects::BlobError;
+use lepton_objects::s3::REGION;
 use lepton_planner::workloads::WorkerKey;
 use lepton_store::StoreError;
 use lepton_types::resources::{
@@ -77,6 +78,7 @@ pub(super) async fn of_attempt(app: &App, key: WorkerKey) -> Result<WorkloadSpec
     };
     let token = SecretToken::for_workload(&app.key, WorkloadKind::Attempt, attempt.metadata.id);
     let mut env = seeds(app, &project, &token);
+    env.extend(s3_seeds(app, WorkloadKind::Attempt, attempt.metadata.id));
     env.extend(run_environment(&job, &attempt, key.rank));
     env.extend(job.spec.env.clone());
     Ok(WorkloadSpec {
@@ -107,6 +109,23 @@ fn seeds(app: &App, project: &Name, token: &SecretToken) -> BTreeMap<String, Str
         ("MLFLOW_TRACKING_TOKEN", token),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// What clients of S3 look for: keys of the workload's own, which are good while it lives.
+fn s3_seeds(app: &App, kind: WorkloadKind, id: Id) -> BTreeMap<String, String> {
+    let id = S3KeyId::Workload(kind, id);
+    let Some(secret) = S3Secret::derive(&app.key, id) else {
+        return BTreeMap::new();
+    };
+    [
+        ("AWS_ENDPOINT_URL_S3", app.config.s3_url()),
+        ("AWS_ACCESS_KEY_ID", id.to_string()),
+        ("AWS_SECRET_ACCESS_KEY", secret.reveal().to_owned()),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
     .into()
 }
 

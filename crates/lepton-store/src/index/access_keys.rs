@@ -102,6 +102,24 @@ impl ObjectIndex {
         .await
     }
 
+    /// The key pair of this name.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub async fn access_key_named(&self, name: &Name) -> Result<Option<AccessKey>, IndexError> {
+        let name = name.to_string();
+        self.read(move |connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM access_keys WHERE name = ?1"
+                ))?
+                .query_row([name], |row| Ok(read(row)))
+                .optional()?
+                .transpose()
+        })
+        .await
+    }
+
     /// Key pairs with names after `after`, in order, at most `limit`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// Prints what other clients need, or runs a command with it
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  eval \"$(lepton env)\"\n  lepton env -- python train.py\n\nLEPTON_URL, LEPTON_TOKEN and LEPTON_PROJECT are for `lepton` itself; MLFLOW_TRACKING_URI and MLFLOW_TRACKING_TOKEN for MLflow, OPENAI_BASE_URL and OPENAI_API_KEY for OpenAI's client. Which of these protocols the server of this version speaks is in docs/cli.md."
+    after_help = "Examples:\n  eval \"$(lepton env)\"\n  lepton env -- python train.py\n\nLEPTON_URL, LEPTON_TOKEN and LEPTON_PROJECT are for `lepton` itself; MLFLOW_TRACKING_URI and MLFLOW_TRACKING_TOKEN for MLflow, OPENAI_BASE_URL and OPENAI_API_KEY for OpenAI's client, and AWS_ENDPOINT_URL_S3 with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION for clients of S3. Which of these protocols the server of this version speaks is in docs/cli.md."
 )]
 pub(crate) struct Env {
     /// The command and its arguments; without one the variables are printed for a shell
@@ -37,6 +37,7 @@ impl Env {
 }
 
 fn variables(client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
+    let s3 = client.s3_credentials()?;
     let url = client.url().to_owned();
     let token = client.token().to_owned();
     Ok(vec![
@@ -47,6 +48,11 @@ fn variables(client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
         ("MLFLOW_TRACKING_TOKEN", token.clone()),
         ("OPENAI_BASE_URL", format!("{url}/v1")),
         ("OPENAI_API_KEY", token),
+        ("AWS_ENDPOINT_URL_S3", s3.endpoint_url),
+        ("AWS_ACCESS_KEY_ID", s3.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", s3.secret_access_key),
+        ("AWS_REGION", s3.region.clone()),
+        ("AWS_DEFAULT_REGION", s3.region),
     ])
 }
 

@@ -20,6 +20,9 @@ pub(crate) struct Up {
     /// Where to listen; 127.0.0.1:5110 where absent
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Where S3 is to listen; the port after the main one where absent
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) s3_listen: Option<SocketAddr>,
     /// The configuration file; `lepton config show` tells all its settings
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! How each kind of resource looks as a line of a table.
 
-use lepton_api::{RunView, TokenView};
+use lepton_api::{AccessKeyView, RunView, TokenView};
 use lepton_types::resources::{
     Attempt, Dataset, DatasetVersion, Endpoint, Event, EventSeverity, Experiment, FileEntry, Job,
     Model, ModelVersion, Pool, Program, Project, Replica, Resource, Spec,
@@ -382,6 +382,32 @@ impl Listed for TokenView {
             age(now, self.created_at).into(),
             Cell::maybe(self.expires_at),
             Cell::toned(self.id.to_string(), Tone::Faint),
+        ]
+    }
+}
+
+impl Listed for AccessKeyView {
+    const PLURAL: &'static str = "access keys";
+    const HEADERS: &'static [&'static str] = &[
+        "NAME",
+        "ROLE",
+        "PROJECT",
+        "PHASE",
+        "AGE",
+        "EXPIRES",
+        "ACCESS KEY",
+    ];
+    const NARROW: usize = 6;
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            self.name.as_str().into(),
+            self.role.as_str().into(),
+            self.project.as_str().into(),
+            Cell::phase(&self.phase),
+            age(now, self.created_at).into(),
+            Cell::maybe(self.expires_at),
+            Cell::toned(self.access_key_id.clone(), Tone::Faint),
         ]
     }
 }

@@ -1,27 +1,45 @@
-//! The object index of the store, as contents and blobs ask for it.
-//!
-//! Owns: saying the same in both vocabularies. Must not know: SQL, or why anything is asked.
+//! The object index as the bytes ask it: which contents are named, and the rows of blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lepton_store::index::{
-    self, IndexError, NewBlobPiece, NewBlobRow, ObjectIndex, StoredPiece,
-};
+use lepton_store::index::{self, IndexError, NewBlobPiece, NewBlobRow, ObjectIndex, StoredPiece};
 use lepton_types::resources::BlobDigest;
 use lepton_types::{ContentId, Name, Timestamp};
 
 use crate::{BlobIndex, BlobRecord, Content, ContentIndex, NewBlob, NewPiece, PieceKey};
 
-fn content_of(stored: StoredPiece) -> Content {
-    Content {
-        id: stored.content,
-        size_bytes: stored.size_bytes,
-        inline: stored.inline.map(Bytes::from),
+/// The object index, asked about contents and blobs. Cheap to clone.
+#[derive(Clone)]
+pub struct IndexedContents {
+    index: ObjectIndex,
+}
+
+impl IndexedContents {
+    /// Asks this index.
+    #[must_use]
+    pub fn new(index: ObjectIndex) -> Self {
+        Self { index }
     }
 }
 
-impl ContentIndex for ObjectIndex {
+fn content_of(piece: StoredPiece) -> Content {
+    Content {
+        id: piece.content,
+        size_bytes: piece.size_bytes,
+        inline: piece.inline.map(Bytes::from),
+    }
+}
+
+fn row_of(content: &Content) -> index::Piece {
+    index::Piece {
+        content: content.id,
+        size_bytes: content.size_bytes,
+        inline: content.inline.as_ref().map(|bytes| bytes.to_vec()),
+    }
+}
+
+impl ContentIndex for IndexedContents {
     type Error = IndexError;
 
     async fn named(
@@ -29,7 +47,7 @@ impl ContentIndex for ObjectIndex {
         project: &Name,
         ids: &[ContentId],
     ) -> Result<BTreeSet<ContentId>, IndexError> {
-        Self::named(self, project, ids.to_vec()).await
+        self.index.named(project, ids.to_vec()).await
     }
 
     async fn contents_after(
@@ -38,12 +56,12 @@ impl ContentIndex for ObjectIndex {
         after: Option<ContentId>,
         limit: usize,
     ) -> Result<Vec<Content>, IndexError> {
-        let found = Self::contents_after(self, project, after, limit).await?;
+        let found = self.index.contents_after(project, after, limit).await?;
         Ok(found.into_iter().map(content_of).collect())
     }
 }
 
-impl BlobIndex for ObjectIndex {
+impl BlobIndex for IndexedContents {
     type Error = IndexError;
 
     async fn blob(
@@ -51,7 +69,7 @@ impl BlobIndex for ObjectIndex {
         project: &Name,
         digest: BlobDigest,
     ) -> Result<Option<BlobRecord>, IndexError> {
-        let found = Self::blob(self, project, digest).await?;
+        let found = self.index.blob(project, digest).await?;
         Ok(found.map(|row| BlobRecord {
             size_bytes: row.size_bytes,
             pieces: row.pieces.into_iter().map(content_of).collect(),
@@ -64,7 +82,7 @@ impl BlobIndex for ObjectIndex {
         keys: &[PieceKey],
     ) -> Result<BTreeMap<PieceKey, ContentId>, IndexError> {
         let keys = keys.iter().map(|key| key.0).collect();
-        let found = self.blob_pieces(project, keys).await?;
+        let found = self.index.blob_pieces(project, keys).await?;
         Ok(found
             .into_iter()
             .map(|(key, content)| (PieceKey(key), content))
@@ -77,26 +95,22 @@ impl BlobIndex for ObjectIndex {
         blob: NewBlob,
         now: Timestamp,
     ) -> Result<Vec<ContentId>, IndexError> {
-        let piece = |piece: NewPiece| match piece {
+        let pieces = blob.pieces.iter().map(|piece| match piece {
             NewPiece::Known { key, content } => NewBlobPiece::Known {
                 key: key.0,
-                content,
+                content: *content,
             },
             NewPiece::Written(piece) => NewBlobPiece::Written {
                 key: piece.key.0,
-                piece: index::Piece {
-                    content: piece.content.id,
-                    size_bytes: piece.content.size_bytes,
-                    inline: piece.content.inline.map(Vec::from),
-                },
+                piece: row_of(&piece.content),
             },
-        };
+        });
         let row = NewBlobRow {
             digest: blob.digest,
             size_bytes: blob.size_bytes,
-            pieces: blob.pieces.into_iter().map(piece).collect(),
+            pieces: pieces.collect(),
         };
-        Self::record_blob(self, project, row, now).await
+        self.index.record_blob(project, row, now).await
     }
 
     async fn touch_blobs(
@@ -105,7 +119,7 @@ impl BlobIndex for ObjectIndex {
         digests: &[BlobDigest],
         now: Timestamp,
     ) -> Result<BTreeMap<BlobDigest, u64>, IndexError> {
-        Self::touch_blobs(self, project, digests.to_vec(), now).await
+        self.index.touch_blobs(project, digests.to_vec(), now).await
     }
 
     async fn remove_blobs(
@@ -115,7 +129,9 @@ impl BlobIndex for ObjectIndex {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, IndexError> {
-        Self::remove_blobs(self, project, keep.clone(), before, limit).await
+        self.index
+            .remove_blobs(project, keep.clone(), before, limit)
+            .await
     }
 
     async fn unneeded_pieces(
@@ -124,13 +140,13 @@ impl BlobIndex for ObjectIndex {
         after: Option<PieceKey>,
         limit: usize,
     ) -> Result<Vec<PieceKey>, IndexError> {
-        let after = after.map(|key| key.0);
-        let found = Self::unneeded_pieces(self, project, after, limit).await?;
+        let after = after.map(|after| after.0);
+        let found = self.index.unneeded_pieces(project, after, limit).await?;
         Ok(found.into_iter().map(PieceKey).collect())
     }
 
     async fn remove_pieces(&self, project: &Name, keys: &[PieceKey]) -> Result<usize, IndexError> {
         let keys = keys.iter().map(|key| key.0).collect();
-        Self::remove_pieces(self, project, keys).await
+        self.index.remove_pieces(project, keys).await
     }
 }
