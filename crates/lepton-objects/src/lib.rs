@@ -5,12 +5,10 @@
 //!
 //! - [`Contents`] keeps immutable sealed bytes by random id. An index elsewhere names them.
 //! - [`BlobStore`] keeps blobs by SHA-256 over contents, cut into pieces that are stored once.
-//! - [`Blobs`] is the older store of plain files by SHA-256.
 
 mod backend;
 mod blob_store;
 mod blob_writer;
-mod blobs;
 mod config;
 mod contents;
 mod digests;
@@ -31,7 +29,6 @@ mod writer;
 
 pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
 pub use blob_writer::BlobStoreWriter;
-pub use blobs::{BlobError, BlobRef, BlobWriter, Blobs, digest_of};
 pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};
 pub use contents::{Content, Contents};
 pub use digests::{CrcKind, DigestKind, DigestSet, Digests, combine_crc};

@@ -32,8 +32,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
     pub(crate) inputs: Inputs,
-    /// None under simulation.
-    pub(crate) objects: Option<Objects>,
+    pub(crate) objects: Objects,
     pub(crate) key: MasterKey,
     pub(crate) cache: Cache,
     pub(crate) clock: Arc<dyn Clock>,

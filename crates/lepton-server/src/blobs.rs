@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
-use lepton_objects::{BackendError, BlobStore, BlobStoreError, BlobStoreWriter, ContentError};
-use lepton_store::index::{IndexError, ObjectIndex};
+use lepton_objects::{
+    BackendError, BlobStore, BlobStoreError, BlobStoreWriter, ContentError, IndexedContents,
+};
+use lepton_store::index::IndexError;
 use lepton_types::resources::BlobDigest;
 use lepton_types::{Clock, DurationMs, Name};
 
@@ -24,7 +26,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// The bytes of one Lepton. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Blobs {
-    store: BlobStore<ObjectIndex>,
+    store: BlobStore<IndexedContents>,
     clock: Arc<dyn Clock>,
 }
 
@@ -36,7 +38,7 @@ impl std::fmt::Debug for Blobs {
 
 /// An upload under way. Dropping it leaves nothing.
 pub(crate) struct Upload {
-    writer: BlobStoreWriter<ObjectIndex>,
+    writer: BlobStoreWriter<IndexedContents>,
     pending: Vec<u8>,
     clock: Arc<dyn Clock>,
 }
@@ -105,7 +107,7 @@ impl From<io::Error> for BlobError {
 }
 
 impl Blobs {
-    pub(crate) fn new(store: BlobStore<ObjectIndex>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: BlobStore<IndexedContents>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 
@@ -138,9 +140,16 @@ impl Blobs {
         &self,
         project: &Name,
         digest: BlobDigest,
-    ) -> Result<(u64, impl Stream<Item = Result<Bytes, BlobError>> + Send + use<>), BlobError> {
-        let (length, stream) = self.store.read(project, digest, None).await?;
-        Ok((length, stream.map_err(BlobError::from)))
+    ) -> Result<
+        (
+            u64,
+            impl Stream<Item = Result<Bytes, BlobError>> + Send + use<>,
+        ),
+        BlobError,
+    > {
+        let reader = self.store.read(project, digest, None).await?;
+        let length = reader.size_bytes();
+        Ok((length, reader.into_stream().map_err(BlobError::from)))
     }
 
     /// A part of a blob; less than `range` if it ends before.
@@ -150,9 +159,15 @@ impl Blobs {
         digest: BlobDigest,
         range: Range<u64>,
     ) -> Result<Vec<u8>, BlobError> {
-        let (_, stream) = self.store.read(project, digest, Some(range)).await?;
+        let reader = match self.store.read(project, digest, Some(range.clone())).await {
+            Err(BlobStoreError::Content(ContentError::OutOfRange { size_bytes })) => {
+                let range = range.start.min(size_bytes)..range.end.min(size_bytes);
+                self.store.read(project, digest, Some(range)).await?
+            }
+            read => read?,
+        };
         let mut bytes = Vec::new();
-        tokio::pin!(stream);
+        let mut stream = std::pin::pin!(reader.into_stream());
         while let Some(piece) = stream.try_next().await? {
             bytes.extend_from_slice(&piece);
         }
@@ -210,5 +225,24 @@ impl Upload {
     pub(crate) async fn finish(mut self) -> Result<BlobSummary, BlobError> {
         self.flush().await?;
         Ok(self.writer.finish(self.clock.now()).await?)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Arc;
+
+    use lepton_objects::{BlobStore, Contents, ContentsConfig, IndexedContents, MasterWrapper};
+    use lepton_store::index::ObjectIndex;
+    use lepton_types::SystemClock;
+
+    /// Blobs in a folder, under a key that everybody knows.
+    pub(crate) async fn blobs(folder: &std::path::Path) -> super::Blobs {
+        let index = ObjectIndex::open(&folder.join("objects.db")).unwrap();
+        let wrapper = Arc::new(MasterWrapper::new([7; 32]));
+        let config = ContentsConfig::local(folder.join("contents"), wrapper);
+        let contents = Contents::open(config).await.unwrap();
+        let store = BlobStore::new(contents, IndexedContents::new(index));
+        super::Blobs::new(store, Arc::new(SystemClock))
     }
 }

@@ -14,13 +14,18 @@ use lepton_store::index::{
     Bucket, Condition, IndexError, ListQuery, NewBody, NewBucket, NewVersion, ObjectVersion,
     Refusal, Start, ToDelete,
 };
-use lepton_store::{Query, StoreError};
-use lepton_types::resources::{DatasetSpec, DatasetVersion, DatasetVersionSpec, FileEntry};
+use lepton_store::{CommitError, Conflict, Query, StoreError, Transaction};
+use lepton_types::resources::{
+    DatasetSpec, DatasetVersion, DatasetVersionSpec, DatasetVersionStatus, FileEntry, Kind,
+    Resource,
+};
 use lepton_types::{Name, Timestamp};
 
 use crate::app::App;
 use crate::blobs::BlobError;
-use crate::error::Chain;
+use crate::error::{ApiError, Chain};
+use crate::http::CHANGE_TRIES;
+use crate::tables;
 
 /// The bucket of every project in which its datasets lie.
 pub(crate) const BUCKET: &str = "datasets";
@@ -47,20 +52,120 @@ pub(crate) enum DatasetError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Nothing was written to the draft.
-    #[error("the draft of dataset `{dataset}` has no files: put some under `s3://{BUCKET}/{dataset}/{DRAFT}/` first")]
+    #[error(
+        "the draft of dataset `{dataset}` has no files: put some under `s3://{BUCKET}/{dataset}/{DRAFT}/` first"
+    )]
     EmptyDraft { dataset: Name },
     /// More than a version takes.
-    #[error("the draft of dataset `{dataset}` has more than {DRAFT_FILES_MAX} files: put many into archives or tables")]
+    #[error(
+        "the draft of dataset `{dataset}` has more than {DRAFT_FILES_MAX} files: put many into archives or tables"
+    )]
     TooManyFiles { dataset: Name },
     /// A file cannot be read without its writer's key.
-    #[error("`{path}` was written under a key of the customer's own, which datasets cannot have: write it without")]
+    #[error(
+        "`{path}` was written under a key of the customer's own, which datasets cannot have: write it without"
+    )]
     CustomerKey { path: String },
+}
+
+/// What a version is to be.
+pub(crate) struct Manifest {
+    pub(crate) project: Name,
+    pub(crate) dataset: Name,
+    /// Whose bytes are there.
+    pub(crate) files: Vec<FileEntry>,
+    /// Of the dataset, if it is new.
+    pub(crate) description: String,
+    pub(crate) created_by: String,
+}
+
+/// Freezes files as the next version, and tells whether it is one; makes the dataset if it is new.
+/// The same files as in the newest version give that version again.
+pub(crate) async fn freeze(
+    app: &App,
+    manifest: &Manifest,
+) -> Result<(DatasetVersion, bool), ApiError> {
+    let project = &manifest.project;
+    let summary = tables::summarise(app, project, &manifest.files).await?;
+    let mut tries = 0;
+    loop {
+        let (version, transaction) = draft(app, manifest, &summary).await?;
+        let Some(transaction) = transaction else {
+            mount(app, &version).await?;
+            return Ok((version, false));
+        };
+        match app.store.commit(transaction).await {
+            Ok(stored) => {
+                let mut version = version;
+                version.metadata.resource_version = stored;
+                mount(app, &version).await?;
+                return Ok((version, true));
+            }
+            Err(CommitError::Conflict(
+                Conflict::Changed { .. } | Conflict::AlreadyExists { .. },
+            )) if tries < CHANGE_TRIES => tries += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The next version and what records it; no transaction if the newest one is the same.
+async fn draft(
+    app: &App,
+    manifest: &Manifest,
+    summary: &DatasetVersionStatus,
+) -> Result<(DatasetVersion, Option<Transaction>), ApiError> {
+    let (project, name) = (&manifest.project, &manifest.dataset);
+    let (id, now) = (app.ids.next_id(), app.now());
+    let found = app.store.get::<DatasetSpec>(project, name.as_str()).await?;
+    let is_new = found.is_none();
+    let mut dataset = found.unwrap_or_else(|| {
+        let spec = DatasetSpec {
+            description: manifest.description.clone(),
+        };
+        Resource::draft(app.ids.next_id(), project.clone(), name.as_str(), now, spec)
+            .created_by(manifest.created_by.clone())
+    });
+    if is_new {
+        dataset.status.latest_version = app.store.retired_number(project, name.as_str()).await?;
+    } else {
+        let newest = format!("{name}/{}", dataset.status.latest_version);
+        if let Some(newest) = app
+            .store
+            .get::<DatasetVersionSpec>(project, &newest)
+            .await?
+            && newest.spec.files == manifest.files
+        {
+            return Ok((newest, None));
+        }
+    }
+    dataset.status.latest_version += 1;
+    let number = dataset.status.latest_version;
+    let spec = DatasetVersionSpec {
+        dataset: name.to_string(),
+        version: number,
+        files: manifest.files.clone(),
+    };
+    let mut version = Resource::draft(id, project.clone(), format!("{name}/{number}"), now, spec)
+        .created_by(manifest.created_by.clone())
+        .owned_by(Kind::Dataset, dataset.metadata.id);
+    version.status = summary.clone();
+    let mut transaction = Transaction::new();
+    if is_new {
+        transaction.create(&dataset);
+    } else {
+        transaction.update(&dataset);
+    }
+    transaction.create(&version);
+    Ok((version, Some(transaction)))
 }
 
 /// Whether an object of the datasets' bucket may be written or deleted by clients.
 pub(crate) fn is_draft(key: &str) -> bool {
     let mut parts = key.splitn(3, '/');
-    let name = parts.next().is_some_and(|name| name.parse::<Name>().is_ok());
+    let name = parts
+        .next()
+        .is_some_and(|name| name.parse::<Name>().is_ok());
     name && parts.next() == Some(DRAFT) && parts.next().is_some_and(|path| !path.is_empty())
 }
 
@@ -74,14 +179,16 @@ pub(crate) async fn mount(app: &App, version: &DatasetVersion) -> Result<(), Dat
         .into_iter()
         .map(|object| object.key)
         .collect();
-    let missing = version
-        .spec
-        .files
-        .iter()
-        .map(|file| (format!("{folder}{}", file.path), file))
-        .filter(|(key, _)| !there.contains(key));
+    let mut missing = Vec::new();
+    for file in &version.spec.files {
+        let key = format!("{folder}{}", file.path);
+        if !there.contains(&key) {
+            missing.push((key, file.clone()));
+        }
+    }
+    let at = version.metadata.created_at;
     stream::iter(missing)
-        .map(|(key, file)| put(app, &bucket, key, file, version.metadata.created_at))
+        .map(|(key, file)| put(app, &bucket, key, file, at))
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
@@ -91,7 +198,7 @@ async fn put(
     app: &App,
     bucket: &Bucket,
     key: String,
-    file: &FileEntry,
+    file: FileEntry,
     at: Timestamp,
 ) -> Result<(), DatasetError> {
     let new = NewVersion {
@@ -112,7 +219,7 @@ async fn put(
             ..Condition::default()
         },
     };
-    match app.index.put(new, NewBody::Blob(file.digest)).await {
+    match app.objects.index.put(new, NewBody::Blob(file.digest)).await {
         // Another pass was faster.
         Ok(_) | Err(IndexError::Refused(Refusal::Precondition)) => Ok(()),
         Err(error) => Err(error.into()),
@@ -121,7 +228,7 @@ async fn put(
 
 /// Deletes all objects of a dataset that is gone, its draft among them.
 pub(crate) async fn unmount(app: &App, project: &Name, dataset: &str) -> Result<(), DatasetError> {
-    let Some(bucket) = app.index.bucket(project, BUCKET).await? else {
+    let Some(bucket) = app.objects.index.bucket(project, BUCKET).await? else {
         return Ok(());
     };
     let objects = list(app, &bucket, &format!("{dataset}/"), usize::MAX).await?;
@@ -130,7 +237,10 @@ pub(crate) async fn unmount(app: &App, project: &Name, dataset: &str) -> Result<
 
 /// Makes what is missing of all versions, and deletes what belongs to none.
 pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
-    let versions = app.store.list_all::<DatasetVersionSpec>(Query::default()).await?;
+    let versions = app
+        .store
+        .list_all::<DatasetVersionSpec>(Query::default())
+        .await?;
     let mut frozen: BTreeSet<(Name, String)> = BTreeSet::new();
     for version in &versions {
         mount(app, version).await?;
@@ -145,13 +255,14 @@ pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
         .map(|dataset| dataset.metadata.project)
         .collect();
     for project in projects {
-        let Some(bucket) = app.index.bucket(&project, BUCKET).await? else {
+        let Some(bucket) = app.objects.index.bucket(&project, BUCKET).await? else {
             continue;
         };
         let belongs = |key: &str| {
             let folder = key.match_indices('/').nth(1).map(|(at, _)| &key[..=at]);
             is_draft(key)
-                || folder.is_some_and(|folder| frozen.contains(&(project.clone(), folder.to_owned())))
+                || folder
+                    .is_some_and(|folder| frozen.contains(&(project.clone(), folder.to_owned())))
         };
         let objects = list(app, &bucket, "", usize::MAX).await?;
         let strays = objects.into_iter().filter(|object| !belongs(&object.key));
@@ -162,7 +273,7 @@ pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
 
 /// The bucket of the project's datasets, made when it is first needed.
 async fn bucket(app: &App, project: &Name) -> Result<Bucket, IndexError> {
-    if let Some(bucket) = app.index.bucket(project, BUCKET).await? {
+    if let Some(bucket) = app.objects.index.bucket(project, BUCKET).await? {
         return Ok(bucket);
     }
     let new = NewBucket {
@@ -172,9 +283,9 @@ async fn bucket(app: &App, project: &Name) -> Result<Bucket, IndexError> {
         at: app.now(),
         object_lock: false,
     };
-    match app.index.create_bucket(new).await {
+    match app.objects.index.create_bucket(new).await {
         Err(IndexError::Refused(_)) => {
-            let found = app.index.bucket(project, BUCKET).await?;
+            let found = app.objects.index.bucket(project, BUCKET).await?;
             found.ok_or(IndexError::Refused(Refusal::NoSuchBucket))
         }
         made => made,
@@ -189,7 +300,11 @@ pub(crate) struct Draft {
 }
 
 /// Reads the draft of a dataset into blobs. What is written to it meanwhile is not in it.
-pub(crate) async fn read_draft(app: &App, project: &Name, dataset: &Name) -> Result<Draft, DatasetError> {
+pub(crate) async fn read_draft(
+    app: &App,
+    project: &Name,
+    dataset: &Name,
+) -> Result<Draft, DatasetError> {
     let bucket = bucket(app, project).await?;
     let folder = format!("{dataset}/{DRAFT}/");
     let mut objects = list(app, &bucket, &folder, DRAFT_FILES_MAX + 1).await?;
@@ -226,7 +341,7 @@ async fn keep(
     }
     let mut upload = app.blobs.begin(project, u64::MAX).await?;
     let pieces = match object.body {
-        Some(body) => app.index.pieces(body).await?,
+        Some(body) => app.objects.index.pieces(body).await?,
         None => Vec::new(),
     };
     for piece in pieces {
@@ -236,7 +351,10 @@ async fn keep(
             inline: piece.inline.map(Into::into),
         };
         let all = 0..content.size_bytes;
-        let read = app.contents.read(project, &content, &ContentKey::Project, all);
+        let read = app
+            .objects
+            .contents
+            .read(project, &content, &ContentKey::Project, all);
         let mut bytes = read.await.map_err(BlobError::from)?;
         while let Some(bytes) = bytes.next().await {
             upload.write(&bytes.map_err(BlobError::from)?).await?;
@@ -271,7 +389,7 @@ async fn list(
             start,
             limit: PAGE.min(limit - found.len()),
         };
-        let page = app.index.list(query).await?;
+        let page = app.objects.index.list(query).await?;
         found.extend(page.entries);
         if !page.truncated {
             break;
@@ -302,8 +420,10 @@ async fn delete(
                     ..Condition::default()
                 },
             };
-            match app.index.delete(order).await {
-                Ok(_) | Err(IndexError::Refused(Refusal::Precondition | Refusal::NoSuchObject)) => Ok(()),
+            match app.objects.index.delete(order).await {
+                Ok(_) | Err(IndexError::Refused(Refusal::Precondition | Refusal::NoSuchObject)) => {
+                    Ok(())
+                }
                 Err(error) => Err(error.into()),
             }
         })
@@ -312,7 +432,7 @@ async fn delete(
         .await
 }
 
-/// The same, where a failure is no reason to fail what was done: the next pass repairs it.
+/// Tells what could not be done where a failure is no reason to fail what was done: the next pass repairs it.
 pub(crate) fn warn_if_failed(done: Result<(), DatasetError>, what: &'static str) {
     if let Err(error) = done {
         tracing::warn!(error = %Chain(&error), "{what}; it is tried again within the hour");
@@ -328,7 +448,15 @@ mod tests {
         for key in ["wine/draft/a.csv", "wine/draft/x/1/b", "a-b/draft/ü"] {
             assert!(is_draft(key), "{key}");
         }
-        for key in ["wine/1/a.csv", "wine/draft", "wine/draft/", "draft/a", "/draft/a", "W/draft/a", ""] {
+        for key in [
+            "wine/1/a.csv",
+            "wine/draft",
+            "wine/draft/",
+            "draft/a",
+            "/draft/a",
+            "W/draft/a",
+            "",
+        ] {
             assert!(!is_draft(key), "{key}");
         }
     }

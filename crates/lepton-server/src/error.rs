@@ -1,10 +1,12 @@
 //! The one place that turns what went wrong into HTTP.
 
+use crate::blobs::BlobError;
+use crate::datasets::DatasetError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lepton_access::Denied;
 use lepton_api::{ErrorBody, ErrorCode};
-use lepton_objects::BlobError;
+use lepton_store::index::IndexError;
 use lepton_store::{CommitError, Conflict, StoreError};
 use lepton_types::resources::Kind;
 
@@ -141,7 +143,23 @@ impl From<BlobError> for ApiError {
             BlobError::NotFound { .. } => Self::new(ErrorCode::NotFound, error.to_string()),
             BlobError::TooLarge { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
             BlobError::DiskFull => Self::new(ErrorCode::DiskFull, error.to_string()),
-            BlobError::Damaged { .. } | BlobError::Disk(_) => Self::internal(&error),
+            BlobError::Damaged(_) | BlobError::Failed(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<DatasetError> for ApiError {
+    fn from(error: DatasetError) -> Self {
+        match error {
+            DatasetError::Blob(error) => error.into(),
+            DatasetError::Store(error) => error.into(),
+            DatasetError::EmptyDraft { .. } => Self::new(ErrorCode::NotFound, error.to_string()),
+            DatasetError::TooManyFiles { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
+            DatasetError::CustomerKey { .. } => Self::invalid(error),
+            DatasetError::Index(IndexError::DiskFull) => {
+                Self::new(ErrorCode::DiskFull, error.to_string())
+            }
+            DatasetError::Index(_) => Self::internal(&error),
         }
     }
 }

@@ -10,6 +10,8 @@ use lepton_types::resources::{
 use lepton_types::{DurationMs, Name};
 
 use crate::app::App;
+use crate::blobs::BlobError;
+use crate::datasets;
 use crate::error::Chain;
 
 const SWEEP_EVERY: DurationMs = DurationMs::from_secs(3_600);
@@ -20,6 +22,11 @@ const ORPHAN_AGE: DurationMs = DurationMs::from_secs(86_400);
 /// Sweeps until the server stops.
 pub(crate) async fn run(app: App) {
     loop {
+        let done = datasets::mount_all(&app).await;
+        datasets::warn_if_failed(
+            done,
+            "the objects of datasets may not be what their manifests say",
+        );
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY.to_std()) => {}
@@ -37,18 +44,23 @@ pub(crate) enum SweepError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Blob(#[from] lepton_objects::BlobError),
+    Blob(#[from] crate::blobs::BlobError),
 }
 
 /// Deletes what is old and uncited; returns how many went.
 pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
-    let now = app.now();
     let cited = cited(app).await?;
     let mut gone = 0;
     // Of the objects and not of the store: what a deleted project left goes too.
-    for name in app.blobs.projects().await? {
+    for name in app
+        .objects
+        .contents
+        .projects()
+        .await
+        .map_err(BlobError::from)?
+    {
         let keep = cited.get(&name).cloned().unwrap_or_default();
-        gone += app.blobs.sweep(&name, keep, now, ORPHAN_AGE).await?;
+        gone += app.blobs.sweep(&name, keep, ORPHAN_AGE).await?;
     }
     Ok(gone)
 }

@@ -10,8 +10,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::blobs::BlobError;
 use lepton_executors::WorkloadId;
-use lepton_objects::BlobError;
 use lepton_types::Name;
 use lepton_types::resources::BlobDigest;
 
@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn files_stay_until_their_worker_has_started_also_over_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&folder.path().join("objects")).unwrap();
+        let blobs = crate::blobs::testing::blobs(folder.path()).await;
         let home = Name::default_project();
         let mut upload = blobs.begin(&home, 100).await.unwrap();
         upload.write(b"code").await.unwrap();

@@ -122,7 +122,6 @@ pub(crate) fn fresh_pair(
 /// Tells the face who holds a key, from tokens, workloads and key pairs.
 struct Doorkeeper {
     app: App,
-    objects: Objects,
 }
 
 #[async_trait::async_trait]
@@ -186,12 +185,12 @@ impl Doorkeeper {
         text: &str,
         id: Id,
     ) -> Result<Option<(AccessKey, Zeroizing<String>)>, GateError> {
-        let known = &self.objects.pairs.known;
+        let known = &self.app.objects.pairs.known;
         let cached = known.read().ok().and_then(|known| known.get(text).cloned());
         if cached.is_some() {
             return Ok(cached);
         }
-        let found = self.objects.index.access_key(text).await;
+        let found = self.app.objects.index.access_key(text).await;
         let Some(key) = found.map_err(|error| GateError(error.into()))? else {
             return Ok(None);
         };
@@ -208,14 +207,11 @@ impl Doorkeeper {
 }
 
 /// The face of a running server.
-pub(crate) fn face(app: &App, objects: &Objects) -> Face {
+pub(crate) fn face(app: &App) -> Face {
     Face::new(Parts {
-        index: objects.index.clone(),
-        contents: objects.contents.clone(),
-        gate: Arc::new(Doorkeeper {
-            app: app.clone(),
-            objects: objects.clone(),
-        }),
+        index: app.objects.index.clone(),
+        contents: app.objects.contents.clone(),
+        gate: Arc::new(Doorkeeper { app: app.clone() }),
         clock: Arc::clone(&app.clock),
         ids: Arc::clone(&app.ids),
     })
@@ -250,7 +246,7 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
 }
 
 /// Does the chores of the face until the server stops.
-pub(crate) async fn keep_house(app: App, face: Face, objects: Objects) {
+pub(crate) async fn keep_house(app: App, face: Face) {
     let mut collect = tokio::time::interval(COLLECT_EVERY.to_std());
     let mut traffic = tokio::time::interval(TRAFFIC_EVERY.to_std());
     let mut lifecycle = tokio::time::interval(LIFECYCLE_EVERY.to_std());
@@ -269,7 +265,7 @@ pub(crate) async fn keep_house(app: App, face: Face, objects: Objects) {
                 let done = face.carry_out_lifecycles(app.now()).await;
                 report(done.map(drop), "lifecycles");
             }
-            _ = sweep.tick() => sweep_contents(&objects).await,
+            _ = sweep.tick() => sweep_contents(&app.objects).await,
         }
     }
     report(face.write_traffic().await, "traffic");

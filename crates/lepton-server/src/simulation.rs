@@ -90,13 +90,7 @@ impl Lab {
             clock: surroundings.clock,
             ids: surroundings.ids,
         };
-        let app = startup::open(
-            config,
-            surroundings.executor,
-            sources,
-            startup::Keeping::Nothing,
-        )
-        .await?;
+        let app = startup::open(config, surroundings.executor, sources).await?;
         startup::bootstrap(&app, surroundings.nodes).await?;
         let token = startup::owner_credential(&app).await?.token;
         app.cache.refresh(&app.store).await?;

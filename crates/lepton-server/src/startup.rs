@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::{MasterKey, MasterKeyError, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
-use lepton_objects::BlobError;
+use lepton_objects::{BlobStore, IndexedContents};
 use lepton_serving::gateway::Gateway;
 use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
 use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
@@ -29,7 +29,7 @@ use crate::cache::Cache;
 use crate::config::{Config, ConfigError, IsolationConfig};
 use crate::inputs::Inputs;
 use crate::reconcile::{Reconciler, probe_replicas};
-use crate::{data_dir, housekeeping, http, lineage, listener, s3};
+use crate::{data_dir, housekeeping, http, lineage, listener, plain_blobs, s3};
 
 /// Lepton could not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +90,8 @@ pub enum StartError {
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The objects cannot be opened.
-    #[error(transparent)]
-    Objects(#[from] BlobError),
+    #[error("objects of an earlier version cannot be taken over")]
+    Objects(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Workers cannot be run.
     #[error(transparent)]
     Executor(#[from] lepton_executors::OpenError),
@@ -156,7 +156,7 @@ impl Server {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
         };
-        let app = open(config, executor, sources, Keeping::Objects).await?;
+        let app = open(config, executor, sources).await?;
         bootstrap(&app, vec![this_machine(&app.config)]).await?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
@@ -194,9 +194,7 @@ impl Server {
         }
         app.gateway.close().await;
         lineage::write_counts(app).await;
-        if let Some(objects) = &app.objects {
-            objects.index.close().await;
-        }
+        app.objects.index.close().await;
         app.store.close().await;
     }
 }
@@ -264,33 +262,24 @@ pub(crate) struct Sources {
     pub(crate) ids: Arc<dyn IdSource>,
 }
 
-/// Whether a server keeps objects; a simulated one does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeping {
-    Objects,
-    Nothing,
-}
-
 /// The parts, on what the data directory holds.
 pub(crate) async fn open(
     config: Config,
     executor: Arc<dyn Executor>,
     sources: Sources,
-    keeping: Keeping,
 ) -> Result<App, StartError> {
     let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
-    let blobs = Blobs::open(&config.data_dir.join("objects"))?;
-    let objects = match keeping {
-        Keeping::Objects => {
-            let with = s3::OpenWith {
-                key: &key,
-                ids: &sources.ids,
-            };
-            Some(s3::Objects::open(&config, &with).await?)
-        }
-        Keeping::Nothing => None,
+    let with = s3::OpenWith {
+        key: &key,
+        ids: &sources.ids,
     };
+    let objects = s3::Objects::open(&config, &with).await?;
+    let rows = IndexedContents::new(objects.index.clone());
+    let store_of_blobs = BlobStore::new(objects.contents.clone(), rows);
+    let blobs = Blobs::new(store_of_blobs, Arc::clone(&sources.clock));
+    let taken = plain_blobs::take_over(&config.data_dir.join("objects"), &blobs).await;
+    taken.map_err(|error| StartError::Objects(error.into()))?;
     let inputs = config.data_dir.join("inputs");
     let inputs = Inputs::open(inputs).map_err(|source| StartError::DataDir {
         data_dir: config.data_dir.clone(),
@@ -484,14 +473,11 @@ fn publish(credential: &OwnerCredential) {
 }
 
 fn start_tasks(app: &App, listener: TcpListener, s3_listener: TcpListener) {
-    if let Some(objects) = &app.objects {
-        let face = s3::face(app, objects);
-        let router = s3::router(&face);
-        app.tasks
-            .spawn(listener::serve(app.clone(), s3_listener, router));
-        app.tasks
-            .spawn(s3::keep_house(app.clone(), face, objects.clone()));
-    }
+    let face = s3::face(app);
+    let router = s3::router(&face);
+    app.tasks
+        .spawn(listener::serve(app.clone(), s3_listener, router));
+    app.tasks.spawn(s3::keep_house(app.clone(), face));
     let woken = app.clone();
     app.executor
         .subscribe(Arc::new(move || woken.nudge.notify_one()));

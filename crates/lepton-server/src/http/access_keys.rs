@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::auth::{Caller, presented};
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments};
-use crate::s3::{Objects, fresh_pair};
+use crate::s3::fresh_pair;
 
 /// Lists key pairs, revoked ones included, never their secrets.
 #[utoipa::path(get, path = "/api/v1/access-keys", tag = "access-keys", params(Paging),
@@ -27,7 +27,7 @@ pub(super) async fn list(
     Params(paging): Params<Paging>,
 ) -> Result<axum::Json<List<AccessKeyView>>, ApiError> {
     let (after, limit) = paging.by_name();
-    let found = objects(&app)?.index.access_keys(&after, limit + 1).await;
+    let found = app.objects.index.access_keys(&after, limit + 1).await;
     let mut found = found.map_err(|error| of_index(error, &after))?;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -72,7 +72,7 @@ pub(super) async fn create(
         revoked_at: None,
         sealed,
     };
-    let made = objects(&app)?.index.create_access_key(key.clone()).await;
+    let made = app.objects.index.create_access_key(key.clone()).await;
     made.map_err(|error| of_index(error, request.name.as_str()))?;
     let created = CreatedAccessKey {
         view: view(&key, app.now()),
@@ -96,7 +96,7 @@ pub(super) async fn revoke(
         )
     };
     let key: Name = name.parse().map_err(|_| missing())?;
-    let objects = objects(&app)?;
+    let objects = &app.objects;
     let found = objects.index.access_key_named(&key).await;
     let found = found.map_err(|error| of_index(error, &name))?;
     let found = found.ok_or_else(missing)?;
@@ -130,11 +130,6 @@ pub(super) async fn own(
         access_key_id: id.to_string(),
         secret_access_key: secret.reveal().to_owned(),
     }))
-}
-
-fn objects(app: &App) -> Result<&Objects, ApiError> {
-    let objects = app.objects.as_ref();
-    objects.ok_or_else(|| ApiError::unavailable("this server keeps no objects", 60))
 }
 
 fn may_administer(caller: &Caller, project: &Name) -> Result<(), ApiError> {

@@ -1,5 +1,6 @@
 //! Uploads and downloads: bytes that records cite by digest.
 
+use crate::blobs::{BlobError, BlobSummary};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -7,7 +8,6 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use lepton_access::Access;
 use lepton_api::{BlobInfo, ErrorCode};
-use lepton_objects::{BlobError, BlobRef};
 use lepton_types::Name;
 use lepton_types::resources::{BlobDigest, FileEntry, Kind};
 
@@ -67,7 +67,7 @@ pub(crate) async fn keep_body(
     project: &Name,
     headers: &HeaderMap,
     body: Body,
-) -> Result<BlobRef, ApiError> {
+) -> Result<BlobSummary, ApiError> {
     let limit_bytes = app.config.limits.upload_bytes_max.as_bytes();
     let declared = headers
         .get(header::CONTENT_LENGTH)

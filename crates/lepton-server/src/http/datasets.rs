@@ -5,20 +5,18 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use lepton_access::Access;
 use lepton_api::{List, PutDatasetVersion};
-use lepton_store::{CommitError, Conflict, Query, Transaction};
+use lepton_store::Query;
 use lepton_types::Name;
-use lepton_types::resources::{
-    Dataset, DatasetSpec, DatasetVersion, DatasetVersionSpec, Kind, Resource,
-};
+use lepton_types::resources::{Dataset, DatasetSpec, DatasetVersion, DatasetVersionSpec, Kind};
 
 use super::blobs::{check_files, send_blob};
 use super::{enter, find, remove};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::datasets::{self, Manifest};
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
 use crate::lineage;
-use crate::tables;
 
 /// Lists datasets.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/datasets", tag = "datasets",
@@ -61,6 +59,8 @@ pub(super) async fn delete(
     let project = enter(&app, &caller, Access::Delete, Kind::Dataset, &project).await?;
     let dataset = find::<DatasetSpec>(&app, &project, &name).await?;
     remove(&app, &dataset).await?;
+    let done = datasets::unmount(&app, &project, &name).await;
+    datasets::warn_if_failed(done, "the objects of a deleted dataset are still there");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -99,71 +99,53 @@ pub(super) async fn put_version(
     let project = enter(&app, &caller, Access::Write, Kind::DatasetVersion, &project).await?;
     let name: Name = parse_name(&name)?;
     check_files(&app, &project, &request.files).await?;
-    let summary = tables::summarise(&app, &project, &request.files).await?;
-    let mut tries = 0;
-    loop {
-        let mut transaction = Transaction::new();
-        let found = app
-            .store
-            .get::<DatasetSpec>(&project, name.as_str())
-            .await?;
-        let is_new = found.is_none();
-        let mut dataset = found.unwrap_or_else(|| {
-            let spec = DatasetSpec {
-                description: request.description.clone(),
-            };
-            Resource::draft(
-                app.ids.next_id(),
-                project.clone(),
-                name.as_str(),
-                app.now(),
-                spec,
-            )
-            .created_by(caller.0.label())
-        });
-        if is_new {
-            dataset.status.latest_version =
-                app.store.retired_number(&project, name.as_str()).await?;
-        } else {
-            let newest = version_key(&name, dataset.status.latest_version);
-            if let Some(newest) = app
-                .store
-                .get::<DatasetVersionSpec>(&project, &newest)
-                .await?
-                && newest.spec.files == request.files
-            {
-                return Ok((StatusCode::OK, axum::Json(newest)));
-            }
-        }
-        dataset.status.latest_version += 1;
-        let number = dataset.status.latest_version;
-        let spec = DatasetVersionSpec {
-            dataset: name.to_string(),
-            version: number,
-            files: request.files.clone(),
-        };
-        let key = version_key(&name, number);
-        let mut version = Resource::draft(app.ids.next_id(), project.clone(), key, app.now(), spec)
-            .created_by(caller.0.label())
-            .owned_by(Kind::Dataset, dataset.metadata.id);
-        version.status = summary.clone();
-        if is_new {
-            transaction.create(&dataset);
-        } else {
-            transaction.update(&dataset);
-        }
-        transaction.create(&version);
-        match app.store.commit(transaction).await {
-            Ok(stored) => {
-                version.metadata.resource_version = stored;
-                return Ok((StatusCode::CREATED, axum::Json(version)));
-            }
-            Err(CommitError::Conflict(
-                Conflict::Changed { .. } | Conflict::AlreadyExists { .. },
-            )) if tries < super::CHANGE_TRIES => tries += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let manifest = Manifest {
+        project,
+        dataset: name,
+        files: request.files,
+        description: request.description,
+        created_by: caller.0.label(),
+    };
+    answer(datasets::freeze(&app, &manifest).await?)
+}
+
+/// Freezes what was written to `s3://datasets/NAME/draft/…` as the next version, and empties the
+/// draft. What is written meanwhile stays in it.
+#[utoipa::path(post, path = "/api/v1/projects/{project}/datasets/{name}/commit", tag = "datasets",
+    params(("project" = String, Path), ("name" = String, Path)),
+    responses((status = 201, body = DatasetVersion), (status = 400, body = lepton_api::ErrorBody)))]
+pub(super) async fn commit(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, name)): Segments<(String, String)>,
+) -> Result<(StatusCode, axum::Json<DatasetVersion>), ApiError> {
+    let project = enter(&app, &caller, Access::Write, Kind::DatasetVersion, &project).await?;
+    let name: Name = parse_name(&name)?;
+    // Long reads take turns, so that they never hold all that short ones need.
+    let turn = app.long_reads.acquire().await;
+    let draft = datasets::read_draft(&app, &project, &name).await?;
+    check_files(&app, &project, &draft.files).await?;
+    let manifest = Manifest {
+        project,
+        dataset: name,
+        files: draft.files.clone(),
+        description: String::new(),
+        created_by: caller.0.label(),
+    };
+    drop(turn);
+    let frozen = datasets::freeze(&app, &manifest).await?;
+    datasets::clear_draft(&app, draft).await?;
+    answer(frozen)
+}
+
+fn answer(
+    (version, is_new): (DatasetVersion, bool),
+) -> Result<(StatusCode, axum::Json<DatasetVersion>), ApiError> {
+    let status = match is_new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    Ok((status, axum::Json(version)))
 }
 
 /// One version: a number, or `latest`.
@@ -226,8 +208,4 @@ pub(super) async fn find_version(
             .map_err(|_| ApiError::invalid("a version is a number, or `latest`"))?,
     };
     find::<DatasetVersionSpec>(app, project, &format!("{name}/{number}")).await
-}
-
-fn version_key(name: &Name, number: u32) -> String {
-    format!("{name}/{number}")
 }

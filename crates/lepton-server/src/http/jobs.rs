@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::blobs::BlobError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{CreateJob, ErrorCode, List, SubmitProgram};
-use lepton_objects::BlobError;
 use lepton_store::{CommitError, Conflict, EventDraft, Query, Transaction};
 use lepton_types::resources::{
     Attempt, AttemptSpec, CommandSpec, EndpointSpec, EventSeverity, Job, JobSpec, Kind,

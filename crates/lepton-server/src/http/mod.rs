@@ -89,6 +89,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(datasets::list))
         .routes(routes!(datasets::get, datasets::delete))
         .routes(routes!(datasets::list_versions, datasets::put_version))
+        .routes(routes!(datasets::commit))
         .routes(routes!(datasets::get_version))
         .routes(routes!(datasets::get_file))
         .routes(routes!(experiments::list, experiments::create))
@@ -208,7 +209,7 @@ async fn find<S: Spec>(
 }
 
 /// How often a change is tried again when others change the same resource.
-const CHANGE_TRIES: u32 = 16;
+pub(crate) const CHANGE_TRIES: u32 = 16;
 
 /// Reads a resource, changes it and writes it back, again if somebody else was faster.
 async fn change<S: Spec>(

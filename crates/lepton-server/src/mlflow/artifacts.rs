@@ -10,7 +10,6 @@ use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lepton_access::Access;
-use lepton_objects::BlobRef;
 use lepton_store::Transaction;
 use lepton_types::RunId;
 use lepton_types::resources::{FileEntry, Kind, ModelVersionSpec, RunSpec};
@@ -23,6 +22,7 @@ use super::experiments::default_id;
 use super::model_versions::VERSIONS;
 use super::runs::{ById, enter, find, parse};
 use super::wire::{Done, RunInfo};
+use crate::blobs::BlobSummary;
 use crate::extract::parse_relative_path;
 use crate::http::blobs::{keep_body, send_blob};
 use crate::http::change_resource;
@@ -136,7 +136,11 @@ fn frozen() -> MlflowError {
 }
 
 /// Records bytes that are on disk as the file of this place.
-pub(super) async fn put(visitor: &Visitor, place: Place, blob: BlobRef) -> Result<(), MlflowError> {
+pub(super) async fn put(
+    visitor: &Visitor,
+    place: Place,
+    blob: BlobSummary,
+) -> Result<(), MlflowError> {
     let (run, path) = match place {
         Place::Version(..) => return Err(frozen()),
         Place::Kept(path) => {
@@ -404,7 +408,7 @@ mod tests {
     fn file(path: &str) -> FileEntry {
         FileEntry {
             path: path.to_owned(),
-            digest: lepton_objects::digest_of(b""),
+            digest: lepton_types::resources::BlobDigest::from_bytes([0; 32]),
             size_bytes: 1,
         }
     }

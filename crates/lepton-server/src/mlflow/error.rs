@@ -3,10 +3,10 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lepton_api::ErrorCode;
-use lepton_objects::BlobError;
 use lepton_store::{CommitError, Conflict, StoreError};
 use serde::Serialize;
 
+use crate::blobs::BlobError;
 use crate::error::ApiError;
 
 /// MLflow's codes, those of them that Lepton answers with.

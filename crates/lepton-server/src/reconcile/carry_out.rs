@@ -1,8 +1,8 @@
 //! Carrying out: what a plan records first, what it does to workers after.
 
+use crate::blobs::BlobError;
 use futures_util::StreamExt as _;
 use lepton_executors::{StartError, StopReason, WorkloadId};
-use lepton_objects::BlobError;
 use lepton_planner::workloads::{Change, Effect, Plan, Report, StopCause, View, WorkerKey};
 use lepton_store::{CommitError, Transaction};
 use lepton_types::resources::{Kind, Waiting};
@@ -173,7 +173,7 @@ async fn start(app: &App, key: WorkerKey, kind: Kind) -> Result<Done, PassError>
         Err(LaunchError::Gone) => return Ok(Done::Already),
         Err(LaunchError::Store(error)) => return Err(error.into()),
         Err(LaunchError::Impossible(message)) => return Ok(Done::Never(key, message)),
-        Err(error @ LaunchError::Input(BlobError::NotFound { .. } | BlobError::Damaged { .. })) => {
+        Err(error @ LaunchError::Input(BlobError::NotFound { .. } | BlobError::Damaged(_))) => {
             return Ok(Done::Never(key, Chain(&error).to_string()));
         }
         Err(error @ LaunchError::Input(_)) => {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 
+use crate::blobs::BlobError;
 use lepton_access::{S3KeyId, S3Secret, SecretToken, WorkloadKind};
 use lepton_executors::{Input, Program as Start, SecretText, WorkloadId, WorkloadSpec};
-use lepton_objects::BlobError;
 use lepton_objects::s3::REGION;
 use lepton_planner::workloads::WorkerKey;
 use lepton_store::StoreError;

@@ -1,7 +1,7 @@
 //! Sealing: what the workers of an attempt printed becomes objects when it is over.
 
+use crate::blobs::BlobError;
 use lepton_executors::{Executor, LogStream, ReadError, WorkloadId};
-use lepton_objects::BlobError;
 use lepton_types::Name;
 use lepton_types::resources::{Attempt, AttemptStatus, FileEntry};
 
