@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use lepton_types::resources::BlobDigest;
 use lepton_types::{Name, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use crate::blob_writer::BlobStoreWriter;
 use crate::contents::{Content, Contents, NewFile};
@@ -48,6 +49,12 @@ pub struct BlobSummary {
     pub digest: BlobDigest,
     /// Its length in bytes.
     pub size_bytes: u64,
+}
+
+/// The digest by which `bytes` are named.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> BlobDigest {
+    BlobDigest::from_bytes(Sha256::digest(bytes).into())
 }
 
 /// The blobs of one Lepton. Cheap to clone when the index is. There must be one `BlobStore`, and

@@ -27,7 +27,7 @@ mod scrub;
 mod seal;
 mod writer;
 
-pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
+pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary, digest_of};
 pub use blob_writer::BlobStoreWriter;
 pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};
 pub use contents::{Content, Contents};
