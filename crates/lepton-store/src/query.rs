@@ -63,6 +63,19 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    /// Whether `left` compares so with `right`.
+    #[must_use]
+    pub fn holds(self, left: f64, right: f64) -> bool {
+        match self {
+            Self::Above => left > right,
+            Self::AtLeast => left >= right,
+            Self::Below => left < right,
+            Self::AtMost => left <= right,
+            Self::Equals => left == right,
+            Self::Differs => left != right,
+        }
+    }
+
     pub(crate) const fn sql(self) -> &'static str {
         match self {
             Self::Above => ">",
@@ -164,4 +177,22 @@ pub struct SeriesQuery {
     pub offset: u64,
     /// At most this many.
     pub limit: usize,
+}
+
+/// Whose past or future is asked for.
+#[derive(Debug, Clone)]
+pub struct LineageQuery {
+    /// Whose project.
+    pub project: Name,
+    /// Of which thing.
+    pub of: Id,
+    /// What it came from, and what that came from.
+    pub backward: bool,
+    /// What came of it, and what came of that.
+    pub forward: bool,
+}
+
+impl LineageQuery {
+    /// The most edges that one answer holds; the nearest are told first.
+    pub const EDGES_MAX: usize = 2_000;
 }

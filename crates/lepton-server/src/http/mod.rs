@@ -2,7 +2,7 @@
 
 mod apply;
 mod artifacts;
-mod blobs;
+pub(crate) mod blobs;
 mod datasets;
 mod decisions;
 mod endpoints;
@@ -11,13 +11,15 @@ mod experiments;
 mod inference;
 mod job_logs;
 mod jobs;
-mod models;
+mod lineage;
+pub(crate) mod models;
 mod pools;
 mod projects;
 mod runs;
 mod series;
 mod system;
 mod tokens;
+mod training;
 mod watch;
 
 use axum::Router;
@@ -109,6 +111,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(endpoints::list_replicas))
         .routes(routes!(job_logs::endpoint_logs))
         .routes(routes!(inference::predict))
+        .routes(routes!(lineage::get))
         .routes(routes!(events::list))
         .routes(routes!(watch::watch))
         .routes(routes!(apply::apply))
@@ -138,6 +141,7 @@ pub(crate) fn router(app: App) -> Router {
             axum::routing::get(serve_description),
         )
         .merge(inference::open_inference_protocol())
+        .merge(crate::mlflow::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(app)
@@ -174,7 +178,7 @@ async fn enter(
     Ok(project)
 }
 
-async fn require_project(app: &App, project: &Name) -> Result<(), ApiError> {
+pub(crate) async fn require_project(app: &App, project: &Name) -> Result<(), ApiError> {
     let home = Name::default_project();
     match app
         .store
@@ -226,6 +230,16 @@ async fn change<S: Spec>(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The same as [`change`], for the faces of other protocols.
+pub(crate) async fn change_resource<S: Spec>(
+    app: &App,
+    project: &Name,
+    key: &str,
+    alter: impl FnMut(&mut Resource<S, S::Status>) -> Result<(), ApiError>,
+) -> Result<Resource<S, S::Status>, ApiError> {
+    change::<S>(app, project, key, alter).await
 }
 
 /// Writes one new resource.
