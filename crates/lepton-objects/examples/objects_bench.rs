@@ -96,10 +96,6 @@ fn bare(bytes: &Bytes, rates: &mut BTreeMap<&'static str, u64>) {
         }
     });
     rates.insert("one core: seal a content, 1 MiB batches", sealed);
-    let md5 = best(bytes.len(), || {
-        std::hint::black_box(Md5::digest(bytes));
-    });
-    rates.insert("one core: MD5", md5);
     let sha256 = best(bytes.len(), || {
         std::hint::black_box(ring::digest::digest(&ring::digest::SHA256, bytes));
     });
@@ -117,6 +113,12 @@ fn disk_write(bytes: &Bytes, folder: &Path) -> u64 {
     });
     std::fs::remove_file(&path).unwrap();
     rate
+}
+
+fn md5_once(bytes: &Bytes) -> u64 {
+    let start = Instant::now();
+    std::hint::black_box(Md5::digest(bytes));
+    (bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e6) as u64
 }
 
 async fn put(contents: &Contents, bytes: &Bytes, digests: DigestSet) -> Content {
@@ -149,8 +151,10 @@ async fn whole(bytes: &Bytes, folder: &Path, rates: &mut BTreeMap<&'static str, 
         ("contents: put with MD5", md5),
         ("contents: put with MD5, SHA-256 and CRC-32", all),
     ] {
-        let mut fastest = 0;
+        let (mut fastest, mut alone) = (0, 0);
         for _ in 0..ROUNDS {
+            // In turns: other work on the machine should slow both alike.
+            alone = alone.max(md5_once(bytes));
             let start = Instant::now();
             let content = put(&contents, bytes, digests).await;
             let rate = bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
@@ -158,6 +162,8 @@ async fn whole(bytes: &Bytes, folder: &Path, rates: &mut BTreeMap<&'static str, 
             contents.delete(&project, &[content.id]).await.unwrap();
         }
         rates.insert(name, fastest);
+        let known = rates.entry("one core: MD5").or_default();
+        *known = alone.max(*known);
     }
     let content = put(&contents, bytes, DigestSet::NONE).await;
     let mut fastest = 0;
