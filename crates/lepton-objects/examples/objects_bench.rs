@@ -10,6 +10,9 @@
     reason = "a bench prints, and ends at the first error"
 )]
 
+#[path = "../tests/index/mod.rs"]
+mod index;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -19,10 +22,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use index::MemoryIndex;
 use lepton_objects::{
-    Content, ContentKey, Contents, ContentsConfig, DigestKind, DigestSet, MasterWrapper, NewContent,
+    BlobStore, Content, ContentKey, Contents, ContentsConfig, DigestKind, DigestSet,
+    INLINE_BYTES_MAX, MasterWrapper, NewContent,
 };
-use lepton_types::Name;
+use lepton_types::{Name, Timestamp};
 use md5::{Digest, Md5};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
@@ -42,12 +47,14 @@ fn main() {
     rates.insert("disk: write and sync a file", disk_write(&bytes, &folder));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(whole(&bytes, &folder, &mut rates));
-    let latencies = runtime.block_on(small(&folder));
+    runtime.block_on(sealing(&bytes, &folder, &mut rates));
+    runtime.block_on(blobs(&bytes, &folder, &mut rates));
+    let small = runtime.block_on(small(&folder));
     std::fs::remove_dir_all(&folder).unwrap();
     let report = serde_json::json!({
         "mib": mib,
         "mb_per_second": rates,
-        "puts_per_second": latencies,
+        "puts_per_second": small,
     });
     println!("{}", serde_json::to_string_pretty(&report).unwrap());
 }
@@ -90,12 +97,6 @@ fn bare(bytes: &Bytes, rates: &mut BTreeMap<&'static str, u64>) {
         }
     });
     rates.insert("one core: bare AES-256-GCM, 64 KiB, in place", gcm);
-    let sealed = best(bytes.len(), || {
-        for part in bytes.chunks(1 << 20) {
-            std::hint::black_box(lepton_objects::seal_for_bench(part));
-        }
-    });
-    rates.insert("one core: seal a content, 1 MiB batches", sealed);
     let sha256 = best(bytes.len(), || {
         std::hint::black_box(ring::digest::digest(&ring::digest::SHA256, bytes));
     });
@@ -136,9 +137,54 @@ async fn put(contents: &Contents, bytes: &Bytes, digests: DigestSet) -> Content 
 }
 
 async fn open(folder: &Path) -> Contents {
+    open_inline(folder, INLINE_BYTES_MAX).await
+}
+
+async fn open_inline(folder: &Path, inline_bytes_max: usize) -> Contents {
     let wrapper = Arc::new(MasterWrapper::new([1; 32]));
-    let config = ContentsConfig::local(folder.join("objects"), wrapper);
+    let mut config = ContentsConfig::local(folder.join("objects"), wrapper);
+    config.inline_bytes_max = inline_bytes_max;
     Contents::open(config).await.unwrap()
+}
+
+/// Contents that stay in memory, one after the other: what sealing costs besides the cipher.
+async fn sealing(bytes: &Bytes, folder: &Path, rates: &mut BTreeMap<&'static str, u64>) {
+    let contents = open_inline(folder, 1 << 20).await;
+    let mut fastest = 0;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for at in (0..bytes.len()).step_by(1 << 20) {
+            let part = bytes.slice(at..bytes.len().min(at + (1 << 20)));
+            std::hint::black_box(put(&contents, &part, DigestSet::NONE).await);
+        }
+        let rate = bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
+        fastest = fastest.max(rate as u64);
+    }
+    rates.insert("contents: seal 1 MiB in memory, one at a time", fastest);
+}
+
+/// Blobs over contents, with an index in memory.
+async fn blobs(bytes: &Bytes, folder: &Path, rates: &mut BTreeMap<&'static str, u64>) {
+    let store = BlobStore::new(open(folder).await, MemoryIndex::default());
+    let project = Name::default_project();
+    let now = Timestamp::from_millis(1);
+    for name in ["blobs: put", "blobs: put the same again"] {
+        let start = Instant::now();
+        let mut writer = store.begin(&project, u64::MAX).await.unwrap();
+        for at in (0..bytes.len()).step_by(PIECE) {
+            let piece = bytes.slice(at..bytes.len().min(at + PIECE));
+            writer.write(piece).await.unwrap();
+        }
+        writer.finish(now).await.unwrap();
+        let rate = bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
+        rates.insert(name, rate as u64);
+    }
+    let digest = lepton_objects::digest_of(bytes);
+    let start = Instant::now();
+    let to = folder.join("copy");
+    store.copy_to(&project, digest, &to).await.unwrap();
+    let rate = bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
+    rates.insert("blobs: copy to a worker's file", rate as u64);
 }
 
 async fn whole(bytes: &Bytes, folder: &Path, rates: &mut BTreeMap<&'static str, u64>) {
@@ -214,7 +260,7 @@ async fn small(folder: &Path) -> BTreeMap<String, u64> {
         for task in tasks {
             task.await.unwrap();
         }
-        let rate = count as f64 / start.elapsed().as_secs_f64();
+        let rate = f64::from(count) / start.elapsed().as_secs_f64();
         rates.insert(
             format!("{kib} KiB with MD5, {writers} at once"),
             rate as u64,

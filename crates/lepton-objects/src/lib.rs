@@ -8,6 +8,7 @@
 //! - [`Blobs`] is the older store of plain files by SHA-256.
 
 mod backend;
+mod blob_reader;
 mod blob_store;
 mod blob_writer;
 mod blobs;
@@ -27,7 +28,8 @@ mod scrub;
 mod seal;
 mod writer;
 
-pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
+pub use blob_reader::{BlobReader, StoredBlob};
+pub use blob_store::{BlobStore, BlobStoreError, BlobSummary};
 pub use blob_writer::BlobStoreWriter;
 pub use blobs::{BlobError, BlobRef, BlobWriter, Blobs, digest_of};
 pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};
@@ -42,19 +44,3 @@ pub use keys::{
 pub use reader::ContentReader;
 pub use scrub::{Finding, ReplicationReport, ScrubReport, SweepReport, UpkeepError};
 pub use writer::{ContentWriter, NewContent, StagedContent};
-
-/// Seals `plain` as a content under a key that means nothing, for the bench that compares this
-/// with the bare cipher.
-#[doc(hidden)]
-#[must_use]
-pub fn seal_for_bench(plain: &[u8]) -> Vec<u8> {
-    let header = seal::Header {
-        key: seal::KeyName::Customer([0; 16]),
-        content: lepton_types::Id::from_bytes([0; 16]).into(),
-        salt: [0; 16],
-    };
-    let sealer = seal::Sealer::new(&[1; 32], &lepton_types::Name::default_project(), &header);
-    let mut sealed = header.to_bytes().to_vec();
-    sealer.seal(0, true, plain, &mut sealed);
-    sealed
-}
