@@ -7,6 +7,7 @@
 //! - [`BlobStore`] keeps blobs by SHA-256 over contents, cut into pieces that are stored once.
 
 mod backend;
+mod blob_reader;
 mod blob_store;
 mod blob_writer;
 mod config;
@@ -27,7 +28,8 @@ mod scrub;
 mod seal;
 mod writer;
 
-pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary, digest_of};
+pub use blob_reader::{BlobReader, StoredBlob};
+pub use blob_store::{BlobStore, BlobStoreError, BlobSummary, digest_of};
 pub use blob_writer::BlobStoreWriter;
 pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};
 pub use contents::{Content, Contents};
