@@ -11,7 +11,9 @@
 mod error;
 pub mod index;
 mod query;
+mod search;
 mod sqlite;
+mod tracking;
 mod transaction;
 
 use std::path::Path;
@@ -24,6 +26,11 @@ pub use error::{CommitError, Conflict, OpenError, StoreError};
 pub use query::{
     Change, Comparison, EventQuery, LineageQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
 };
+pub use search::{
+    DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunOrder,
+    RunSearch, Test, TextField,
+};
+pub use tracking::{LoggedModelRecord, RunInputs};
 pub use transaction::{EventDraft, Transaction};
 
 /// The metadata of one Lepton. Cheap to clone.

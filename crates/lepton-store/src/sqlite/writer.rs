@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::lineage;
+use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
 
@@ -243,6 +244,7 @@ fn apply(
             }
             Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
+            Write::Tracking(write) => tracking::apply(connection, write)?,
         }
     }
     Ok(())
