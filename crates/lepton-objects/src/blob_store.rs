@@ -1,18 +1,28 @@
 //! Blobs over contents: bytes by SHA-256, cut where their content says, each piece kept once a
 //! project, so that what changes little costs little.
+//!
+//! Owns: that a blob which was acknowledged is whole, and that what an upload found is still
+//! there when its blob is recorded. Must not know: who cites a blob.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use lepton_types::resources::BlobDigest;
 use lepton_types::{Name, Timestamp};
 
-use crate::contents::Contents;
+use crate::blob_writer::BlobStoreWriter;
+use crate::contents::{Content, Contents, NewFile};
 use crate::error::ContentError;
-use crate::index::BlobIndex;
+use crate::index::{BlobIndex, BlobRecord};
+use crate::keys::ContentKey;
+use crate::pins::PinnedPieces;
+use crate::reader::ContentReader;
+
+/// Rows of the index changed in one transaction.
+const PAGE: usize = 500;
 
 /// A blob could not be kept or read; `E` is the index's error.
 #[derive(Debug, thiserror::Error)]
@@ -40,122 +50,269 @@ pub struct BlobSummary {
     pub size_bytes: u64,
 }
 
-/// The blobs of one Lepton. Cheap to clone when the index is.
+/// The blobs of one Lepton. Cheap to clone when the index is. There must be one `BlobStore`, and
+/// clones of it, over an index: uploads and sweeps know of each other through it.
 #[derive(Debug, Clone)]
 pub struct BlobStore<I> {
-    _contents: Contents,
-    _index: I,
+    pub(crate) contents: Contents,
+    pub(crate) index: I,
+    pub(crate) pins: PinnedPieces,
 }
 
-/// A blob under way. Dropping it leaves nothing that a sweep does not find.
-#[derive(Debug)]
-pub struct BlobStoreWriter<I> {
-    _index: I,
-}
-
-#[allow(
-    clippy::unused_async,
-    clippy::needless_pass_by_value,
-    clippy::missing_errors_doc
-)]
 impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
     /// Over `contents` and the rows in `index`.
     #[must_use]
-    pub fn new(_contents: Contents, _index: I) -> Self {
-        unimplemented!()
+    pub fn new(contents: Contents, index: I) -> Self {
+        Self {
+            contents,
+            index,
+            pins: PinnedPieces::default(),
+        }
+    }
+
+    /// The contents that hold the pieces.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// Begins a blob of at most `limit_bytes`.
+    ///
+    /// # Errors
+    /// If the project's keys cannot be used.
     pub async fn begin(
         &self,
-        _project: &Name,
-        _limit_bytes: u64,
+        project: &Name,
+        limit_bytes: u64,
     ) -> Result<BlobStoreWriter<I>, BlobStoreError<I::Error>> {
-        unimplemented!()
+        let namer = self.contents.piece_namer(project).await?;
+        Ok(BlobStoreWriter::new(
+            self.clone(),
+            project.clone(),
+            namer,
+            limit_bytes,
+        ))
     }
 
-    /// Keeps `bytes`.
+    /// Keeps `bytes`; used at `now`, as [`BlobStoreWriter::finish`] says.
+    ///
+    /// # Errors
+    /// If they cannot be kept.
     pub async fn put(
         &self,
-        _project: &Name,
-        _bytes: Bytes,
-        _now: Timestamp,
+        project: &Name,
+        bytes: Bytes,
+        now: Timestamp,
     ) -> Result<BlobSummary, BlobStoreError<I::Error>> {
-        unimplemented!()
+        let mut writer = self.begin(project, u64::MAX).await?;
+        writer.write(bytes).await?;
+        writer.finish(now).await
     }
 
     /// How long blobs are, of those that are there. They count as used at `now`: no sweep takes
     /// them before its age has passed, so a record that cites them may be written meanwhile.
+    ///
+    /// # Errors
+    /// If the index fails.
     pub async fn touch(
         &self,
-        _project: &Name,
-        _digests: &[BlobDigest],
-        _now: Timestamp,
-    ) -> Result<std::collections::BTreeMap<BlobDigest, u64>, BlobStoreError<I::Error>> {
-        unimplemented!()
+        project: &Name,
+        digests: &[BlobDigest],
+        now: Timestamp,
+    ) -> Result<BTreeMap<BlobDigest, u64>, BlobStoreError<I::Error>> {
+        let touched = self.index.touch_blobs(project, digests, now).await;
+        touched.map_err(BlobStoreError::Index)
     }
 
-    /// Reads a range of a blob (none: all of it), verified; and tells how long the whole is.
+    async fn record(
+        &self,
+        project: &Name,
+        digest: BlobDigest,
+    ) -> Result<BlobRecord, BlobStoreError<I::Error>> {
+        let found = self.index.blob(project, digest).await;
+        found
+            .map_err(BlobStoreError::Index)?
+            .ok_or(BlobStoreError::NotFound { digest })
+    }
+
+    /// Reads `range` of a blob (none: all of it), verified. The first bytes have been read when
+    /// this returns.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be read, or the range is not within it.
     pub async fn read(
         &self,
-        _project: &Name,
-        _digest: BlobDigest,
-        _range: Option<Range<u64>>,
-    ) -> Result<
-        (
-            u64,
-            impl Stream<Item = Result<Bytes, ContentError>> + Send + use<I>,
-        ),
-        BlobStoreError<I::Error>,
-    > {
-        Ok((0, futures_util::stream::empty()))
+        project: &Name,
+        digest: BlobDigest,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobReader, BlobStoreError<I::Error>> {
+        let blob = self.record(project, digest).await?;
+        let range = range.unwrap_or(0..blob.size_bytes);
+        if range.start > range.end || range.end > blob.size_bytes {
+            return Err(ContentError::OutOfRange {
+                size_bytes: blob.size_bytes,
+            }
+            .into());
+        }
+        let mut reader = BlobReader {
+            contents: self.contents.clone(),
+            project: project.clone(),
+            size_bytes: blob.size_bytes,
+            reading: None,
+            pieces: pieces_in(blob.pieces, &range).into_iter(),
+        };
+        reader.open_next().await?;
+        Ok(reader)
     }
 
     /// Reads a whole blob of at most `limit_bytes` into memory.
+    ///
+    /// # Errors
+    /// If it is not there, is longer, or cannot be read.
     pub async fn read_all(
         &self,
-        _project: &Name,
-        _digest: BlobDigest,
-        _limit_bytes: u64,
+        project: &Name,
+        digest: BlobDigest,
+        limit_bytes: u64,
     ) -> Result<Bytes, BlobStoreError<I::Error>> {
-        unimplemented!()
+        let reader = self.read(project, digest, None).await?;
+        if reader.size_bytes > limit_bytes {
+            return Err(ContentError::TooLarge { limit_bytes }.into());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(reader.size_bytes).unwrap_or(0));
+        let mut pieces = std::pin::pin!(reader.into_stream());
+        while let Some(piece) = pieces.next().await {
+            bytes.extend_from_slice(&piece?);
+        }
+        Ok(bytes.into())
     }
 
-    /// Writes a blob's plain bytes to file `to`, which must not exist, verified.
+    /// Writes a blob's plain bytes to file `to`, which must not exist, verified, for a workload
+    /// to read. Nothing is left behind on failure. Not synced.
+    ///
+    /// # Errors
+    /// If the blob is not there or cannot be read, or the file cannot be written.
     pub async fn copy_to(
         &self,
-        _project: &Name,
-        _digest: BlobDigest,
-        _to: &Path,
+        project: &Name,
+        digest: BlobDigest,
+        to: &Path,
     ) -> Result<(), BlobStoreError<I::Error>> {
-        unimplemented!()
+        let reader = self.read(project, digest, None).await?;
+        let mut file = NewFile::create(to).await?;
+        let mut pieces = std::pin::pin!(reader.into_stream());
+        while let Some(bytes) = pieces.next().await {
+            file = file.append(bytes?).await?;
+        }
+        file.keep();
+        Ok(())
     }
 
     /// Forgets blobs that were last used before `before` and are not in `keep`, then pieces that
-    /// no blob needs. Read `keep` after `before` was fixed. Returns how many blobs went.
+    /// no blob needs and no upload relies on. Read `keep` after `before` was fixed, and let
+    /// `before` be longer ago than it takes to write a record after [`BlobStore::touch`].
+    ///
+    /// Returns how many blobs went.
+    ///
+    /// # Errors
+    /// If the index fails.
     pub async fn sweep(
         &self,
-        _project: &Name,
-        _keep: &BTreeSet<BlobDigest>,
-        _before: Timestamp,
+        project: &Name,
+        keep: &BTreeSet<BlobDigest>,
+        before: Timestamp,
     ) -> Result<u64, BlobStoreError<I::Error>> {
-        unimplemented!()
+        let mut gone = 0;
+        loop {
+            let removed = self.index.remove_blobs(project, keep, before, PAGE).await;
+            let removed = removed.map_err(BlobStoreError::Index)?;
+            gone += removed as u64;
+            if removed < PAGE {
+                break;
+            }
+        }
+        self.sweep_pieces(project).await?;
+        Ok(gone)
+    }
+
+    async fn sweep_pieces(&self, project: &Name) -> Result<(), BlobStoreError<I::Error>> {
+        let mut after = None;
+        loop {
+            let page = self.index.unneeded_pieces(project, after, PAGE).await;
+            let mut page = page.map_err(BlobStoreError::Index)?;
+            let Some(last) = page.last().copied() else {
+                return Ok(());
+            };
+            after = Some(last);
+            let _removing = self.pins.removable(project, &mut page).await;
+            let removed = self.index.remove_pieces(project, &page).await;
+            removed.map_err(BlobStoreError::Index)?;
+        }
     }
 }
 
-#[allow(
-    clippy::unused_async,
-    clippy::needless_pass_by_value,
-    clippy::missing_errors_doc
-)]
-impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
-    /// Adds bytes; waits while too much is under way.
-    pub async fn write(&mut self, _bytes: Bytes) -> Result<(), BlobStoreError<I::Error>> {
-        unimplemented!()
+/// The part of each piece that is in `range`, in order. An empty range has the part of one piece,
+/// so that something is verified.
+fn pieces_in(pieces: Vec<Content>, range: &Range<u64>) -> Vec<(Content, Range<u64>)> {
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for piece in pieces {
+        let end = start + piece.size_bytes;
+        let part = range.start.clamp(start, end)..range.end.clamp(start, end);
+        if !part.is_empty() || (parts.is_empty() && end >= range.end) {
+            parts.push((piece, part.start - start..part.end - start));
+        }
+        start = end;
+        if end >= range.end {
+            break;
+        }
+    }
+    parts
+}
+
+/// The bytes of a range of a blob.
+#[derive(Debug)]
+pub struct BlobReader {
+    contents: Contents,
+    project: Name,
+    size_bytes: u64,
+    reading: Option<ContentReader>,
+    pieces: std::vec::IntoIter<(Content, Range<u64>)>,
+}
+
+impl BlobReader {
+    /// How long the whole blob is.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 
-    /// Ends the blob; it is kept and named when this returns.
-    pub async fn finish(self, _now: Timestamp) -> Result<BlobSummary, BlobStoreError<I::Error>> {
-        unimplemented!()
+    /// The bytes in order, each verified before it is given out. Ends after an error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, ContentError>> + Send {
+        stream::try_unfold(self, |mut reader| async move {
+            Ok(reader.next().await?.map(|bytes| (bytes, reader)))
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
+        while let Some(reading) = &mut self.reading {
+            match reading.next().await {
+                Some(bytes) => return bytes.map(Some),
+                None => self.open_next().await?,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn open_next(&mut self) -> Result<(), ContentError> {
+        self.reading = match self.pieces.next() {
+            None => None,
+            Some((piece, part)) => {
+                let key = ContentKey::Project;
+                let reading = self.contents.read(&self.project, &piece, &key, part);
+                Some(reading.await?)
+            }
+        };
+        Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! Where contents are kept and under which master key.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lepton_types::{IdSource, SystemIds};
+use object_store::ObjectStore;
 
 use crate::disk::Disk;
 use crate::keys::KeyWrapper;
@@ -21,6 +23,15 @@ pub enum BackendConfig {
         /// The folder; made if it is not there.
         root: PathBuf,
     },
+    /// A place at an object service.
+    Remote(RemoteConfig),
+    /// A place at an object service that was connected elsewhere.
+    Store {
+        /// The service.
+        store: Arc<dyn ObjectStore>,
+        /// What stands before the name of every object; may be empty.
+        prefix: String,
+    },
     /// A folder of another disk: a simulated one, in tests.
     Disk {
         /// The disk.
@@ -28,6 +39,26 @@ pub enum BackendConfig {
         /// The folder; made if it is not there.
         root: PathBuf,
     },
+}
+
+/// A place at an object service. Several servers may share it.
+#[derive(Clone, Default)]
+pub struct RemoteConfig {
+    /// `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`.
+    pub url: String,
+    /// Credentials and the rest, by the names that the `object_store` crate documents for its
+    /// `AmazonS3ConfigKey`, `GoogleConfigKey` and `AzureConfigKey`: `aws_endpoint`,
+    /// `aws_region`, `aws_access_key_id`, `aws_secret_access_key`, `allow_http`, ….
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for RemoteConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold secrets.
+        f.debug_struct("RemoteConfig")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How an object layer is opened.

@@ -405,13 +405,13 @@ fn as_usize(length: u64) -> usize {
 }
 
 /// A file that is removed unless it is kept.
-struct NewFile {
+pub(crate) struct NewFile {
     file: std::fs::File,
     path: Option<std::path::PathBuf>,
 }
 
 impl NewFile {
-    async fn create(path: &Path) -> Result<Self, ContentError> {
+    pub(crate) async fn create(path: &Path) -> Result<Self, ContentError> {
         let path = path.to_owned();
         let created = block(move || {
             let mut options = std::fs::OpenOptions::new();
@@ -428,7 +428,7 @@ impl NewFile {
         Ok(created.await?)
     }
 
-    async fn append(mut self, bytes: Bytes) -> Result<Self, ContentError> {
+    pub(crate) async fn append(mut self, bytes: Bytes) -> Result<Self, ContentError> {
         let appended = block(move || {
             self.file.write_all(&bytes)?;
             Ok::<_, std::io::Error>(self)
@@ -436,7 +436,7 @@ impl NewFile {
         Ok(appended.await?)
     }
 
-    fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.path = None;
     }
 }

@@ -5,8 +5,8 @@
 
 use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
+use ring::digest::{Context, SHA256};
 use sha1::Sha1;
-use sha2::Sha256;
 
 /// A digest that a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +100,7 @@ impl Digests {
 pub(crate) struct Digesting {
     md5: Option<Md5>,
     sha1: Option<Sha1>,
-    sha256: Option<Sha256>,
+    sha256: Option<Context>,
     crc32: Option<crc_fast::Digest>,
     crc32c: Option<crc_fast::Digest>,
     crc64nvme: Option<crc_fast::Digest>,
@@ -115,7 +115,9 @@ impl Digesting {
         Self {
             md5: wanted.wants(DigestKind::Md5).then(Md5::new),
             sha1: wanted.wants(DigestKind::Sha1).then(Sha1::new),
-            sha256: wanted.wants(DigestKind::Sha256).then(Sha256::new),
+            sha256: wanted
+                .wants(DigestKind::Sha256)
+                .then(|| Context::new(&SHA256)),
             crc32: crc(DigestKind::Crc32, CrcAlgorithm::Crc32IsoHdlc),
             crc32c: crc(DigestKind::Crc32c, CrcAlgorithm::Crc32Iscsi),
             crc64nvme: crc(DigestKind::Crc64Nvme, CrcAlgorithm::Crc64Nvme),
@@ -145,7 +147,11 @@ impl Digesting {
         Digests {
             md5: self.md5.map(|it| it.finalize().into()),
             sha1: self.sha1.map(|it| it.finalize().into()),
-            sha256: self.sha256.map(|it| it.finalize().into()),
+            sha256: self.sha256.map(|it| {
+                let digest = it.finish();
+                let bytes = digest.as_ref().try_into();
+                bytes.expect("invariant: SHA-256 gives 32 bytes")
+            }),
             crc32: self.crc32.map(narrow),
             crc32c: self.crc32c.map(narrow),
             crc64nvme: self.crc64nvme.map(|it| it.finalize()),

@@ -102,8 +102,8 @@ pub trait BlobIndex: Send + Sync {
     ) -> impl Future<Output = Result<BTreeMap<PieceKey, ContentId>, Self::Error>> + Send;
 
     /// Records a blob used at `now`, its new pieces, and that it needs all of its pieces.
-    /// If the blob is there already, only `now` is noted, and its pieces are not recorded.
-    /// If a written piece's key is there already, the one that is there serves.
+    /// If the blob is there already, these pieces take the place of the ones it had: those may be
+    /// under a key that was destroyed. If a written piece's key is there already, the one that is there serves.
     /// Fails, recording nothing, if a known piece is not there under the content named.
     ///
     /// Returns the contents among the written ones that are *not* recorded.

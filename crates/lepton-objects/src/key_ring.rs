@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lepton_types::{DataKeyId, IdSource, Name};
+use object_store::UpdateVersion;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::backend::{Backend, block};
+use crate::backend::{Backend, KeyWrite, block};
 use crate::error::ContentError;
 use crate::index::PieceKey;
 use crate::keys::{KeyError, KeyWrapper, WrapError, WrapPurpose, keyed, random};
@@ -48,7 +49,13 @@ pub(crate) struct KeyRings {
 struct Ring {
     /// Oldest first; the last live one seals.
     keys: Vec<RingKey>,
+    /// None: nothing is kept yet.
+    kept: Option<KeptVersion>,
 }
+
+/// What the kept ring must be when it is replaced.
+#[derive(Clone)]
+struct KeptVersion(Option<UpdateVersion>);
 
 #[derive(Clone)]
 struct RingKey {
@@ -120,9 +127,16 @@ impl KeyRings {
         }
         let _changing = self.changing.lock().await;
         let ring = self.load(project).await?;
-        match ring.current() {
-            Some(key) => Ok(key),
-            None => self.add_key(project, &ring).await,
+        if let Some(key) = ring.current() {
+            return Ok(key);
+        }
+        match self.add_key(project, &ring).await {
+            // Another server made one first.
+            Err(ContentError::Key(KeyError::Changed { .. })) => {
+                let ring = self.load(project).await?;
+                ring.current().ok_or_else(|| changed(project).into())
+            }
+            made => made,
         }
     }
 
@@ -148,9 +162,15 @@ impl KeyRings {
     /// piece is found that cannot be read.
     pub(crate) async fn piece_namer(&self, project: &Name) -> Result<PieceNamer, ContentError> {
         self.current(project).await?;
-        let ring = self.load(project).await?;
+        let ring = match self.cached(project) {
+            Some(ring) => ring,
+            None => self.load(project).await?,
+        };
         let live = ring.keys.iter().find_map(|key| key.secret.clone());
-        let oldest = live.expect("invariant: a current key was just there");
+        // Destroyed in this very moment, or failing: the caller may try again.
+        let oldest = live.ok_or_else(|| KeyError::Damaged {
+            project: project.clone(),
+        })?;
         let shredded = ring.keys.iter().filter(|key| key.secret.is_none()).count();
         let secret = keyed(
             oldest.as_slice(),
@@ -212,10 +232,10 @@ impl KeyRings {
     pub(crate) async fn shred_project(&self, project: &Name) -> Result<(), ContentError> {
         let _changing = self.changing.lock().await;
         // Read without opening: a ring whose master key is lost can be shredded, too.
-        let Some(bytes) = self.backend.load_keys(project).await? else {
+        let Some(file) = self.backend.load_keys(project).await? else {
             return Ok(());
         };
-        let rows = parse(project, &bytes).map(|file| file.keys);
+        let rows = parse(project, &file.bytes).map(|file| file.keys);
         let keys = rows.unwrap_or_default().into_iter().map(|row| RingKey {
             id: row.id,
             secret: None,
@@ -223,6 +243,7 @@ impl KeyRings {
         });
         let ring = Ring {
             keys: keys.collect(),
+            kept: Some(KeptVersion(file.version)),
         };
         self.store(project, ring).await
     }
@@ -235,10 +256,12 @@ impl KeyRings {
     ) -> Result<(), ContentError> {
         let _changing = self.changing.lock().await;
         let ours = self.backend.load_keys(project).await?;
+        let theirs = replica.load_keys(project).await?;
         if let Some(ours) = ours
-            && replica.load_keys(project).await?.as_ref() != Some(&ours)
+            && theirs.is_none_or(|theirs| theirs.bytes != ours.bytes)
         {
-            replica.store_keys(project, ours).await?;
+            let write = KeyWrite::Overwrite;
+            replica.store_keys(project, ours.bytes, write).await?;
         }
         Ok(())
     }
@@ -246,6 +269,11 @@ impl KeyRings {
     fn cached(&self, project: &Name) -> Option<Arc<Ring>> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.get(project).cloned()
+    }
+
+    fn forget(&self, project: &Name) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.remove(project);
     }
 
     fn remember(&self, project: &Name, ring: Ring) -> Arc<Ring> {
@@ -256,7 +284,7 @@ impl KeyRings {
     }
 
     async fn load(&self, project: &Name) -> Result<Arc<Ring>, ContentError> {
-        let Some(bytes) = self.backend.load_keys(project).await? else {
+        let Some(file) = self.backend.load_keys(project).await? else {
             return Ok(Arc::default());
         };
         let wrappers: Vec<_> = std::iter::once(&self.wrapper)
@@ -264,7 +292,8 @@ impl KeyRings {
             .cloned()
             .collect();
         let of = project.clone();
-        let opened = block(move || open(&of, &bytes, &wrappers)).await?;
+        let mut opened = block(move || open(&of, &file.bytes, &wrappers)).await?;
+        opened.kept = Some(KeptVersion(file.version));
         Ok(self.remember(project, opened))
     }
 
@@ -291,15 +320,23 @@ impl KeyRings {
             Ok::<_, KeyError>((ring, bytes))
         })
         .await?;
-        let stored = self.backend.store_keys(project, bytes).await;
-        if stored.is_err() {
-            // Either may be there now.
-            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-            opened.remove(project);
+        let write = match &ring.kept {
+            None => KeyWrite::Create,
+            Some(KeptVersion(version)) => KeyWrite::Replace(version.clone()),
+        };
+        // Until it is known which of the two is there, neither is remembered.
+        self.forget(project);
+        if !self.backend.store_keys(project, bytes, write).await? {
+            return Err(changed(project).into());
         }
-        stored?;
         self.remember(project, ring);
         Ok(())
+    }
+}
+
+fn changed(project: &Name) -> KeyError {
+    KeyError::Changed {
+        project: project.clone(),
     }
 }
 

@@ -229,6 +229,12 @@ pub enum KeyError {
         /// The key asked for.
         key: DataKeyId,
     },
+    /// Another server changed the project's keys at the same time.
+    #[error("the keys of project `{project}` were changed by another server: try again")]
+    Changed {
+        /// The project.
+        project: Name,
+    },
     /// The project's key file is damaged.
     #[error("the keys of project `{project}` are damaged")]
     Damaged {

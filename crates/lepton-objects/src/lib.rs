@@ -9,6 +9,7 @@
 
 mod backend;
 mod blob_store;
+mod blob_writer;
 mod blobs;
 mod config;
 mod contents;
@@ -20,6 +21,7 @@ mod indexed;
 mod key_ring;
 mod keys;
 mod pending;
+mod pins;
 mod pipeline;
 mod reader;
 pub mod s3;
@@ -27,9 +29,10 @@ mod scrub;
 mod seal;
 mod writer;
 
-pub use blob_store::{BlobStore, BlobStoreError, BlobStoreWriter, BlobSummary};
+pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
+pub use blob_writer::BlobStoreWriter;
 pub use blobs::{BlobError, BlobRef, BlobWriter, Blobs, digest_of};
-pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX};
+pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};
 pub use contents::{Content, Contents};
 pub use digests::{CrcKind, DigestKind, DigestSet, Digests, combine_crc};
 pub use error::{BackendError, ContentError, OpenError};

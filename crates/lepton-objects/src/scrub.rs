@@ -128,7 +128,7 @@ impl Contents {
         index: &I,
     ) -> Result<SweepReport, UpkeepError<I::Error>> {
         let mut report = SweepReport::default();
-        for shard in 0..=u8::MAX {
+        for shard in self.backend().shards(project).await? {
             let listed = self.backend().list(project, shard).await?;
             for page in listed.chunks(PAGE) {
                 let pending = self.pending();
@@ -245,7 +245,11 @@ impl Contents {
             return Ok(report);
         };
         self.key_rings().copy_to(project, replica).await?;
-        for shard in 0..=u8::MAX {
+        let mut shards = self.backend().shards(project).await?;
+        shards.extend(replica.shards(project).await?);
+        shards.sort_unstable();
+        shards.dedup();
+        for shard in shards {
             let ours: BTreeSet<_> = to_set(self.backend().list(project, shard).await?);
             let theirs: BTreeSet<_> = to_set(replica.list(project, shard).await?);
             for id in ours.difference(&theirs) {

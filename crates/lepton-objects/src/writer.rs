@@ -96,6 +96,12 @@ impl ContentWriter {
         }
     }
 
+    /// The id that the content will have.
+    #[must_use]
+    pub fn id(&self) -> ContentId {
+        self.id
+    }
+
     /// Adds bytes; waits while too much is under way.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
 //! One conformance suite for every place that contents may be kept in.
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod index;
 
@@ -15,6 +16,7 @@ use lepton_objects::{
     CustomerKeyError, DigestKind, DigestSet, KeyError, MasterWrapper, NewContent, OpenError,
 };
 use lepton_types::Name;
+use object_store::memory::InMemory;
 use proptest::prelude::*;
 
 fn home() -> Name {
@@ -38,6 +40,10 @@ fn backends() -> (tempfile::TempDir, Vec<BackendConfig>) {
         BackendConfig::Disk {
             disk: Arc::new(SimulatedDisk::new(1)),
             root: PathBuf::from("/objects"),
+        },
+        BackendConfig::Store {
+            store: Arc::new(InMemory::new()),
+            prefix: "some/where".to_owned(),
         },
     ];
     (folder, backends)

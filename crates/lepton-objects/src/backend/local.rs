@@ -155,6 +155,13 @@ impl Local {
         }
     }
 
+    /// The shards of a project that were ever used, in order.
+    pub(crate) fn shards(&self, project: &Name) -> io::Result<Vec<u8>> {
+        let names = self.disk.list(&self.root.join(project.as_str()))?;
+        let numbers = names.iter().map(|name| u8::from_str_radix(name, 16));
+        Ok(numbers.filter_map(Result::ok).collect())
+    }
+
     /// The contents of one shard, in order.
     pub(crate) fn list(&self, project: &Name, shard: u8) -> io::Result<Vec<ContentId>> {
         let folder = self
@@ -176,6 +183,9 @@ impl Local {
     }
 
     pub(crate) fn load_keys(&self, project: &Name) -> io::Result<Option<Vec<u8>>> {
+        // Whoever stored what is seen may have failed or died before it was durable; contents
+        // must not be sealed under keys that a loss of power takes away.
+        self.disk.sync_folder(&self.root.join(KEYS))?;
         let file = match self.disk.open(&self.root.join(KEYS).join(project.as_str())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,

@@ -3,14 +3,20 @@
 //! Owns: keeping and giving back bytes under a project and an id, whole or not at all. Must not
 //! know: what they mean, or which key opens them.
 
+mod connector;
 mod local;
+mod local_upload;
+mod remote;
 
 use std::io;
 use std::sync::Arc;
 
 use lepton_types::{ContentId, Name};
-
-pub(crate) use local::{Local, Staged};
+use local::Local;
+use local_upload::LocalUpload;
+use object_store::UpdateVersion;
+use object_store::path::Path;
+use remote::{Remote, RemoteUpload};
 
 use crate::config::BackendConfig;
 use crate::disk::{Disk, DiskFile, LocalDisk};
@@ -20,22 +26,13 @@ use crate::error::{BackendError, ContentError, OpenError};
 #[derive(Debug, Clone)]
 pub(crate) enum Backend {
     Local(Arc<Local>),
+    Remote(Arc<Remote>),
 }
 
 /// A content under way. Dropped before its end, it leaves nothing.
 pub(crate) enum Upload {
     Local(LocalUpload),
-}
-
-pub(crate) struct LocalUpload {
-    local: Arc<Local>,
-    project: Name,
-    content: ContentId,
-    staged: Staged,
-    written_bytes: u64,
-    /// A sync of what was written so far, beside the writing.
-    flushing: Option<tokio::task::JoinHandle<io::Result<()>>>,
-    flushed_bytes: u64,
+    Remote(RemoteUpload),
 }
 
 /// A content that can be read.
@@ -50,11 +47,25 @@ pub(crate) struct Source {
 #[derive(Clone)]
 enum SourcePlace {
     Local(Arc<dyn DiskFile>),
+    Remote { remote: Arc<Remote>, path: Path },
 }
 
-/// Writing a long file, its bytes are sent to the disk from time to time, so that the last sync
-/// has little left to do. Less than this is not worth a sync of its own.
-const FLUSH_BYTES: u64 = 16 << 20;
+/// A project's wrapped keys as they are kept.
+pub(crate) struct KeyFile {
+    pub(crate) bytes: Vec<u8>,
+    /// What a replacement must name, where several servers may change them.
+    pub(crate) version: Option<UpdateVersion>,
+}
+
+/// What may be there before wrapped keys are written.
+pub(crate) enum KeyWrite {
+    /// Nothing.
+    Create,
+    /// What was loaded.
+    Replace(Option<UpdateVersion>),
+    /// Anything.
+    Overwrite,
+}
 
 /// The shard that a content lies in: random, as the end of its id is.
 pub(crate) fn shard_of(content: ContentId) -> u8 {
@@ -77,6 +88,14 @@ impl Backend {
         let (disk, root): (Arc<dyn Disk>, _) = match config {
             BackendConfig::Local { root } => (Arc::new(LocalDisk), root),
             BackendConfig::Disk { disk, root } => (disk, root),
+            BackendConfig::Remote(config) => {
+                let remote = Remote::from_config(&config)?;
+                remote.check().await?;
+                return Ok(Self::Remote(Arc::new(remote)));
+            }
+            BackendConfig::Store { store, prefix } => {
+                return Ok(Self::Remote(Arc::new(Remote::new(store, &prefix))));
+            }
         };
         let local = block(move || Local::open(disk, &root)).await?;
         Ok(Self::Local(Arc::new(local)))
@@ -87,22 +106,10 @@ impl Backend {
         project: &Name,
         content: ContentId,
     ) -> Result<Upload, ContentError> {
-        match self {
-            Self::Local(local) => {
-                let local = Arc::clone(local);
-                let staging = Arc::clone(&local);
-                let staged = block(move || staging.stage()).await?;
-                Ok(Upload::Local(LocalUpload {
-                    local,
-                    project: project.clone(),
-                    content,
-                    staged,
-                    written_bytes: 0,
-                    flushing: None,
-                    flushed_bytes: 0,
-                }))
-            }
-        }
+        Ok(match self {
+            Self::Local(local) => Upload::Local(LocalUpload::begin(local, project, content).await?),
+            Self::Remote(remote) => Upload::Remote(remote.upload(project, content).await?),
+        })
     }
 
     /// Keeps a whole sealed content at once.
@@ -122,6 +129,7 @@ impl Backend {
                 };
                 Ok(block(put).await?)
             }
+            Self::Remote(remote) => remote.put(project, content, block(make).await).await,
         }
     }
 
@@ -157,6 +165,15 @@ impl Backend {
                     _ => error.into(),
                 })
             }
+            Self::Remote(remote) => {
+                let (path, head, sealed_bytes) = remote.open(project, content, head_bytes).await?;
+                let remote = Arc::clone(remote);
+                Ok(Source {
+                    place: SourcePlace::Remote { remote, path },
+                    sealed_bytes,
+                    head,
+                })
+            }
         }
     }
 
@@ -171,6 +188,18 @@ impl Backend {
                 let removing = move || ids.iter().try_for_each(|id| local.remove(&project, *id));
                 Ok(block(removing).await?)
             }
+            Self::Remote(remote) => remote.remove(project, ids).await,
+        }
+    }
+
+    /// The shards of a project that have contents, or had.
+    pub(crate) async fn shards(&self, project: &Name) -> Result<Vec<u8>, ContentError> {
+        match self {
+            Self::Local(local) => {
+                let (local, project) = (Arc::clone(local), project.clone());
+                Ok(block(move || local.shards(&project)).await?)
+            }
+            Self::Remote(remote) => remote.shards(project).await,
         }
     }
 
@@ -185,6 +214,7 @@ impl Backend {
                 let (local, project) = (Arc::clone(local), project.clone());
                 Ok(block(move || local.list(&project, shard)).await?)
             }
+            Self::Remote(remote) => remote.list(project, shard).await,
         }
     }
 
@@ -194,28 +224,39 @@ impl Backend {
                 let local = Arc::clone(local);
                 Ok(block(move || local.projects()).await?)
             }
+            Self::Remote(remote) => remote.projects().await,
         }
     }
 
-    pub(crate) async fn load_keys(&self, project: &Name) -> Result<Option<Vec<u8>>, ContentError> {
+    pub(crate) async fn load_keys(&self, project: &Name) -> Result<Option<KeyFile>, ContentError> {
         match self {
             Self::Local(local) => {
                 let (local, project) = (Arc::clone(local), project.clone());
-                Ok(block(move || local.load_keys(&project)).await?)
+                let bytes = block(move || local.load_keys(&project)).await?;
+                Ok(bytes.map(|bytes| KeyFile {
+                    bytes,
+                    version: None,
+                }))
             }
+            Self::Remote(remote) => remote.load_keys(project).await,
         }
     }
 
+    /// Whether they were kept: not, if another server changed them meanwhile.
     pub(crate) async fn store_keys(
         &self,
         project: &Name,
         bytes: Vec<u8>,
-    ) -> Result<(), ContentError> {
+        write: KeyWrite,
+    ) -> Result<bool, ContentError> {
         match self {
+            // This process alone has the folder.
             Self::Local(local) => {
                 let (local, project) = (Arc::clone(local), project.clone());
-                Ok(block(move || local.store_keys(&project, &bytes)).await?)
+                block(move || local.store_keys(&project, &bytes)).await?;
+                Ok(true)
             }
+            Self::Remote(remote) => remote.store_keys(project, bytes, write).await,
         }
     }
 }
@@ -225,6 +266,7 @@ impl Upload {
     pub(crate) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
         match self {
             Self::Local(upload) => upload.write(sealed).await,
+            Self::Remote(upload) => upload.write(sealed).await,
         }
     }
 
@@ -232,6 +274,7 @@ impl Upload {
     pub(crate) async fn abandon(self) {
         match self {
             Self::Local(upload) => block(move || drop(upload)).await,
+            Self::Remote(upload) => upload.abandon().await,
         }
     }
 
@@ -239,43 +282,8 @@ impl Upload {
     pub(crate) async fn finish(self) -> Result<(), ContentError> {
         match self {
             Self::Local(upload) => upload.finish().await,
+            Self::Remote(upload) => upload.finish().await,
         }
-    }
-}
-
-impl LocalUpload {
-    async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
-        let file = Arc::clone(&self.staged.file);
-        let offset = self.written_bytes;
-        self.written_bytes += sealed.len() as u64;
-        block(move || file.write_at(offset, &sealed)).await?;
-        if self.written_bytes - self.flushed_bytes >= FLUSH_BYTES {
-            // One at a time: whoever writes faster than the disk takes waits here.
-            self.flushed().await?;
-            self.flushed_bytes = self.written_bytes;
-            let file = Arc::clone(&self.staged.file);
-            self.flushing = Some(tokio::task::spawn_blocking(move || file.sync()));
-        }
-        Ok(())
-    }
-
-    async fn flushed(&mut self) -> Result<(), ContentError> {
-        if let Some(flushing) = self.flushing.take() {
-            flushing.await.map_err(io::Error::other)??;
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<(), ContentError> {
-        self.flushed().await?;
-        let Self {
-            local,
-            project,
-            content,
-            staged,
-            ..
-        } = self;
-        Ok(block(move || local.publish(staged, &project, content)).await?)
     }
 }
 
@@ -303,6 +311,10 @@ impl Source {
                     Ok::<_, io::Error>(work(bytes))
                 });
                 Ok(read.await?)
+            }
+            SourcePlace::Remote { remote, path } => {
+                let bytes = remote.read(path, offset, length).await?;
+                Ok(block(move || work(bytes.into())).await)
             }
         }
     }

@@ -320,6 +320,15 @@ impl Face {
             Ok(under_way) => under_way,
             Err(missing) => return self.completed_before(&bucket, &input, missing).await,
         };
+        let customer = brought(
+            input.sse_customer_algorithm.as_deref(),
+            input.sse_customer_key.as_deref(),
+            input.sse_customer_key_md5.as_deref(),
+        )?;
+        // As in S3, completion needs no key; one that is given must be the upload's.
+        if customer.is_some() {
+            under_way.check_key(customer.as_ref())?;
+        }
         let there = self
             .index
             .parts(under_way.id, 0, usize::from(PARTS_MAX))

@@ -1,0 +1,82 @@
+//! A content on its way to the local disk.
+//!
+//! Owns: that the disk is kept busy while bytes still come in.
+
+use std::io;
+use std::sync::Arc;
+
+use lepton_types::{ContentId, Name};
+
+use super::block;
+use super::local::{Local, Staged};
+use crate::error::ContentError;
+
+/// Writing a long file, its bytes are sent to the disk from time to time, so that the last sync
+/// has little left to do. Less than this is not worth a sync of its own.
+const FLUSH_BYTES: u64 = 16 << 20;
+
+/// A file under way. Dropped before its end, it is removed.
+pub(crate) struct LocalUpload {
+    local: Arc<Local>,
+    project: Name,
+    content: ContentId,
+    staged: Staged,
+    written_bytes: u64,
+    /// A sync of what was written so far, beside the writing.
+    flushing: Option<tokio::task::JoinHandle<io::Result<()>>>,
+    flushed_bytes: u64,
+}
+
+impl LocalUpload {
+    pub(super) async fn begin(
+        local: &Arc<Local>,
+        project: &Name,
+        content: ContentId,
+    ) -> Result<Self, ContentError> {
+        let staging = Arc::clone(local);
+        let staged = block(move || staging.stage()).await?;
+        Ok(Self {
+            local: Arc::clone(local),
+            project: project.clone(),
+            content,
+            staged,
+            written_bytes: 0,
+            flushing: None,
+            flushed_bytes: 0,
+        })
+    }
+
+    pub(super) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
+        let file = Arc::clone(&self.staged.file);
+        let offset = self.written_bytes;
+        self.written_bytes += sealed.len() as u64;
+        block(move || file.write_at(offset, &sealed)).await?;
+        if self.written_bytes - self.flushed_bytes >= FLUSH_BYTES {
+            // One at a time: whoever writes faster than the disk takes waits here.
+            self.flushed().await?;
+            self.flushed_bytes = self.written_bytes;
+            let file = Arc::clone(&self.staged.file);
+            self.flushing = Some(tokio::task::spawn_blocking(move || file.sync()));
+        }
+        Ok(())
+    }
+
+    async fn flushed(&mut self) -> Result<(), ContentError> {
+        if let Some(flushing) = self.flushing.take() {
+            flushing.await.map_err(io::Error::other)??;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(mut self) -> Result<(), ContentError> {
+        self.flushed().await?;
+        let Self {
+            local,
+            project,
+            content,
+            staged,
+            ..
+        } = self;
+        Ok(block(move || local.publish(staged, &project, content)).await?)
+    }
+}
