@@ -117,8 +117,8 @@ pub(super) fn http_date(at: &dto::Timestamp) -> Option<String> {
 
 /// A moment as S3's records have it.
 pub(super) fn stamp(at: Timestamp) -> dto::Timestamp {
-    let nanos = i128::from(at.as_millis()) * 1_000_000;
-    time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
+    // S3 tells whole seconds, the same everywhere.
+    time::OffsetDateTime::from_unix_timestamp(at.as_millis().div_euclid(1_000))
         .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
         .into()
 }

@@ -1,13 +1,13 @@
 //! Buckets: made, listed, deleted.
 
-use lepton_store::index::{Bucket, NewBucket};
+use lepton_store::index::{Bucket, NewBucket, Refusal};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::attributes::stamp;
 use super::errors::of_index;
 use super::list::owner;
-use super::{Face, REGION, entered};
+use super::{Face, REGION, acl, entered};
 
 /// The most buckets of one page, as in S3.
 const PAGE_MAX: i32 = 10_000;
@@ -24,14 +24,33 @@ impl Face {
         let entered = entered(&request);
         let holder = entered.holder.clone().ok_or_else(super::errors::denied)?;
         let there = entered.bucket.as_ref();
-        if there.is_some_and(|bucket| bucket.project == holder.project) {
-            return Err(s3_error!(
-                BucketAlreadyOwnedByYou,
-                "Your previous request to create the named bucket succeeded and you already own it."
-            ));
-        }
+        let there = there.filter(|bucket| bucket.project == holder.project);
+        let there = there.map(|bucket| (bucket.object_lock, bucket.name.clone()));
         let label = entered.label();
         let input = request.input;
+        if input.bucket.contains(".-") || input.bucket.contains("-.") {
+            return Err(s3_error!(
+                InvalidBucketName,
+                "The specified bucket is not valid."
+            ));
+        }
+        acl::check_canned(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
+        acl::check_headers(&[
+            &input.grant_full_control,
+            &input.grant_read,
+            &input.grant_read_acp,
+            &input.grant_write,
+            &input.grant_write_acp,
+        ])?;
+        // As in S3's first region, making it again as it is changes nothing.
+        if let Some((object_lock, name)) = there {
+            if object_lock != (input.object_lock_enabled_for_bucket == Some(true)) {
+                return Err(of_index(Refusal::BucketExists.into()));
+            }
+            return Ok(S3Response::new(dto::CreateBucketOutput {
+                location: Some(format!("/{name}")),
+            }));
+        }
         let wanted = input
             .create_bucket_configuration
             .and_then(|wanted| wanted.location_constraint);

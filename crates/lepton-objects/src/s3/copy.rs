@@ -15,7 +15,7 @@ use super::multipart::part_number;
 use super::policy::Asked;
 use super::put::{PUT_BYTES_MAX, WantedLock, told_encoding, told_version};
 use super::reading::blob_of;
-use super::{Entered, Face, entered};
+use super::{Entered, Face, acl, entered};
 
 /// A source that the caller may read and that is as they demand.
 struct Source {
@@ -100,6 +100,13 @@ impl Face {
             input.sse_customer_key.as_deref(),
             input.sse_customer_key_md5.as_deref(),
         )?;
+        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
+        acl::check_headers(&[
+            &input.grant_full_control,
+            &input.grant_read,
+            &input.grant_read_acp,
+            &input.grant_write_acp,
+        ])?;
         check_encryption(
             input.server_side_encryption.as_ref(),
             input.ssekms_key_id.as_ref(),

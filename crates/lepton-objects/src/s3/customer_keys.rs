@@ -82,6 +82,10 @@ pub(super) fn check_encryption(
             InvalidArgument,
             "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms"
         )),
+        Some(dto::ServerSideEncryption::AES256) if kms_key.is_some() => Err(s3_error!(
+            InvalidArgument,
+            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms"
+        )),
         None | Some(dto::ServerSideEncryption::AES256) => Ok(()),
         Some(dto::ServerSideEncryption::AWS_KMS | dto::ServerSideEncryption::AWS_KMS_DSSE) => {
             Err(s3_error!(

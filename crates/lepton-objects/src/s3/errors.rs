@@ -77,6 +77,10 @@ fn of_refusal(refusal: Refusal) -> S3Error {
             InvalidBucketState,
             "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
         ),
+        Refusal::BucketKeepsNoVersions => s3_error!(
+            InvalidBucketState,
+            "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"
+        ),
         refusal @ (Refusal::NoSuchPiece | Refusal::KeyExists | Refusal::NoSuchKey) => {
             internal("unexpected refusal", refusal)
         }
@@ -120,7 +124,10 @@ pub(super) fn of_content(error: ContentError) -> S3Error {
             "The object was stored using a form of Server Side Encryption. The correct parameters \
              must be provided to retrieve the object."
         ),
-        ContentError::CustomerKey(CustomerKeyError::Wrong) => denied(),
+        ContentError::CustomerKey(CustomerKeyError::Wrong) => s3_error!(
+            InvalidRequest,
+            "The provided encryption parameters did not match the ones used originally to encrypt the object."
+        ),
         ContentError::CustomerKey(CustomerKeyError::NotUsed) => s3_error!(
             InvalidRequest,
             "The encryption parameters are not applicable to this object."

@@ -39,6 +39,9 @@ impl Front {
     pub async fn call(&self, request: HttpRequest) -> Result<HttpResponse, Infallible> {
         let id = self.face.ids.next_id().to_string();
         let mut response = self.answer(request).await;
+        if response.status().is_client_error() || response.status().is_server_error() {
+            name_request(&mut response, &id);
+        }
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert("x-amz-request-id", id);
@@ -113,6 +116,20 @@ impl Front {
         }
         None
     }
+}
+
+/// Puts the request's id into the text of an error, as S3 does.
+fn name_request(response: &mut HttpResponse, id: &str) {
+    let Some(text) = response.body().bytes() else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&text);
+    let Some(whole) = text.strip_suffix("</Error>") else {
+        return;
+    };
+    let named = format!("{whole}<RequestId>{id}</RequestId></Error>");
+    response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    *response.body_mut() = Body::from(named);
 }
 
 fn bucket_in(path: &str) -> String {

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lepton_store::index::{Bucket, ObjectVersion, StoredPiece, VersionId, Versioning, Which};
 use s3s::dto;
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
-use super::attributes::{self, Attributes, length, stamp, told_class, unstamp};
-use super::checksums::{tell_sum, told, told_type};
+use super::attributes::{self, Attributes, PartNote, length, stamp, told_class, unstamp};
+use super::checksums::{tell_sum, told_type};
 use super::customer_keys::{Brought, brought, content_key};
 use super::errors::{no_such_key, no_such_version, of_content, of_index, precondition};
 use super::reading::{ReadGuard, body_of, with_length};
@@ -136,6 +136,7 @@ impl Face {
         request: S3Request<dto::GetObjectInput>,
     ) -> S3Result<S3Response<dto::GetObjectOutput>> {
         let bucket = entered(&request).bucket()?.clone();
+        refuse_encryption(&request.headers)?;
         let input = request.input;
         let customer = brought(
             input.sse_customer_algorithm.as_deref(),
@@ -151,10 +152,10 @@ impl Face {
             unmodified_since: input.if_unmodified_since,
         };
         meet(&demands, &opened.version)?;
+        let chosen = choose(&opened, input.range, input.part_number)?;
         self.check_customer_key(&bucket, &opened, customer.as_ref())
             .await?;
-        let chosen = choose(&opened, input.range, input.part_number)?;
-        let with_sum = input.checksum_mode.is_some() && chosen.is_whole;
+        let with_sum = input.checksum_mode.is_some();
         let head = tell(&bucket, &opened, &chosen, with_sum);
         let tag_count = tags::count(&opened.version.tags);
         let bytes = chosen.range.end - chosen.range.start;
@@ -182,6 +183,7 @@ impl Face {
         request: S3Request<dto::HeadObjectInput>,
     ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
         let bucket = entered(&request).bucket()?.clone();
+        refuse_encryption(&request.headers)?;
         let input = request.input;
         let customer = brought(
             input.sse_customer_algorithm.as_deref(),
@@ -197,17 +199,33 @@ impl Face {
             unmodified_since: input.if_unmodified_since,
         };
         meet(&demands, &opened.version)?;
+        let chosen = choose(&opened, input.range, input.part_number)?;
         self.check_customer_key(&bucket, &opened, customer.as_ref())
             .await?;
-        let chosen = choose(&opened, input.range, input.part_number)?;
-        let with_sum = input.checksum_mode.is_some() && chosen.is_whole;
+        let with_sum = input.checksum_mode.is_some();
         let mut output = tell(&bucket, &opened, &chosen, with_sum);
         if let Some(kind) = input.response_content_type {
             output.content_type = Some(kind);
         }
         let mut response = S3Response::new(output);
         response.status = chosen.status();
+        // The library's record of HEAD has no field for it.
+        if let Some(count) = tags::count(&opened.version.tags) {
+            let name = HeaderName::from_static("x-amz-tagging-count");
+            response.headers.insert(name, count.into());
+        }
         Ok(response)
+    }
+}
+
+/// Refuses what is said of encryption where only a customer's key may be.
+fn refuse_encryption(headers: &HeaderMap) -> S3Result<()> {
+    match headers.contains_key("x-amz-server-side-encryption") {
+        true => Err(s3_error!(
+            InvalidArgument,
+            "x-amz-server-side-encryption header is not supported for this operation."
+        )),
+        false => Ok(()),
     }
 }
 
@@ -258,6 +276,8 @@ struct Chosen {
     is_whole: bool,
     /// How many parts it has, if a part was asked for.
     parts: Option<i32>,
+    /// The part that was asked for.
+    part: Option<PartNote>,
 }
 
 impl Chosen {
@@ -290,6 +310,7 @@ fn choose(
             range: 0..size,
             is_whole: true,
             parts: None,
+            part: None,
         }),
         (Some(range), None) => Ok(Chosen {
             range: range
@@ -299,6 +320,7 @@ fn choose(
                 .ok_or_else(invalid)?,
             is_whole: false,
             parts: None,
+            part: None,
         }),
         (None, Some(number)) => {
             let parts = &opened.attributes.parts;
@@ -307,6 +329,7 @@ fn choose(
                     range: 0..size,
                     is_whole: true,
                     parts: None,
+                    part: None,
                 });
             }
             let mut start = 0;
@@ -316,6 +339,7 @@ fn choose(
                         range: start..start + part.size,
                         is_whole: false,
                         parts: i32::try_from(parts.len()).ok(),
+                        part: Some(part.clone()),
                     });
                 }
                 start += part.size;
@@ -369,9 +393,16 @@ fn tell(
         object_lock_legal_hold_status: bucket.object_lock.then(|| locks::told_hold(version.hold)),
         ..dto::HeadObjectOutput::default()
     };
-    if with_sum {
-        tell_sum!(told_head, told(kept.checksum.as_ref()));
-        told_head.checksum_type = told_type(kept.checksum.as_ref());
+    if let Some(sum) = kept.checksum.as_ref().filter(|_| with_sum) {
+        let of_part = chosen.part.as_ref().and_then(|part| part.sum.clone());
+        let shown = match (chosen.is_whole, of_part) {
+            (true, _) => Some((sum.algorithm, sum.value.clone())),
+            (false, of_part) => of_part.map(|value| (sum.algorithm, value)),
+        };
+        if shown.is_some() {
+            told_head.checksum_type = told_type(Some(sum));
+        }
+        tell_sum!(told_head, shown);
     }
     told_head
 }

@@ -65,7 +65,6 @@ impl Encoding {
                 | b'~'
                 | b'/'
                 | b'*' => written.push(char::from(byte)),
-                b' ' => written.push('+'),
                 _ => {
                     let _infallible = write!(written, "%{byte:02X}");
                 }
@@ -168,7 +167,8 @@ impl Face {
         let next = page.truncated && delimiter.is_some();
         Ok(S3Response::new(dto::ListObjectsOutput {
             name: Some(bucket.name),
-            prefix: Some(encoding.write(&prefix)),
+            // Clients of this call take the prefix as it is.
+            prefix: Some(prefix),
             marker: Some(encoding.write(&input.marker.unwrap_or_default())),
             max_keys: Some(size),
             is_truncated: Some(page.truncated),

@@ -18,7 +18,7 @@ use super::errors::{no_such_upload, of_index};
 use super::list::{Encoding, limit, owner, page_size};
 use super::locks::mode_of;
 use super::put::{Received, WantedLock, hex, matched, piece_of, told_encoding, told_version};
-use super::{Face, entered, tags};
+use super::{Face, acl, entered, tags};
 
 /// Parts of one upload, as in S3.
 const PARTS_MAX: u16 = 10_000;
@@ -127,6 +127,13 @@ impl Face {
             input.sse_customer_key.as_deref(),
             input.sse_customer_key_md5.as_deref(),
         )?;
+        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
+        acl::check_headers(&[
+            &input.grant_full_control,
+            &input.grant_read,
+            &input.grant_read_acp,
+            &input.grant_write_acp,
+        ])?;
         check_encryption(
             input.server_side_encryption.as_ref(),
             input.ssekms_key_id.as_ref(),
@@ -313,6 +320,15 @@ impl Face {
             Ok(under_way) => under_way,
             Err(missing) => return self.completed_before(&bucket, &input, missing).await,
         };
+        let customer = brought(
+            input.sse_customer_algorithm.as_deref(),
+            input.sse_customer_key.as_deref(),
+            input.sse_customer_key_md5.as_deref(),
+        )?;
+        // As in S3, completion needs no key; one that is given must be the upload's.
+        if customer.is_some() {
+            under_way.check_key(customer.as_ref())?;
+        }
         let there = self
             .index
             .parts(under_way.id, 0, usize::from(PARTS_MAX))

@@ -35,8 +35,9 @@ impl Face {
             ));
         }
         let asks = |word: &str| {
+            // Several may be named in one header, which the library does not take apart.
             let mut asked = input.object_attributes.iter();
-            asked.any(|one| one.as_str() == word)
+            asked.any(|named| named.as_str().split(',').any(|one| one.trim() == word))
         };
         let (version, kept) = (&opened.version, &opened.attributes);
         let mut output = dto::GetObjectAttributesOutput {

@@ -214,6 +214,9 @@ impl Statement {
                 names if names.iter().any(|name| name == "*") => Principals::Everybody,
                 names => Principals::These(names),
             },
+            (None, Some(_)) if allows => {
+                return Err(malformed("Allow with NotPrincipal is not allowed"));
+            }
             (None, Some(value)) => Principals::NotThese(names(value)?),
             _ => return Err(malformed("Missing required field Principal")),
         };

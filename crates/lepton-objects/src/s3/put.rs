@@ -13,7 +13,7 @@ use super::attributes::{Attributes, class_of, http_date, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
 use super::customer_keys::{brought, check_encryption, content_key};
 use super::errors::{of_body, of_content, of_index, too_large};
-use super::{Face, attributes, entered, settings, tags};
+use super::{Face, acl, attributes, entered, settings, tags};
 use crate::{Content, ContentKey, NewContent, StagedContent};
 
 /// The most bytes of one PUT, as in S3.
@@ -205,6 +205,13 @@ impl Face {
             input.sse_customer_key.as_deref(),
             input.sse_customer_key_md5.as_deref(),
         )?;
+        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
+        acl::check_headers(&[
+            &input.grant_full_control,
+            &input.grant_read,
+            &input.grant_read_acp,
+            &input.grant_write_acp,
+        ])?;
         check_encryption(
             input.server_side_encryption.as_ref(),
             input.ssekms_key_id.as_ref(),

@@ -308,14 +308,12 @@ impl Face {
         request: S3Request<dto::PutObjectLockConfigurationInput>,
     ) -> S3Result<S3Response<dto::PutObjectLockConfigurationOutput>> {
         let bucket = entered(&request).bucket()?.clone();
-        if !bucket.object_lock {
-            return Err(s3_error!(
-                InvalidBucketState,
-                "Object Lock configuration cannot be enabled on existing buckets"
-            ));
-        }
         let wanted = request.input.object_lock_configuration.unwrap_or_default();
         check_lock(&wanted)?;
+        if !bucket.object_lock {
+            let enabled = self.index.enable_object_lock(bucket.id).await;
+            enabled.map_err(of_index)?;
+        }
         self.write_setting(bucket.id, OBJECT_LOCK, Some(&wanted))
             .await?;
         Ok(S3Response::new(
@@ -374,9 +372,10 @@ fn check_lock(wanted: &dto::ObjectLockConfiguration) -> S3Result<()> {
         100
     };
     if !(1..=most).contains(&period) {
-        return Err(s3_error!(
-            InvalidArgument,
-            "Default retention period must be a positive integer value"
+        return Err(super::errors::custom(
+            "InvalidRetentionPeriod",
+            http::StatusCode::BAD_REQUEST,
+            "Default retention period must be a positive integer value",
         ));
     }
     Ok(())

@@ -81,7 +81,8 @@ fn of_set(set: dto::TagSet, most: usize) -> S3Result<Pairs> {
 }
 
 fn set_of(pairs: Pairs) -> dto::TagSet {
-    pairs
+    let sorted: std::collections::BTreeMap<_, _> = pairs.into_iter().collect();
+    sorted
         .into_iter()
         .map(|(key, value)| dto::Tag {
             key: Some(key),

@@ -249,6 +249,21 @@ impl ObjectIndex {
         .await
     }
 
+    /// Lets versions of a bucket be locked from now on, for good.
+    ///
+    /// # Errors
+    /// If it is not there, or keeps no versions.
+    pub async fn enable_object_lock(&self, id: BucketId) -> Result<(), IndexError> {
+        self.write(move |connection| {
+            if bucket(connection, id)?.versioning != Versioning::Enabled {
+                return Err(Refusal::BucketKeepsNoVersions.into());
+            }
+            connection.execute("UPDATE buckets SET object_lock = 1 WHERE id = ?1", [id.0])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// A setting of a bucket, as text.
     ///
     /// # Errors

@@ -87,6 +87,9 @@ pub enum Refusal {
     /// No such access key.
     #[error("there is no such access key")]
     NoSuchKey,
+    /// Object lock needs versions.
+    #[error("the bucket keeps no versions")]
+    BucketKeepsNoVersions,
     /// Versioning of a bucket with object lock cannot be suspended, nor the lock taken away.
     #[error("the bucket has object lock")]
     BucketHasLock,

@@ -63,14 +63,9 @@ impl ObjectVersion {
             return Ok(());
         };
         let longer = wanted.is_some_and(|wanted| wanted.until >= held.until);
-        let as_strict = match held.mode {
-            RetentionMode::Governance => true,
-            RetentionMode::Compliance => {
-                wanted.is_some_and(|wanted| wanted.mode == RetentionMode::Compliance)
-            }
-        };
+        let same_mode = wanted.is_some_and(|wanted| wanted.mode == held.mode);
         let bypassed = bypass && held.mode == RetentionMode::Governance;
-        match (longer && as_strict) || bypassed {
+        match (longer && same_mode) || bypassed {
             true => Ok(()),
             false => Err(Refusal::Locked {
                 until: Some(held.until),

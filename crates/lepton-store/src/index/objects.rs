@@ -125,6 +125,21 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// Whether a deletion may happen: what is gone already is no error, and a delete marker is
+    /// something that is there.
+    fn check_deletion(&self, found: Option<&ObjectVersion>) -> Result<(), Refusal> {
+        let Some(found) = found else {
+            return Ok(());
+        };
+        let as_object = ObjectVersion {
+            marker: false,
+            ..found.clone()
+        };
+        self.check(Some(&as_object))
+    }
+}
+
 fn one(
     connection: &Connection,
     filter: &str,
@@ -331,9 +346,7 @@ fn delete(connection: &Connection, order: &ToDelete) -> Result<Deletion, IndexEr
         return delete_version(connection, &bucket, order, version);
     }
     let newest = find(connection, bucket.id, &order.key, Which::Newest)?;
-    if order.condition != Condition::default() {
-        order.condition.check(newest.as_ref())?;
-    }
+    order.condition.check_deletion(newest.as_ref())?;
     if bucket.versioning == Versioning::Off {
         if let Some(found) = newest {
             remove(connection, &bucket, &found)?;
@@ -371,9 +384,7 @@ fn delete_version(
     version: VersionId,
 ) -> Result<Deletion, IndexError> {
     let found = find(connection, bucket.id, &order.key, Which::Version(version))?;
-    if order.condition != Condition::default() {
-        order.condition.check(found.as_ref())?;
-    }
+    order.condition.check_deletion(found.as_ref())?;
     let Some(found) = found else {
         // Deleting what is gone is no error.
         return Ok(Deletion {
