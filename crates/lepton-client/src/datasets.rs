@@ -53,6 +53,17 @@ impl Client {
         self.ask(&Method::POST, &target, request, Repeat::OnlyUnsent)
     }
 
+    /// Freezes what was written to `s3://datasets/NAME/draft/…` as the next version.
+    pub fn commit_dataset(&self, name: &Name) -> Result<DatasetVersion, ClientError> {
+        let target = self.in_this_project(&["datasets", name.as_str(), "commit"])?;
+        self.ask(
+            &Method::POST,
+            &target,
+            &serde_json::json!({}),
+            Repeat::OnlyUnsent,
+        )
+    }
+
     /// One version; the newest where `version` is absent.
     pub fn dataset_version(
         &self,

@@ -5,7 +5,6 @@
 //! there when its blob is recorded. Must not know: who cites a blob.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -15,17 +14,13 @@ use lepton_types::resources::BlobDigest;
 use lepton_types::{Name, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use crate::backend::block;
 use crate::blob_reader::{BlobReader, StoredBlob};
 use crate::blob_writer::BlobStoreWriter;
-use crate::blobs::Blobs;
 use crate::contents::{Contents, NewFile};
 use crate::error::ContentError;
 use crate::index::BlobIndex;
 use crate::pins::PinnedPieces;
 
-/// Read at a time from a plain file.
-const IMPORT_BYTES: u64 = 1 << 20;
 /// Rows of the index changed in one transaction.
 const PAGE: usize = 500;
 
@@ -236,44 +231,6 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
         Ok(gone)
     }
 
-    /// Moves the blobs of the older store in here, whose files were plain: each is kept here,
-    /// compared with its digest, and only then removed there. Cut off anywhere, it goes on where
-    /// it was when it is called again. They count as used at `now`. What is damaged stays there.
-    ///
-    /// Returns how many were moved.
-    ///
-    /// # Errors
-    /// If either store fails.
-    pub async fn import(
-        &self,
-        plain: &Blobs,
-        now: Timestamp,
-    ) -> Result<u64, BlobStoreError<I::Error>> {
-        let mut moved = 0;
-        for (project, digest) in plain.all().map_err(ContentError::from)? {
-            let path = plain.path(&project, digest);
-            let file = std::fs::File::open(&path).map_err(ContentError::from)?;
-            let mut file = Some(file);
-            let mut writer = self.begin(&project, u64::MAX).await?;
-            while let Some(reading) = file.take() {
-                let (bytes, rest) = block(move || read_part(reading))
-                    .await
-                    .map_err(ContentError::from)?;
-                file = rest;
-                writer.write(bytes).await?;
-            }
-            if writer.digest() != digest {
-                tracing::error!(%project, %digest, "an object is damaged on disk and was not moved");
-                continue;
-            }
-            writer.finish(now).await?;
-            let removed = block(move || std::fs::remove_file(path)).await;
-            removed.map_err(ContentError::from)?;
-            moved += 1;
-        }
-        Ok(moved)
-    }
-
     async fn sweep_pieces(&self, project: &Name) -> Result<(), BlobStoreError<I::Error>> {
         let mut after = None;
         loop {
@@ -288,13 +245,4 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
             removed.map_err(BlobStoreError::Index)?;
         }
     }
-}
-
-/// The next bytes of a file, and the file if there may be more.
-fn read_part(mut file: std::fs::File) -> std::io::Result<(Bytes, Option<std::fs::File>)> {
-    let mut bytes = Vec::new();
-    let read = Read::by_ref(&mut file)
-        .take(IMPORT_BYTES)
-        .read_to_end(&mut bytes)?;
-    Ok((bytes.into(), (read > 0).then_some(file)))
 }

@@ -103,13 +103,6 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
         Ok(())
     }
 
-    /// The SHA-256 of all that was written.
-    pub(crate) fn digest(&self) -> BlobDigest {
-        let mut hasher = self.hasher.clone();
-        hasher.update(&self.buffer);
-        BlobDigest::from_bytes(hasher.finalize().into())
-    }
-
     /// Ends the blob; it is kept and named when this returns, and counts as used at `now`.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use index::MemoryIndex;
 use lepton_objects::disk::SimulatedDisk;
 use lepton_objects::{
-    BackendConfig, BlobStore, BlobStoreError, Blobs, ContentError, Contents, ContentsConfig,
+    BackendConfig, BlobStore, BlobStoreError, ContentError, Contents, ContentsConfig,
     MasterWrapper, digest_of,
 };
 use lepton_types::{Name, Timestamp};
@@ -223,33 +223,6 @@ async fn a_job_gets_its_input_as_a_verified_file() {
     assert!(std::fs::read(&to).unwrap() == bytes);
     assert!(blobs.copy_to(&home(), put.digest, &to).await.is_err());
     assert!(to.exists());
-}
-
-#[tokio::test]
-async fn plain_files_of_the_older_store_are_moved_in_even_into_its_own_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let plain = Blobs::open(folder.path()).unwrap();
-    let other: Name = "other".parse().unwrap();
-    let long = random(8, 3 * MIB);
-    let first = plain.put(&home(), &long).unwrap();
-    let second = plain.put(&other, b"").unwrap();
-    let damaged = plain.put(&other, b"whole").unwrap();
-    std::fs::write(plain.path(&other, damaged.digest), b"rot").unwrap();
-    let wrapper = Arc::new(MasterWrapper::new([1; 32]));
-    let config = ContentsConfig::local(folder.path().to_owned(), wrapper);
-    let contents = Contents::open(config).await.unwrap();
-    let blobs = BlobStore::new(contents, MemoryIndex::default());
-    assert_eq!(blobs.import(&plain, at(1)).await.unwrap(), 2);
-    assert_eq!(blobs.import(&plain, at(1)).await.unwrap(), 0);
-    let read = blobs
-        .read_all(&home(), first.digest, u64::MAX)
-        .await
-        .unwrap();
-    assert!(read == long);
-    let read = blobs.read_all(&other, second.digest, 0).await.unwrap();
-    assert!(read.is_empty());
-    assert!(!plain.path(&home(), first.digest).exists());
-    assert!(plain.path(&other, damaged.digest).exists());
 }
 
 proptest! {

@@ -17,7 +17,7 @@ use lepton_store::index::{
 use lepton_store::{CommitError, Conflict, Query, StoreError, Transaction};
 use lepton_types::resources::{
     DatasetSpec, DatasetVersion, DatasetVersionSpec, DatasetVersionStatus, FileEntry, Kind,
-    Resource,
+    ProjectSpec, Resource,
 };
 use lepton_types::{Name, Timestamp};
 
@@ -247,17 +247,11 @@ pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
         let folder = format!("{}/{}/", version.spec.dataset, version.spec.version);
         frozen.insert((version.metadata.project.clone(), folder));
     }
-    let projects: BTreeSet<Name> = app
-        .store
-        .list_all::<DatasetSpec>(Query::default())
-        .await?
-        .into_iter()
-        .map(|dataset| dataset.metadata.project)
-        .collect();
-    for project in projects {
-        let Some(bucket) = app.objects.index.bucket(&project, BUCKET).await? else {
+    for project in app.store.list_all::<ProjectSpec>(Query::default()).await? {
+        let Ok(project) = project.metadata.name.parse::<Name>() else {
             continue;
         };
+        let bucket = bucket(app, &project).await?;
         let belongs = |key: &str| {
             let folder = key.match_indices('/').nth(1).map(|(at, _)| &key[..=at]);
             is_draft(key)
@@ -271,8 +265,8 @@ pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// The bucket of the project's datasets, made when it is first needed.
-async fn bucket(app: &App, project: &Name) -> Result<Bucket, IndexError> {
+/// The bucket of the project's datasets, made if it is not there.
+pub(crate) async fn bucket(app: &App, project: &Name) -> Result<Bucket, IndexError> {
     if let Some(bucket) = app.objects.index.bucket(project, BUCKET).await? {
         return Ok(bucket);
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use lepton_types::Name;
+use lepton_types::resources::BlobDigest;
 use tokio::io::AsyncReadExt as _;
 
 use crate::blobs::{BlobError, Blobs};
@@ -26,13 +27,17 @@ pub(crate) async fn take_over(folder: &Path, blobs: &Blobs) -> Result<(), BlobEr
         };
         for shard in entries(&project)? {
             for file in entries(&shard)? {
-                keep(&file, &name, blobs).await?;
+                let digest = keep(&file, &name, blobs).await?.to_string();
+                if digest != format!("{}{}", file_name(&shard), file_name(&file)) {
+                    tracing::error!(file = %file.display(), "an object is damaged on disk and stays there");
+                    continue;
+                }
                 fs::remove_file(&file)?;
                 taken += 1;
             }
-            fs::remove_dir(&shard)?;
+            remove_if_empty(&shard)?;
         }
-        fs::remove_dir(&project)?;
+        remove_if_empty(&project)?;
     }
     if taken > 0 {
         tracing::info!(taken, "objects of an earlier version were sealed");
@@ -40,7 +45,14 @@ pub(crate) async fn take_over(folder: &Path, blobs: &Blobs) -> Result<(), BlobEr
     Ok(())
 }
 
-async fn keep(file: &Path, project: &Name, blobs: &Blobs) -> Result<(), BlobError> {
+fn remove_if_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+async fn keep(file: &Path, project: &Name, blobs: &Blobs) -> Result<BlobDigest, BlobError> {
     let mut source = tokio::fs::File::open(file).await?;
     let mut upload = blobs.begin(project, u64::MAX).await?;
     let mut buffer = vec![0; READ_BYTES];
@@ -50,8 +62,7 @@ async fn keep(file: &Path, project: &Name, blobs: &Blobs) -> Result<(), BlobErro
             count => upload.write(&buffer[..count]).await?,
         }
     }
-    upload.finish().await?;
-    Ok(())
+    Ok(upload.finish().await?.digest)
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
@@ -70,7 +81,6 @@ fn file_name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lepton_types::resources::BlobDigest;
     use sha2::{Digest as _, Sha256};
 
     #[tokio::test]
@@ -84,6 +94,8 @@ mod tests {
         fs::create_dir_all(&shard).unwrap();
         fs::create_dir_all(old.join(".incoming")).unwrap();
         fs::write(shard.join(&hex[2..]), b"kept").unwrap();
+        let damaged = shard.join("0".repeat(62));
+        fs::write(&damaged, b"rot").unwrap();
         for _ in 0..2 {
             take_over(&old, &blobs).await.unwrap();
         }
@@ -92,6 +104,7 @@ mod tests {
             &blobs.read_all(&home, digest, 9).await.unwrap()[..],
             b"kept"
         );
-        assert_eq!(fs::read_dir(&old).unwrap().count(), 0);
+        let left: Vec<_> = entries(&shard).unwrap();
+        assert_eq!(left, [damaged]);
     }
 }

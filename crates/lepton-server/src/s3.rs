@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::auth::{holder_of, live_workload, working_token};
 use crate::config::Config;
+use crate::datasets;
 use crate::error::ApiError;
 use crate::startup::StartError;
 
@@ -144,6 +145,10 @@ impl Gate for Doorkeeper {
         Ok(principal.zip(secret).map(|(principal, secret)| {
             holder(&principal, Zeroizing::new(secret.reveal().to_owned()))
         }))
+    }
+
+    fn keeps(&self, bucket: &str, key: &str) -> bool {
+        bucket == datasets::BUCKET && !datasets::is_draft(key)
     }
 }
 

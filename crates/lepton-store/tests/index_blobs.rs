@@ -1,6 +1,6 @@
 //! Objects that are a blob's bytes: they hold the blob, and let go of it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 

@@ -54,7 +54,9 @@ impl S3Access for Face {
             query,
         };
         let allowed = match (&entered.bucket, operation) {
-            (None, "CreateBucket") => entered.own_right(None, Right::Write),
+            (None, "CreateBucket") => {
+                entered.own_right(None, Right::Write) && !self.gate.keeps(&name, "")
+            }
             (None, _) if entered.holder.is_some() => {
                 return Err(s3_error!(
                     NoSuchBucket,
@@ -193,6 +195,9 @@ impl Face {
         right: Right,
     ) -> S3Result<bool> {
         let bucket = entered.bucket()?;
+        if right != Right::Read && self.gate.keeps(asked.bucket, asked.key) {
+            return Ok(false);
+        }
         let own = entered.own_right(Some(bucket), right);
         let Some(policy) = &entered.policy else {
             return Ok(own);

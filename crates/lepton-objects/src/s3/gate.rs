@@ -10,6 +10,10 @@ use zeroize::Zeroizing;
 pub trait Gate: Send + Sync + 'static {
     /// The holder of an access key, if the key works now.
     async fn holder(&self, access_key: &str) -> Result<Option<Holder>, GateError>;
+
+    /// Whether what lies there is the server's own, which clients may only read. An empty key
+    /// stands for the bucket itself.
+    fn keeps(&self, bucket: &str, key: &str) -> bool;
 }
 
 /// The holders of keys cannot be asked for.

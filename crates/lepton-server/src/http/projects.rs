@@ -14,6 +14,7 @@ use lepton_types::resources::{
 use super::{find, insert};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::datasets;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
 
@@ -56,6 +57,11 @@ pub(super) async fn create(
         spec,
     );
     let project = insert(&app, draft.created_by(caller.0.label())).await?;
+    let made = datasets::bucket(&app, &request.name).await;
+    datasets::warn_if_failed(
+        made.map(drop).map_err(Into::into),
+        "a project has no bucket for drafts yet",
+    );
     Ok((StatusCode::CREATED, axum::Json(project)))
 }
 

@@ -31,6 +31,14 @@ pub(crate) enum Data {
         #[arg(long, default_value = "")]
         description: String,
     },
+    /// Freezes what was written through S3 to `s3://datasets/NAME/draft/` as a new version
+    #[command(
+        after_help = "Examples:\n  aws s3 cp wine.csv s3://datasets/wine/draft/wine.csv\n  lepton data commit wine\n  aws s3 ls s3://datasets/wine/1/\n\n`eval \"$(lepton env)\"` tells S3 clients where Lepton is."
+    )]
+    Commit {
+        /// The dataset, made if it is new
+        name: Name,
+    },
     /// Downloads the files of a version
     #[command(
         after_help = "Examples:\n  lepton data get wine\n  lepton data get wine:2 --to ./old\n  lepton data get wine --file wine.csv --to - | head"
@@ -65,6 +73,7 @@ impl Data {
                 files,
                 description,
             } => put(ctx, &name, &files, description),
+            Self::Commit { name } => tell(ctx, &ctx.client()?.commit_dataset(&name)?),
             Self::Get { name, file, to } => get(ctx, &name, file.as_deref(), &to),
             Self::Ls { name } => ls(ctx, name.as_deref()),
         }
@@ -87,10 +96,15 @@ fn put(
             description,
         },
     )?;
+    tell(ctx, &version)
+}
+
+/// What became of files that were frozen.
+fn tell(ctx: &Context, version: &DatasetVersion) -> Result<(), Failure> {
     if let Some(note) = &version.status.note {
         ctx.note(&format!("{} {note}", paint("note:", Tone::Busy)));
     }
-    ctx.answer(&version, || summary(&version))
+    ctx.answer(version, || summary(version))
 }
 
 /// Uploads files one after the other; gives what to record of them.
