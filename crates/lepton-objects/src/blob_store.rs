@@ -255,7 +255,7 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
                 file = rest;
                 writer.write(bytes).await?;
             }
-            if writer.digest() != digest {
+            if writer.digest().await? != digest {
                 tracing::error!(%project, %digest, "an object is damaged on disk and was not moved");
                 continue;
             }
