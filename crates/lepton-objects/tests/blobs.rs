@@ -194,6 +194,28 @@ async fn uploads_that_reuse_pieces_never_lose_them_to_a_sweep() {
 }
 
 #[tokio::test]
+async fn pieces_that_an_upload_found_outlive_a_sweep_before_its_end() {
+    let (blobs, index) = store().await;
+    let bytes = random(9, 14 * MIB);
+    let old = blobs
+        .put(&home(), bytes.clone().into(), at(1))
+        .await
+        .unwrap();
+    let mut writer = blobs.begin(&home(), u64::MAX).await.unwrap();
+    // So many pieces that the first must have been found before this returns.
+    writer.write(bytes.clone().into()).await.unwrap();
+    let none = BTreeSet::new();
+    assert_eq!(blobs.sweep(&home(), &none, at(2)).await.unwrap(), 1);
+    assert!(blobs.read(&home(), old.digest, None).await.is_err());
+    let contents = blobs_contents(&blobs);
+    contents.sweep(&home(), &index).await.unwrap();
+    writer.write(Bytes::from_static(b"more")).await.unwrap();
+    let put = writer.finish(at(3)).await.unwrap();
+    let read = blobs.read_all(&home(), put.digest, u64::MAX).await;
+    assert!(read.unwrap() == [&bytes[..], b"more"].concat());
+}
+
+#[tokio::test]
 async fn after_a_key_was_destroyed_the_same_bytes_are_kept_anew() {
     let (blobs, _) = store().await;
     let bytes = Bytes::from(random(6, 3 * MIB));

@@ -296,6 +296,31 @@ async fn keys_rotate_rewrap_and_are_shredded() {
 }
 
 #[tokio::test]
+async fn servers_that_share_a_place_share_its_keys() {
+    let store = Arc::new(InMemory::new());
+    let place = || BackendConfig::Store {
+        store: Arc::<InMemory>::clone(&store),
+        prefix: String::new(),
+    };
+    let one = Contents::open(config(place())).await.unwrap();
+    let two = Contents::open(config(place())).await.unwrap();
+    let bytes = plain(100_000);
+    // Both make the project's first key at the same time; one of the two makes it.
+    let (first, second) = tokio::join!(put(&one, &bytes), put(&two, &bytes));
+    assert_eq!(one.keys(&home()).await.unwrap().len(), 1);
+    one.rotate(&home()).await.unwrap();
+    let third = put(&one, &bytes).await;
+    for server in [&one, &two] {
+        for content in [&first, &second, &third] {
+            assert_eq!(get(server, content).await.unwrap(), bytes);
+        }
+    }
+    two.rotate(&home()).await.unwrap();
+    one.rotate(&home()).await.unwrap();
+    assert_eq!(two.keys(&home()).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
 async fn no_wrapped_key_and_no_plain_byte_is_on_the_disk_and_all_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
