@@ -54,7 +54,8 @@ impl S3Access for Face {
             query,
         };
         let allowed = match (&entered.bucket, operation) {
-            (None, "CreateBucket") => entered.own_right(None, Right::Write),
+            // Names are of projects: what another has of this name is not in the way.
+            (_, "CreateBucket") => entered.own_right(None, Right::Write),
             (None, _) if entered.holder.is_some() => {
                 return Err(s3_error!(
                     NoSuchBucket,
