@@ -368,7 +368,7 @@ mod tests {
             (
                 Algorithm::Crc64Nvme,
                 crc_fast::CrcAlgorithm::Crc64Nvme,
-                "rosUhgoRSJg=",
+                "rosUhgp5mIg=",
             ),
         ] {
             let part = |bytes: &[u8]| {

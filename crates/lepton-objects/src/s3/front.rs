@@ -38,11 +38,16 @@ impl Front {
     /// Never; what goes wrong is an answer.
     pub async fn call(&self, request: HttpRequest) -> Result<HttpResponse, Infallible> {
         let id = self.face.ids.next_id().to_string();
+        let waits_in_vain = waits_in_vain(&request);
         let mut response = self.answer(request).await;
         if response.status().is_client_error() || response.status().is_server_error() {
             name_request(&mut response, &id);
         }
         let headers = response.headers_mut();
+        if waits_in_vain {
+            let close = HeaderValue::from_static("close");
+            headers.insert(http::header::CONNECTION, close);
+        }
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert("x-amz-request-id", id);
         }
@@ -121,6 +126,17 @@ impl Front {
         }
         None
     }
+}
+
+/// Whether a client waits for `100 Continue` before an empty body, which is answered without one.
+/// boto3 and the aws CLI then read the next answer on that connection wrongly, so it is closed.
+fn waits_in_vain<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is = |name, value: &[u8]| {
+        let found: Option<&HeaderValue> = headers.get(name);
+        found.is_some_and(|found| found.as_bytes() == value)
+    };
+    headers.contains_key(http::header::EXPECT) && is(http::header::CONTENT_LENGTH, b"0")
 }
 
 /// `GetObjectAttributes` alone tells an `ETag` without quotes, which the library's type cannot.
