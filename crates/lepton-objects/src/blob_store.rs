@@ -5,22 +5,26 @@
 //! there when its blob is recorded. Must not know: who cites a blob.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::StreamExt;
 use lepton_types::resources::BlobDigest;
 use lepton_types::{Name, Timestamp};
 
+use crate::backend::block;
+use crate::blob_reader::{BlobReader, StoredBlob};
 use crate::blob_writer::BlobStoreWriter;
-use crate::contents::{Content, Contents, NewFile};
+use crate::blobs::Blobs;
+use crate::contents::{Contents, NewFile};
 use crate::error::ContentError;
-use crate::index::{BlobIndex, BlobRecord};
-use crate::keys::ContentKey;
+use crate::index::BlobIndex;
 use crate::pins::PinnedPieces;
-use crate::reader::ContentReader;
 
+/// Read at a time from a plain file.
+const IMPORT_BYTES: u64 = 1 << 20;
 /// Rows of the index changed in one transaction.
 const PAGE: usize = 500;
 
@@ -124,15 +128,23 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
         touched.map_err(BlobStoreError::Index)
     }
 
-    async fn record(
+    /// Finds a blob, to be read once or many times.
+    ///
+    /// # Errors
+    /// If it is not there, or the index fails.
+    pub async fn find(
         &self,
         project: &Name,
         digest: BlobDigest,
-    ) -> Result<BlobRecord, BlobStoreError<I::Error>> {
+    ) -> Result<StoredBlob, BlobStoreError<I::Error>> {
         let found = self.index.blob(project, digest).await;
-        found
-            .map_err(BlobStoreError::Index)?
-            .ok_or(BlobStoreError::NotFound { digest })
+        let found = found.map_err(BlobStoreError::Index)?;
+        let blob = found.ok_or(BlobStoreError::NotFound { digest })?;
+        Ok(StoredBlob::new(
+            self.contents.clone(),
+            project.clone(),
+            blob,
+        ))
     }
 
     /// Reads `range` of a blob (none: all of it), verified. The first bytes have been read when
@@ -146,23 +158,9 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
         digest: BlobDigest,
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, BlobStoreError<I::Error>> {
-        let blob = self.record(project, digest).await?;
-        let range = range.unwrap_or(0..blob.size_bytes);
-        if range.start > range.end || range.end > blob.size_bytes {
-            return Err(ContentError::OutOfRange {
-                size_bytes: blob.size_bytes,
-            }
-            .into());
-        }
-        let mut reader = BlobReader {
-            contents: self.contents.clone(),
-            project: project.clone(),
-            size_bytes: blob.size_bytes,
-            reading: None,
-            pieces: pieces_in(blob.pieces, &range).into_iter(),
-        };
-        reader.open_next().await?;
-        Ok(reader)
+        let blob = self.find(project, digest).await?;
+        let range = range.unwrap_or(0..blob.size_bytes());
+        Ok(blob.read(range).await?)
     }
 
     /// Reads a whole blob of at most `limit_bytes` into memory.
@@ -175,16 +173,12 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
         digest: BlobDigest,
         limit_bytes: u64,
     ) -> Result<Bytes, BlobStoreError<I::Error>> {
-        let reader = self.read(project, digest, None).await?;
-        if reader.size_bytes > limit_bytes {
+        let blob = self.find(project, digest).await?;
+        if blob.size_bytes() > limit_bytes {
             return Err(ContentError::TooLarge { limit_bytes }.into());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(reader.size_bytes).unwrap_or(0));
-        let mut pieces = std::pin::pin!(reader.into_stream());
-        while let Some(piece) = pieces.next().await {
-            bytes.extend_from_slice(&piece?);
-        }
-        Ok(bytes.into())
+        let reader = blob.read(0..blob.size_bytes()).await?;
+        Ok(reader.collect().await?)
     }
 
     /// Writes a blob's plain bytes to file `to`, which must not exist, verified, for a workload
@@ -235,6 +229,44 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
         Ok(gone)
     }
 
+    /// Moves the blobs of the older store in here, whose files were plain: each is kept here,
+    /// compared with its digest, and only then removed there. Cut off anywhere, it goes on where
+    /// it was when it is called again. They count as used at `now`. What is damaged stays there.
+    ///
+    /// Returns how many were moved.
+    ///
+    /// # Errors
+    /// If either store fails.
+    pub async fn import(
+        &self,
+        plain: &Blobs,
+        now: Timestamp,
+    ) -> Result<u64, BlobStoreError<I::Error>> {
+        let mut moved = 0;
+        for (project, digest) in plain.all().map_err(ContentError::from)? {
+            let path = plain.path(&project, digest);
+            let file = std::fs::File::open(&path).map_err(ContentError::from)?;
+            let mut file = Some(file);
+            let mut writer = self.begin(&project, u64::MAX).await?;
+            while let Some(reading) = file.take() {
+                let (bytes, rest) = block(move || read_part(reading))
+                    .await
+                    .map_err(ContentError::from)?;
+                file = rest;
+                writer.write(bytes).await?;
+            }
+            if writer.digest().await? != digest {
+                tracing::error!(%project, %digest, "an object is damaged on disk and was not moved");
+                continue;
+            }
+            writer.finish(now).await?;
+            let removed = block(move || std::fs::remove_file(path)).await;
+            removed.map_err(ContentError::from)?;
+            moved += 1;
+        }
+        Ok(moved)
+    }
+
     async fn sweep_pieces(&self, project: &Name) -> Result<(), BlobStoreError<I::Error>> {
         let mut after = None;
         loop {
@@ -251,68 +283,11 @@ impl<I: BlobIndex + Clone + 'static> BlobStore<I> {
     }
 }
 
-/// The part of each piece that is in `range`, in order. An empty range has the part of one piece,
-/// so that something is verified.
-fn pieces_in(pieces: Vec<Content>, range: &Range<u64>) -> Vec<(Content, Range<u64>)> {
-    let mut start = 0;
-    let mut parts = Vec::new();
-    for piece in pieces {
-        let end = start + piece.size_bytes;
-        let part = range.start.clamp(start, end)..range.end.clamp(start, end);
-        if !part.is_empty() || (parts.is_empty() && end >= range.end) {
-            parts.push((piece, part.start - start..part.end - start));
-        }
-        start = end;
-        if end >= range.end {
-            break;
-        }
-    }
-    parts
-}
-
-/// The bytes of a range of a blob.
-#[derive(Debug)]
-pub struct BlobReader {
-    contents: Contents,
-    project: Name,
-    size_bytes: u64,
-    reading: Option<ContentReader>,
-    pieces: std::vec::IntoIter<(Content, Range<u64>)>,
-}
-
-impl BlobReader {
-    /// How long the whole blob is.
-    #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    /// The bytes in order, each verified before it is given out. Ends after an error.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, ContentError>> + Send {
-        stream::try_unfold(self, |mut reader| async move {
-            Ok(reader.next().await?.map(|bytes| (bytes, reader)))
-        })
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
-        while let Some(reading) = &mut self.reading {
-            match reading.next().await {
-                Some(bytes) => return bytes.map(Some),
-                None => self.open_next().await?,
-            }
-        }
-        Ok(None)
-    }
-
-    async fn open_next(&mut self) -> Result<(), ContentError> {
-        self.reading = match self.pieces.next() {
-            None => None,
-            Some((piece, part)) => {
-                let key = ContentKey::Project;
-                let reading = self.contents.read(&self.project, &piece, &key, part);
-                Some(reading.await?)
-            }
-        };
-        Ok(())
-    }
+/// The next bytes of a file, and the file if there may be more.
+fn read_part(mut file: std::fs::File) -> std::io::Result<(Bytes, Option<std::fs::File>)> {
+    let mut bytes = Vec::new();
+    let read = Read::by_ref(&mut file)
+        .take(IMPORT_BYTES)
+        .read_to_end(&mut bytes)?;
+    Ok((bytes.into(), (read > 0).then_some(file)))
 }

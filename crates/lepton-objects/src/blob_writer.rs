@@ -43,7 +43,7 @@ pub struct BlobStoreWriter<I: BlobIndex> {
     size_bytes: u64,
     /// What is not cut yet: at most the longest piece and what was given last.
     buffer: BytesMut,
-    hasher: Sha256,
+    hashing: Hashing,
     under_way: VecDeque<JoinHandle<Result<KeptPiece, BlobStoreError<I::Error>>>>,
     kept: Vec<KeptPiece>,
 }
@@ -54,6 +54,22 @@ impl<I: BlobIndex> std::fmt::Debug for BlobStoreWriter<I> {
             .field("project", &self.project)
             .field("size_bytes", &self.size_bytes)
             .finish_non_exhaustive()
+    }
+}
+
+/// The digest of the whole, one piece behind the cuts.
+enum Hashing {
+    Waiting(Sha256),
+    Busy(JoinHandle<Sha256>),
+}
+
+impl Hashing {
+    /// What was hashed so far, to be gone on with.
+    async fn settled(self) -> Result<Sha256, ContentError> {
+        match self {
+            Self::Waiting(hasher) => Ok(hasher),
+            Self::Busy(hashing) => Ok(hashing.await.map_err(std::io::Error::other)?),
+        }
     }
 }
 
@@ -78,7 +94,7 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
             limit_bytes,
             size_bytes: 0,
             buffer: BytesMut::new(),
-            hasher: Sha256::new(),
+            hashing: Hashing::Waiting(Sha256::new()),
             under_way: VecDeque::new(),
             kept: Vec::new(),
         }
@@ -103,6 +119,19 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
         Ok(())
     }
 
+    /// The SHA-256 of all that was written.
+    pub(crate) async fn digest(&mut self) -> Result<BlobDigest, BlobStoreError<I::Error>> {
+        let mut hasher = self.take_hasher().await?;
+        self.hashing = Hashing::Waiting(hasher.clone());
+        hasher.update(&self.buffer);
+        Ok(BlobDigest::from_bytes(hasher.finalize().into()))
+    }
+
+    async fn take_hasher(&mut self) -> Result<Sha256, ContentError> {
+        let idle = Hashing::Waiting(Sha256::new());
+        std::mem::replace(&mut self.hashing, idle).settled().await
+    }
+
     /// Ends the blob; it is kept and named when this returns, and counts as used at `now`.
     ///
     /// # Errors
@@ -116,7 +145,7 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
             self.settle_one().await?;
         }
         let summary = BlobSummary {
-            digest: BlobDigest::from_bytes(self.hasher.finalize().into()),
+            digest: self.digest().await?,
             size_bytes: self.size_bytes,
         };
         let blob = NewBlob {
@@ -145,14 +174,16 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
         }
         let window = self.buffer.len().min(PIECE_BYTES_MAX);
         let mut window = self.buffer.split_to(window);
-        let mut hasher = std::mem::take(&mut self.hasher);
-        let (piece, rest, hasher) = block(move || {
+        let (piece, rest) = block(move || {
             let rest = window.split_off(cut_of(&window));
-            hasher.update(&window);
-            (window.freeze(), rest, hasher)
+            (window.freeze(), rest)
         })
         .await;
-        self.hasher = hasher;
+        let (mut hasher, hashed) = (self.take_hasher().await?, piece.clone());
+        self.hashing = Hashing::Busy(tokio::task::spawn_blocking(move || {
+            hasher.update(&hashed);
+            hasher
+        }));
         // The two were one, so this moves no bytes.
         let after = std::mem::replace(&mut self.buffer, rest);
         self.buffer.unsplit(after);

@@ -191,6 +191,30 @@ impl Blobs {
         Ok(projects)
     }
 
+    /// All blobs of all projects, in order.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn all(&self) -> io::Result<BTreeSet<(Name, BlobDigest)>> {
+        let mut all = BTreeSet::new();
+        for entry in fs::read_dir(&self.root)? {
+            let project = entry?;
+            let Ok(name) = project.file_name().to_string_lossy().parse::<Name>() else {
+                continue;
+            };
+            for shard in fs::read_dir(project.path())? {
+                let shard = shard?;
+                for entry in fs::read_dir(shard.path())? {
+                    let rest = entry?.file_name();
+                    let start = shard.file_name();
+                    let hex = format!("{}{}", start.to_string_lossy(), rest.to_string_lossy());
+                    all.extend(hex.parse().ok().map(|digest| (name.clone(), digest)));
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// Deletes blobs of `project` that are not in `keep` and were written before `now - age`.
     /// Uploads come before the record that cites them, so `age` must exceed any such gap.
     ///

@@ -8,6 +8,7 @@
 //! - [`Blobs`] is the older store of plain files by SHA-256.
 
 mod backend;
+mod blob_reader;
 mod blob_store;
 mod blob_writer;
 mod blobs;
@@ -29,7 +30,8 @@ mod scrub;
 mod seal;
 mod writer;
 
-pub use blob_store::{BlobReader, BlobStore, BlobStoreError, BlobSummary};
+pub use blob_reader::{BlobReader, StoredBlob};
+pub use blob_store::{BlobStore, BlobStoreError, BlobSummary};
 pub use blob_writer::BlobStoreWriter;
 pub use blobs::{BlobError, BlobRef, BlobWriter, Blobs, digest_of};
 pub use config::{BackendConfig, ContentsConfig, INLINE_BYTES_MAX, RemoteConfig};

@@ -1,7 +1,8 @@
 //! The lanes of a long upload: digests, sealing and writing, side by side.
 //!
-//! Owns: the bounds on what is under way. Each lane takes batches in order; every queue holds one
-//! batch, so an upload holds at most about eight, whatever its length.
+//! Owns: the bounds on what is under way. Each lane takes batches in order, from a queue of two.
+//! Plain batches are shared by the lanes, so an upload holds about nine batches at most, sealed
+//! ones included, whatever its length.
 
 use std::sync::Arc;
 
@@ -18,8 +19,9 @@ use crate::seal::{Header, SEGMENT_BYTES, Sealer};
 /// Plain bytes in a batch, in whole segments: long enough that handing it from thread to thread
 /// costs less than a hundredth of working on it.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
-/// Batches that wait before a lane.
-const QUEUE_BATCHES: usize = 1;
+/// Batches that wait before a lane: with two, a lane that is woken late finds more to do, and the
+/// others do not wait for it.
+const QUEUE_BATCHES: usize = 2;
 
 /// Plain bytes on their way; the last batch ends the content.
 #[derive(Clone)]
@@ -119,14 +121,19 @@ fn join<T>(ended: Result<T, tokio::task::JoinError>) -> T {
 }
 
 async fn hash(mut digesting: Digesting, mut batches: mpsc::Receiver<Bytes>) -> Digests {
-    while let Some(batch) = batches.recv().await {
+    loop {
+        let mut taken = Vec::with_capacity(QUEUE_BATCHES);
+        if batches.recv_many(&mut taken, QUEUE_BATCHES).await == 0 {
+            return digesting.finish();
+        }
         digesting = block(move || {
-            digesting.update(&batch);
+            for batch in taken {
+                digesting.update(&batch);
+            }
             digesting
         })
         .await;
     }
-    digesting.finish()
 }
 
 async fn seal(

@@ -258,6 +258,7 @@ mod tests {
     fn the_form_of_version_1_stays_as_it_is() {
         let digest = ring::digest::digest(&ring::digest::SHA256, &seal(&header(1), b"lepton"));
         let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        // Computed by other code: HKDF and AES-GCM of Python's `cryptography` package.
         let expected = "a1c62c8c6911f7eec99d8c08b24bb99e526f17eae8a0c2860900c0d7d7865a62";
         assert_eq!(hex, expected);
     }

@@ -154,7 +154,8 @@ impl ContentWriter {
             let digests = pipeline.finish(rest).await?;
             return Ok(self.staged(None, digests));
         }
-        if rest.len() <= self.contents.inline_bytes_max() {
+        let inline_bytes_max = self.contents.inline_bytes_max();
+        if inline_bytes_max > 0 && rest.len() <= inline_bytes_max {
             let (sealer, header, wanted) = (Arc::clone(&self.sealer), self.header, self.wanted);
             let both = move || {
                 let digests = Digesting::of(wanted, &rest);

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use index::MemoryIndex;
 use lepton_objects::disk::SimulatedDisk;
 use lepton_objects::{
-    BackendConfig, BlobStore, BlobStoreError, ContentError, Contents, ContentsConfig,
+    BackendConfig, BlobStore, BlobStoreError, Blobs, ContentError, Contents, ContentsConfig,
     MasterWrapper, digest_of,
 };
 use lepton_types::{Name, Timestamp};
@@ -194,6 +194,28 @@ async fn uploads_that_reuse_pieces_never_lose_them_to_a_sweep() {
 }
 
 #[tokio::test]
+async fn pieces_that_an_upload_found_outlive_a_sweep_before_its_end() {
+    let (blobs, index) = store().await;
+    let bytes = random(9, 14 * MIB);
+    let old = blobs
+        .put(&home(), bytes.clone().into(), at(1))
+        .await
+        .unwrap();
+    let mut writer = blobs.begin(&home(), u64::MAX).await.unwrap();
+    // So many pieces that the first must have been found before this returns.
+    writer.write(bytes.clone().into()).await.unwrap();
+    let none = BTreeSet::new();
+    assert_eq!(blobs.sweep(&home(), &none, at(2)).await.unwrap(), 1);
+    assert!(blobs.read(&home(), old.digest, None).await.is_err());
+    let contents = blobs_contents(&blobs);
+    contents.sweep(&home(), &index).await.unwrap();
+    writer.write(Bytes::from_static(b"more")).await.unwrap();
+    let put = writer.finish(at(3)).await.unwrap();
+    let read = blobs.read_all(&home(), put.digest, u64::MAX).await;
+    assert!(read.unwrap() == [&bytes[..], b"more"].concat());
+}
+
+#[tokio::test]
 async fn after_a_key_was_destroyed_the_same_bytes_are_kept_anew() {
     let (blobs, _) = store().await;
     let bytes = Bytes::from(random(6, 3 * MIB));
@@ -223,6 +245,33 @@ async fn a_job_gets_its_input_as_a_verified_file() {
     assert!(std::fs::read(&to).unwrap() == bytes);
     assert!(blobs.copy_to(&home(), put.digest, &to).await.is_err());
     assert!(to.exists());
+}
+
+#[tokio::test]
+async fn plain_files_of_the_older_store_are_moved_in_even_into_its_own_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Blobs::open(folder.path()).unwrap();
+    let other: Name = "other".parse().unwrap();
+    let long = random(8, 3 * MIB);
+    let first = plain.put(&home(), &long).unwrap();
+    let second = plain.put(&other, b"").unwrap();
+    let damaged = plain.put(&other, b"whole").unwrap();
+    std::fs::write(plain.path(&other, damaged.digest), b"rot").unwrap();
+    let wrapper = Arc::new(MasterWrapper::new([1; 32]));
+    let config = ContentsConfig::local(folder.path().to_owned(), wrapper);
+    let contents = Contents::open(config).await.unwrap();
+    let blobs = BlobStore::new(contents, MemoryIndex::default());
+    assert_eq!(blobs.import(&plain, at(1)).await.unwrap(), 2);
+    assert_eq!(blobs.import(&plain, at(1)).await.unwrap(), 0);
+    let read = blobs
+        .read_all(&home(), first.digest, u64::MAX)
+        .await
+        .unwrap();
+    assert!(read == long);
+    let read = blobs.read_all(&other, second.digest, 0).await.unwrap();
+    assert!(read.is_empty());
+    assert!(!plain.path(&home(), first.digest).exists());
+    assert!(plain.path(&other, damaged.digest).exists());
 }
 
 proptest! {

@@ -14,8 +14,9 @@ use lepton_objects::disk::SimulatedDisk;
 use lepton_objects::{
     BackendConfig, Content, ContentError, ContentKey, Contents, ContentsConfig, CustomerKey,
     CustomerKeyError, DigestKind, DigestSet, KeyError, MasterWrapper, NewContent, OpenError,
+    RemoteConfig,
 };
-use lepton_types::Name;
+use lepton_types::{IdSource, Name, SystemIds};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 
@@ -30,10 +31,11 @@ fn config(backend: BackendConfig) -> ContentsConfig {
     }
 }
 
-/// Every backend, each empty; the folder lives as long as the test.
+/// Every backend, each empty; the folder lives as long as the test. `LEPTON_TEST_OBJECT_SERVICE`
+/// adds a real service: `s3://BUCKET KEY=VALUE …`, with the options of `RemoteConfig`.
 fn backends() -> (tempfile::TempDir, Vec<BackendConfig>) {
     let folder = tempfile::tempdir().unwrap();
-    let backends = vec![
+    let mut backends = vec![
         BackendConfig::Local {
             root: folder.path().join("objects"),
         },
@@ -46,6 +48,17 @@ fn backends() -> (tempfile::TempDir, Vec<BackendConfig>) {
             prefix: "some/where".to_owned(),
         },
     ];
+    if let Ok(service) = std::env::var("LEPTON_TEST_OBJECT_SERVICE") {
+        let mut words = service.split_whitespace();
+        let place = SystemIds.next_id();
+        let url = format!("{}/{place}", words.next().unwrap());
+        let options = words.map(|word| {
+            let (key, value) = word.split_once('=').unwrap();
+            (key.to_owned(), value.to_owned())
+        });
+        let options = options.collect();
+        backends.push(BackendConfig::Remote(RemoteConfig { url, options }));
+    }
     (folder, backends)
 }
 
@@ -91,6 +104,7 @@ async fn what_was_put_reads_back_at_every_length_where_the_way_of_writing_change
             MIB + 1,
             2 * MIB,
             5 * MIB + 7,
+            18 * MIB,
         ] {
             let bytes = plain(size);
             let content = put(&contents, &bytes).await;
@@ -279,6 +293,31 @@ async fn keys_rotate_rewrap_and_are_shredded() {
         let fresh = put(&again, &bytes).await;
         assert_eq!(get(&again, &fresh).await.unwrap(), bytes);
     }
+}
+
+#[tokio::test]
+async fn servers_that_share_a_place_share_its_keys() {
+    let store = Arc::new(InMemory::new());
+    let place = || BackendConfig::Store {
+        store: Arc::<InMemory>::clone(&store),
+        prefix: String::new(),
+    };
+    let one = Contents::open(config(place())).await.unwrap();
+    let two = Contents::open(config(place())).await.unwrap();
+    let bytes = plain(100_000);
+    // Both make the project's first key at the same time; one of the two makes it.
+    let (first, second) = tokio::join!(put(&one, &bytes), put(&two, &bytes));
+    assert_eq!(one.keys(&home()).await.unwrap().len(), 1);
+    one.rotate(&home()).await.unwrap();
+    let third = put(&one, &bytes).await;
+    for server in [&one, &two] {
+        for content in [&first, &second, &third] {
+            assert_eq!(get(server, content).await.unwrap(), bytes);
+        }
+    }
+    two.rotate(&home()).await.unwrap();
+    one.rotate(&home()).await.unwrap();
+    assert_eq!(two.keys(&home()).await.unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -59,11 +59,7 @@ impl Drop for Staged {
 impl Local {
     pub(crate) fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, OpenError> {
         let failed = |error: io::Error| OpenError::Backend(error.into());
-        // Folders above the root are the business of whoever chose it.
-        if let Some(parent) = root.parent() {
-            disk.create_folder(root).map_err(failed)?;
-            disk.sync_folder(parent).map_err(failed)?;
-        }
+        make_with_parents(&*disk, root).map_err(failed)?;
         let lock = disk.lock(&root.join(LOCK)).map_err(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 OpenError::InUse {
@@ -211,5 +207,20 @@ impl Local {
         let shard = format!("{:02x}", super::shard_of(content));
         let folder = self.root.join(project.as_str());
         folder.join(shard).join(content.to_string())
+    }
+}
+
+/// Makes a folder and those above it. Only the last is made durable: the others are the business
+/// of whoever chose the place.
+fn make_with_parents(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let mut folders: Vec<&Path> = folder.ancestors().collect();
+    folders.retain(|path| !path.as_os_str().is_empty());
+    for path in folders.iter().rev() {
+        disk.create_folder(path)?;
+    }
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => disk.sync_folder(parent),
+        Some(_) => disk.sync_folder(Path::new(".")),
+        None => Ok(()),
     }
 }
