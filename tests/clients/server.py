@@ -107,7 +107,7 @@ class Lepton:
             tables += "\n[executor]\nstop_workers_on_exit = true\n"
         self.config.write_text(head + tables)
         self.log = self.folder / "server.log"
-        self.port = free_port()
+        self.port, self.s3_port = free_port(), free_port()
         self.process = None
 
     # The server.
@@ -126,7 +126,7 @@ class Lepton:
 
     def up(self, *args):
         return [BINARY, "up", "--config", str(self.config), "--data-dir", str(self.data_dir),
-                "--listen", f"127.0.0.1:{self.port}", *args]
+                "--listen", f"127.0.0.1:{self.port}", "--s3-listen", f"127.0.0.1:{self.s3_port}", *args]
 
     def start(self):
         with self.log.open("ab") as log:
@@ -233,6 +233,15 @@ class Lepton:
         answer = self.api(method, path, given, **more)
         assert 200 <= answer.status < 300, (method, path, answer)
         return answer.json() if answer.body else None
+
+    def access_key(self, name="main", role="admin", project=None):
+        """A key pair for S3, as an environment for its clients."""
+        more = ["--project", project] if project else []
+        made = self.ok("keys", "create", name, "--role", role, "-o", "json", *more).json()
+        return {"AWS_ACCESS_KEY_ID": made["access_key_id"],
+                "AWS_SECRET_ACCESS_KEY": made["secret_access_key"],
+                "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.s3_port}",
+                "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
 
     # What many tests do.
 

@@ -54,7 +54,8 @@ impl S3Access for Face {
             query,
         };
         let allowed = match (&entered.bucket, operation) {
-            (None, "CreateBucket") => {
+            // Names are of projects: what another has of this name is not in the way.
+            (_, "CreateBucket") => {
                 entered.own_right(None, Right::Write) && !self.gate.keeps(&name, "")
             }
             (None, _) if entered.holder.is_some() => {

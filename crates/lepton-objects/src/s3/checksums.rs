@@ -346,3 +346,61 @@ pub(super) fn told_type(sum: Option<&Sum>) -> Option<dto::ChecksumType> {
     };
     Some(dto::ChecksumType::from_static(word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crc_of_a_whole_is_that_of_its_parts_combined() {
+        // Check values of the catalogue of CRCs for "123456789".
+        for (algorithm, kind, check) in [
+            (
+                Algorithm::Crc32,
+                crc_fast::CrcAlgorithm::Crc32IsoHdlc,
+                "y/Q5Jg==",
+            ),
+            (
+                Algorithm::Crc32c,
+                crc_fast::CrcAlgorithm::Crc32Iscsi,
+                "4waSgw==",
+            ),
+            (
+                Algorithm::Crc64Nvme,
+                crc_fast::CrcAlgorithm::Crc64Nvme,
+                "rosUhgp5mIg=",
+            ),
+        ] {
+            let part = |bytes: &[u8]| {
+                let sum = crc_fast::checksum(kind, bytes).to_be_bytes();
+                let value = STANDARD.encode(&sum[8 - algorithm.bytes()..]);
+                (value, bytes.len() as u64)
+            };
+            let parts = [part(b"1234"), part(b""), part(b"56789")];
+            assert_eq!(combined(algorithm, false, &parts).as_deref(), Some(check));
+        }
+    }
+
+    #[test]
+    fn the_composite_of_parts_is_the_digest_of_their_digests() {
+        let sum = |bytes: &[u8]| {
+            let mut hasher = s3s::checksum::ChecksumHasher {
+                sha256: Some(Default::default()),
+                ..Default::default()
+            };
+            hasher.update(bytes);
+            hasher.finalize().checksum_sha256.unwrap()
+        };
+        let parts = [(sum(b"a"), 1), (sum(b"b"), 1)];
+        let both: Vec<u8> = parts
+            .iter()
+            .flat_map(|(sum, _)| STANDARD.decode(sum).unwrap())
+            .collect();
+        let expected = format!("{}-2", sum(&both));
+        assert_eq!(
+            combined(Algorithm::Sha256, true, &parts).as_deref(),
+            Some(expected.as_str())
+        );
+        assert_eq!(combined(Algorithm::Sha256, false, &parts), None);
+    }
+}

@@ -143,3 +143,30 @@ pub(super) fn origin_of<'a>(method: &'a Method, headers: &'a HeaderMap) -> Optio
 /// The status of a preflight that is not allowed, and of one that is none.
 pub(super) const REFUSED: StatusCode = StatusCode::FORBIDDEN;
 pub(super) const NO_PREFLIGHT: StatusCode = StatusCode::BAD_REQUEST;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_allows_origins_methods_and_headers_of_its_patterns() {
+        let rules = [dto::CORSRule {
+            allowed_origins: vec!["https://*.example".to_owned()],
+            allowed_methods: vec!["PUT".to_owned()],
+            allowed_headers: Some(vec!["X-Amz-*".to_owned()]),
+            ..dto::CORSRule::default()
+        }];
+        let asks = |origin, method, header: &str| {
+            let asked = Origin {
+                origin,
+                method,
+                headers: vec![header.to_owned()],
+            };
+            rule_for(&rules, &asked).is_some()
+        };
+        assert!(asks("https://a.example", "PUT", "x-amz-meta-a"));
+        assert!(!asks("http://a.example", "PUT", "x-amz-meta-a"));
+        assert!(!asks("https://a.example", "GET", "x-amz-meta-a"));
+        assert!(!asks("https://a.example", "PUT", "authorization"));
+    }
+}

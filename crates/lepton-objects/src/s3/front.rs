@@ -38,11 +38,16 @@ impl Front {
     /// Never; what goes wrong is an answer.
     pub async fn call(&self, request: HttpRequest) -> Result<HttpResponse, Infallible> {
         let id = self.face.ids.next_id().to_string();
+        let waits_in_vain = waits_in_vain(&request);
         let mut response = self.answer(request).await;
         if response.status().is_client_error() || response.status().is_server_error() {
             name_request(&mut response, &id);
         }
         let headers = response.headers_mut();
+        if waits_in_vain {
+            let close = HeaderValue::from_static("close");
+            headers.insert(http::header::CONNECTION, close);
+        }
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert("x-amz-request-id", id);
         }
@@ -56,6 +61,8 @@ impl Front {
         }
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let bucket = bucket_in(request.uri().path());
+        let query = request.uri().query().unwrap_or_default();
+        let tells_attributes = query.split('&').any(|part| part == "attributes");
         let asked = cors::origin_of(&method, &headers);
         if method == Method::OPTIONS {
             return match asked {
@@ -79,6 +86,9 @@ impl Front {
                 )
             }
         };
+        if tells_attributes {
+            unquote_etag(&mut response);
+        }
         if let Some(asked) = asked
             && let Some(rule) = self.rule(&bucket, &asked).await
         {
@@ -118,6 +128,32 @@ impl Front {
     }
 }
 
+/// Whether a client waits for `100 Continue` before an empty body, which is answered without one.
+/// boto3 and the aws CLI then read the next answer on that connection wrongly, so it is closed.
+fn waits_in_vain<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is = |name, value: &[u8]| {
+        let found: Option<&HeaderValue> = headers.get(name);
+        found.is_some_and(|found| found.as_bytes() == value)
+    };
+    headers.contains_key(http::header::EXPECT) && is(http::header::CONTENT_LENGTH, b"0")
+}
+
+/// `GetObjectAttributes` alone tells an `ETag` without quotes, which the library's type cannot.
+fn unquote_etag(response: &mut HttpResponse) {
+    let Some(text) = response.body().bytes() else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&text);
+    let plain = text
+        .replace("<ETag>&quot;", "<ETag>")
+        .replace("<ETag>\"", "<ETag>")
+        .replace("&quot;</ETag>", "</ETag>")
+        .replace("\"</ETag>", "</ETag>");
+    response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    *response.body_mut() = Body::from(plain);
+}
+
 /// Puts the request's id into the text of an error, as S3 does.
 fn name_request(response: &mut HttpResponse, id: &str) {
     let Some(text) = response.body().bytes() else {
@@ -137,8 +173,9 @@ fn bucket_in(path: &str) -> String {
     name.unwrap_or_default().to_owned()
 }
 
-/// What the library would let in: signatures of version 2, which never expire and use SHA-1, and
-/// presigned URLs without end.
+/// What the library would let in: headers signed by version 2, which never expire, and presigned
+/// URLs without end. URLs presigned by version 2, which is what boto3 makes unless told otherwise,
+/// carry the moment of their end and are checked by the library.
 fn refusal<B>(request: &Request<B>) -> Option<HttpResponse> {
     let authorization = request.headers().get(http::header::AUTHORIZATION);
     let old = authorization.is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
@@ -147,7 +184,7 @@ fn refusal<B>(request: &Request<B>) -> Option<HttpResponse> {
         let found = query.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     };
-    if old || (value("Signature").is_some() && value("AWSAccessKeyId").is_some()) {
+    if old {
         return Some(error(
             StatusCode::BAD_REQUEST,
             "InvalidRequest",

@@ -5,14 +5,16 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lepton_store::index::{Bucket, ObjectVersion, StoredPiece, VersionId, Versioning, Which};
 use s3s::dto;
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::actions::Right;
 use super::attributes::{self, Attributes, PartNote, length, stamp, told_class, unstamp};
 use super::checksums::{tell_sum, told_type};
 use super::customer_keys::{Brought, brought, content_key};
-use super::errors::{no_such_key, no_such_version, of_content, of_index, precondition};
+use super::errors::{denied, no_such_key, no_such_version, of_content, of_index, precondition};
+use super::policy::Asked;
 use super::reading::{ReadGuard, body_of, with_length};
-use super::{Face, entered, locks, tags};
+use super::{Entered, Face, entered, locks, tags};
 use crate::{Content, CustomerKeyError};
 
 /// What a reader demands of the version.
@@ -99,6 +101,26 @@ impl Face {
         })
     }
 
+    /// Finds what somebody asks for. That a key is missing is told only to who may list the bucket.
+    async fn open_for(&self, entered: &Entered, key: &str, which: Which) -> S3Result<Opened> {
+        let bucket = entered.bucket()?;
+        let missing = match self.open(bucket, key, which).await {
+            Err(error) if *error.code() == S3ErrorCode::NoSuchKey => error,
+            opened => return opened,
+        };
+        let asked = Asked {
+            action: "s3:ListBucket",
+            bucket: &bucket.name,
+            key: "",
+            headers: &HeaderMap::new(),
+            query: &format!("prefix={}", key.replace(['&', '+', '%'], "?")),
+        };
+        match self.allowed(entered, &asked, Right::Read).await? {
+            true => Err(missing),
+            false => Err(denied()),
+        }
+    }
+
     /// Refuses unless the customer's key is the one that the bytes are under.
     pub(super) async fn check_customer_key(
         &self,
@@ -135,7 +157,8 @@ impl Face {
         &self,
         request: S3Request<dto::GetObjectInput>,
     ) -> S3Result<S3Response<dto::GetObjectOutput>> {
-        let bucket = entered(&request).bucket()?.clone();
+        let entered = entered(&request).clone();
+        let bucket = entered.bucket()?.clone();
         refuse_encryption(&request.headers)?;
         let input = request.input;
         let customer = brought(
@@ -144,7 +167,7 @@ impl Face {
             input.sse_customer_key_md5.as_deref(),
         )?;
         let which = which(input.version_id.as_deref())?;
-        let opened = self.open(&bucket, &input.key, which).await?;
+        let opened = self.open_for(&entered, &input.key, which).await?;
         let demands = Demands {
             matches: input.if_match,
             matches_not: input.if_none_match,
@@ -182,7 +205,8 @@ impl Face {
         &self,
         request: S3Request<dto::HeadObjectInput>,
     ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
-        let bucket = entered(&request).bucket()?.clone();
+        let entered = entered(&request).clone();
+        let bucket = entered.bucket()?.clone();
         refuse_encryption(&request.headers)?;
         let input = request.input;
         let customer = brought(
@@ -191,7 +215,7 @@ impl Face {
             input.sse_customer_key_md5.as_deref(),
         )?;
         let which = which(input.version_id.as_deref())?;
-        let opened = self.open(&bucket, &input.key, which).await?;
+        let opened = self.open_for(&entered, &input.key, which).await?;
         let demands = Demands {
             matches: input.if_match,
             matches_not: input.if_none_match,

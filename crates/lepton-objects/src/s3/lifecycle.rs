@@ -473,3 +473,6 @@ impl Face {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -347,6 +347,12 @@ fn delete(connection: &Connection, order: &ToDelete) -> Result<Deletion, IndexEr
     }
     let newest = find(connection, bucket.id, &order.key, Which::Newest)?;
     order.condition.check_deletion(newest.as_ref())?;
+    if newest.is_none() && order.condition != Condition::default() {
+        return Ok(Deletion {
+            marker: false,
+            version: None,
+        });
+    }
     if bucket.versioning == Versioning::Off {
         if let Some(found) = newest {
             remove(connection, &bucket, &found)?;
