@@ -10,6 +10,7 @@
 
 mod error;
 mod query;
+mod series;
 mod sqlite;
 mod transaction;
 
