@@ -22,8 +22,10 @@ use tokio::sync::watch;
 
 pub use error::{CommitError, Conflict, OpenError, StoreError};
 pub use query::{
-    Change, Comparison, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
+    Change, Comparison, CurveQuery, EventQuery, MetricFilter, MetricStanding, Page, Query,
+    RunRecord, SeriesPoints, SeriesQuery,
 };
+pub use series::{Axis, Point, PointRange};
 pub use transaction::{EventDraft, Transaction};
 
 /// The metadata of one Lepton. Cheap to clone.
@@ -196,13 +198,43 @@ impl Store {
             .await
     }
 
-    /// One metric's series in the order of step, then time.
+    /// The newest point, the lowest and the highest value of every metric of a run, sorted by key.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn series(&self, query: SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
+    pub async fn metric_standings(&self, run: RunId) -> Result<Vec<MetricStanding>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| reader.metric_standings(run.id()))
+            .await
+    }
+
+    /// Points of one metric's series, by step, then time, then value.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn series(&self, query: SeriesQuery) -> Result<SeriesPoints, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         sqlite.read(move |reader| reader.series(&query)).await
+    }
+
+    /// A series in few points that keep its extremes: of each of `points_max / 4` pixels the
+    /// first, the lowest, the highest and the last.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn curve(&self, query: CurveQuery) -> Result<Vec<Point>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.curve(&query)).await
+    }
+
+    /// Merges what was appended to a run into its blocks now, instead of in the background soon.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn merge_series(&self, run: RunId) -> Result<(), StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.merge_series(run.id()).await
     }
 
     /// How many resources of a kind stand in each phase, over all projects.

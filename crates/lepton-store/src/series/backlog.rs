@@ -24,15 +24,16 @@ pub(crate) struct Backlog {
     spell: u64,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Waiting {
+/// What waits of one run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
     batches: u64,
     points: u64,
     spell: u64,
 }
 
 impl Backlog {
-    /// A run got batches. Whether it is due.
+    /// A run got batches. Whether any is due.
     pub(crate) fn add(&mut self, run: Id, batches: u64, points: u64) -> bool {
         let waiting = self.runs.entry(run).or_default();
         waiting.batches += batches;
@@ -43,13 +44,11 @@ impl Backlog {
         if is_large {
             self.due.insert(run);
         }
-        is_large
-    }
-
-    /// Makes a run due, whatever it has.
-    pub(crate) fn force(&mut self, run: Id) {
-        self.runs.entry(run).or_default();
-        self.due.insert(run);
+        // Many runs that are all small can fill the disk as well as one that is large.
+        if self.due.is_empty() && self.is_full() {
+            self.due.extend(self.runs.keys());
+        }
+        !self.due.is_empty()
     }
 
     /// Begins the next spell: what got nothing for the whole of the one before is due.
@@ -60,11 +59,17 @@ impl Backlog {
     }
 
     /// A run that is due, taken off the list: what comes to it from now on counts anew.
-    pub(crate) fn take(&mut self) -> Option<Id> {
+    pub(crate) fn take(&mut self) -> Option<(Id, Waiting)> {
         let run = self.due.pop_first()?;
         let waiting = self.runs.remove(&run).unwrap_or_default();
         self.points -= waiting.points;
-        Some(run)
+        Some((run, waiting))
+    }
+
+    /// A run that was taken could not be merged: it is due again after a spell.
+    pub(crate) fn put_back(&mut self, run: Id, waiting: Waiting) {
+        self.add(run, waiting.batches, waiting.points);
+        self.due.remove(&run);
     }
 
     /// Whether appends should wait.
@@ -87,22 +92,46 @@ mod tests {
         assert!(!backlog.add(run(1), 1, 10));
         assert!(backlog.add(run(2), 1, RUN_POINTS_MAX));
         assert!(backlog.add(run(3), RUN_BATCHES_MAX, 1));
-        assert_eq!(backlog.take(), Some(run(2)));
-        assert_eq!(backlog.take(), Some(run(3)));
+        let take = |backlog: &mut Backlog| backlog.take().map(|(run, _)| run);
+        assert_eq!(take(&mut backlog), Some(run(2)));
+        assert_eq!(take(&mut backlog), Some(run(3)));
+        assert_eq!(take(&mut backlog), None);
+        backlog.next_spell();
+        assert_eq!(take(&mut backlog), None, "not a whole spell yet");
+        backlog.next_spell();
+        assert_eq!(take(&mut backlog), Some(run(1)));
+        assert_eq!(take(&mut backlog), None);
+    }
+
+    #[test]
+    fn what_could_not_be_merged_is_tried_again_after_a_spell() {
+        let mut backlog = Backlog::default();
+        backlog.add(run(1), 1, RUN_POINTS_MAX);
+        let (taken, waiting) = backlog.take().unwrap();
+        backlog.put_back(taken, waiting);
         assert_eq!(backlog.take(), None);
         backlog.next_spell();
-        assert_eq!(backlog.take(), None, "not a whole spell yet");
         backlog.next_spell();
-        assert_eq!(backlog.take(), Some(run(1)));
-        assert_eq!(backlog.take(), None);
+        assert_eq!(
+            backlog.take(),
+            Some((
+                run(1),
+                Waiting {
+                    spell: 0,
+                    ..waiting
+                }
+            ))
+        );
     }
 
     #[test]
     fn appends_wait_only_while_much_is_unmerged() {
         let mut backlog = Backlog::default();
-        backlog.add(run(1), 1, POINTS_MAX + 1);
+        for number in 0..=64 {
+            backlog.add(run(number), 1, POINTS_MAX / 64);
+        }
         assert!(backlog.is_full());
-        backlog.take();
+        while backlog.take().is_some() {}
         assert!(!backlog.is_full());
     }
 }

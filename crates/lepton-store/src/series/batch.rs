@@ -29,8 +29,8 @@ pub(crate) fn encode_batch(groups: &[(i64, Vec<Point>)]) -> Vec<u8> {
 /// All groups of a batch.
 pub(crate) fn decode_batch(mut bytes: &[u8]) -> Result<Vec<(i64, Vec<Point>)>, Corrupt> {
     let mut groups = Vec::new();
-    while let Some((series, count, body)) = next_group(&mut bytes)? {
-        groups.push((series, decode_points(body, count)?));
+    while let Some(group) = next_group(&mut bytes)? {
+        groups.push((group.series, decode_points(group.body, group.count)?));
     }
     Ok(groups)
 }
@@ -38,15 +38,21 @@ pub(crate) fn decode_batch(mut bytes: &[u8]) -> Result<Vec<(i64, Vec<Point>)>, C
 /// The points of one series in a batch; the other groups are stepped over.
 pub(crate) fn points_of(series: i64, mut bytes: &[u8]) -> Result<Vec<Point>, Corrupt> {
     let mut points = Vec::new();
-    while let Some((found, count, body)) = next_group(&mut bytes)? {
-        if found == series {
-            points.extend(decode_points(body, count)?);
+    while let Some(group) = next_group(&mut bytes)? {
+        if group.series == series {
+            points.extend(decode_points(group.body, group.count)?);
         }
     }
     Ok(points)
 }
 
-fn next_group<'a>(bytes: &mut &'a [u8]) -> Result<Option<(i64, usize, &'a [u8])>, Corrupt> {
+struct Group<'a> {
+    series: i64,
+    count: usize,
+    body: &'a [u8],
+}
+
+fn next_group<'a>(bytes: &mut &'a [u8]) -> Result<Option<Group<'a>>, Corrupt> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -55,7 +61,11 @@ fn next_group<'a>(bytes: &mut &'a [u8]) -> Result<Option<(i64, usize, &'a [u8])>
     let length = take_length(bytes)?;
     let (body, rest) = bytes.split_at_checked(length).ok_or(Corrupt)?;
     *bytes = rest;
-    Ok(Some((series, count, body)))
+    Ok(Some(Group {
+        series,
+        count,
+        body,
+    }))
 }
 
 /// Packs points, each by what it differs in from the one before.
@@ -79,9 +89,7 @@ pub(super) fn decode_points(mut bytes: &[u8], count: usize) -> Result<Vec<Point>
     let mut before = ORIGIN;
     for _ in 0..count {
         let point = Point {
-            step: before
-                .step
-                .wrapping_add(unzigzag(take_varint(&mut bytes)?)),
+            step: before.step.wrapping_add(unzigzag(take_varint(&mut bytes)?)),
             at: before.at.wrapping_add(unzigzag(take_varint(&mut bytes)?)),
             rank: before.rank ^ take_xor(&mut bytes)?.cast_signed(),
         };

@@ -194,8 +194,7 @@ fn decode_column<T: Number + Default>(bytes: &[u8], count: usize) -> Result<Vec<
         return Err(Corrupt);
     }
     let mut numbers = vec![T::default(); count];
-    let progress =
-        standalone::simple_decompress_into(bytes, &mut numbers).map_err(|_| Corrupt)?;
+    let progress = standalone::simple_decompress_into(bytes, &mut numbers).map_err(|_| Corrupt)?;
     match progress.n_processed == count && progress.finished {
         true => Ok(numbers),
         false => Err(Corrupt),

@@ -127,9 +127,19 @@ mod tests {
 
     #[test]
     fn a_growing_series_never_rewrites_a_large_block() {
-        let extents = [extent(1, 0, 99, 16_000), extent(2, 100, 199, 400), extent(3, 200, 299, 90)];
-        let fresh: Vec<Point> = (300..350).map(|step| Point::of_parts(step, step, 0.0)).collect();
-        let expected = Rewrite { replaced: 2..3, points: 0..50, at_end: true };
+        let extents = [
+            extent(1, 0, 99, 16_000),
+            extent(2, 100, 199, 400),
+            extent(3, 200, 299, 90),
+        ];
+        let fresh: Vec<Point> = (300..350)
+            .map(|step| Point::of_parts(step, step, 0.0))
+            .collect();
+        let expected = Rewrite {
+            replaced: 2..3,
+            points: 0..50,
+            at_end: true,
+        };
         assert_eq!(plan(&extents, &fresh), [expected]);
     }
 
@@ -140,8 +150,16 @@ mod tests {
             .map(|step| Point::of_parts(step, step, 1.0))
             .to_vec();
         let expected = [
-            Rewrite { replaced: 0..1, points: 0..3, at_end: false },
-            Rewrite { replaced: 1..2, points: 3..4, at_end: false },
+            Rewrite {
+                replaced: 0..1,
+                points: 0..3,
+                at_end: false,
+            },
+            Rewrite {
+                replaced: 1..2,
+                points: 3..4,
+                at_end: false,
+            },
         ];
         assert_eq!(plan(&extents, &fresh), expected);
     }

@@ -119,7 +119,10 @@ impl Memory {
     }
 
     fn read(&self) -> Reading<'_> {
-        Reading { memory: self, next: 0 }
+        Reading {
+            memory: self,
+            next: 0,
+        }
     }
 }
 
@@ -156,7 +159,10 @@ impl Blocks for Reading<'_> {
 enum Act {
     Append(Vec<Point>),
     /// Many points in a row, so that there are blocks of several chunks and several blocks.
-    Grow { from: i64, count: usize },
+    Grow {
+        from: i64,
+        count: usize,
+    },
     /// Sends again what was sent that many appends ago.
     Retry(usize),
     /// Merges; cut off after so many steps.
@@ -294,7 +300,11 @@ fn a_growing_series_ends_in_few_blocks_and_rewrites_little() {
         memory.flush(usize::MAX);
     }
     memory.check();
-    assert!(memory.blocks.len() < 4 + 10, "{} blocks", memory.blocks.len());
+    assert!(
+        memory.blocks.len() < 4 + 10,
+        "{} blocks",
+        memory.blocks.len()
+    );
     // Each block that was ever made got an id.
     let flushes = all.len() / 200;
     assert!((memory.next_id as usize) < flushes + 10);
@@ -320,6 +330,12 @@ fn a_curve_of_a_long_series_decodes_nothing() {
     memory.append(&all);
     memory.flush(usize::MAX);
     let ends = (0, all.len() as i64 - 1);
-    let curve = draw(&mut NoPoints(memory.read()), &[], &PointRange::default(), (Axis::Step, ends), 320);
+    let curve = draw(
+        &mut NoPoints(memory.read()),
+        &[],
+        &PointRange::default(),
+        (Axis::Step, ends),
+        320,
+    );
     assert!(curve.unwrap().len() > 100);
 }

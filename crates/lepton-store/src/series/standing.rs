@@ -23,20 +23,16 @@ impl Standing {
 
     /// Takes in one more; whether anything changed. Neither order nor repetition matters.
     pub(crate) fn absorb(&mut self, point: Point) -> bool {
-        let mut changed = false;
+        let before = *self;
         if recency(point) > recency(self.latest) {
             self.latest = point;
-            changed = true;
         }
         let value = point.value();
-        if value.is_nan() {
-            return changed;
+        if !value.is_nan() {
+            let (lowest, highest) = self.extremes.unwrap_or((value, value));
+            self.extremes = Some((lowest.min(value), highest.max(value)));
         }
-        let (lowest, highest) = *self.extremes.get_or_insert((value, value));
-        let extremes = Some((lowest.min(value), highest.max(value)));
-        changed |= extremes != self.extremes || (lowest, highest) == (value, value);
-        self.extremes = extremes;
-        changed
+        *self != before
     }
 }
 

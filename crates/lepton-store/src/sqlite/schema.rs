@@ -6,17 +6,38 @@
 //! | `tombstones` | `version` | deleted resources, for the change feed |
 //! | `events` | `sequence` | what happened, for people |
 //! | `run_params`, `run_tags` | `run, key` | text of runs |
-//! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
-//! | `metric_latest` | `run, key` | the newest point of each series; `number` is its value for comparisons, null for NaN |
+//! | `metric_latest` | `run, key` | what each series has come to: its newest point (`value` holds the bits of the float, `number` is it for comparisons, null for NaN), its lowest and highest value, and its number in the tables below |
+//! | `metric_series` | `series` | series by number, never used again; those that were dropped with their run wait to be reclaimed |
+//! | `metric_batches` | `run, batch` | appends as they came, until they are merged: `body` is of `series/batch.rs` |
+//! | `metric_blocks` | `id` | sorted points, no two blocks of a series overlapping: `summary` and `body` are of `series/block.rs`, `rank` columns hold the order of the value |
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::old_points;
 use crate::OpenError;
 
-/// Each entry brings the schema from its index to the next. Never edit one that was released.
-const MIGRATIONS: [&str; 1] = [r"
+/// Brings the schema from its index in [`MIGRATIONS`] to the next.
+struct Migration {
+    script: &'static str,
+    /// What SQL cannot do, after the script.
+    then: fn(&Connection) -> Result<(), rusqlite::Error>,
+}
+
+/// Never edit one that was released.
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        script: FIRST,
+        then: |_| Ok(()),
+    },
+    Migration {
+        script: SERIES_IN_BLOCKS,
+        then: old_points::into_blocks,
+    },
+];
+
+const FIRST: &str = r"
 CREATE TABLE resources (
     id BLOB NOT NULL PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -68,7 +89,34 @@ CREATE TABLE metric_latest (
     run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
     value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
 ) WITHOUT ROWID;
-"];
+";
+
+const SERIES_IN_BLOCKS: &str = r"
+DROP TABLE metric_latest;
+CREATE TABLE metric_latest (
+    run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
+    value INTEGER NOT NULL, number REAL, lowest REAL, highest REAL, series INTEGER NOT NULL,
+    PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE TABLE metric_series (
+    series INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, dropped INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX metric_series_dropped ON metric_series (series) WHERE dropped = 1;
+CREATE TABLE metric_batches (
+    run BLOB NOT NULL, batch INTEGER NOT NULL, points INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (run, batch)
+) WITHOUT ROWID;
+CREATE TABLE metric_blocks (
+    id INTEGER PRIMARY KEY,
+    series INTEGER NOT NULL,
+    first_step INTEGER NOT NULL, first_at INTEGER NOT NULL, first_rank INTEGER NOT NULL,
+    last_step INTEGER NOT NULL, last_at INTEGER NOT NULL, last_rank INTEGER NOT NULL,
+    points INTEGER NOT NULL, from_at INTEGER NOT NULL, to_at INTEGER NOT NULL,
+    summary BLOB NOT NULL, body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX metric_blocks_first
+    ON metric_blocks (series, first_step, first_at, first_rank);
+";
 
 /// Brings the schema up to date; an older store is copied beside itself first.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
@@ -95,9 +143,10 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
                 .map_err(unusable)?;
         }
     }
-    for (version, script) in (1..=known).zip(MIGRATIONS).skip(found as usize) {
+    for (version, migration) in (1..=known).zip(MIGRATIONS).skip(found as usize) {
         let step = connection.transaction().map_err(unusable)?;
-        step.execute_batch(script).map_err(unusable)?;
+        step.execute_batch(migration.script).map_err(unusable)?;
+        (migration.then)(&step).map_err(unusable)?;
         step.pragma_update(None, "user_version", version)
             .map_err(unusable)?;
         step.commit().map_err(unusable)?;
