@@ -4,6 +4,7 @@
 mod compactor;
 mod old_points;
 mod reader;
+mod reply;
 mod schema;
 mod series_reader;
 mod series_writer;

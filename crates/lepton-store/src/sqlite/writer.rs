@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::compactor::Inbox;
+use super::reply::Reply;
 use super::series_writer::{self, Upkeep};
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
@@ -199,44 +200,6 @@ struct GroupState {
     version: u64,
     /// Runs that got points, and how many.
     appended: Vec<(Id, u64)>,
-}
-
-/// An answer that waits for the group to be on disk.
-enum Reply {
-    Commit(
-        oneshot::Sender<Result<u64, CommitError>>,
-        Result<u64, CommitError>,
-    ),
-    Upkeep(
-        oneshot::Sender<Result<bool, StoreError>>,
-        Result<bool, StoreError>,
-    ),
-}
-
-impl Reply {
-    fn send(self) {
-        match self {
-            Self::Commit(reply, result) => {
-                let _caller_left = reply.send(result);
-            }
-            Self::Upkeep(reply, result) => {
-                let _caller_left = reply.send(result);
-            }
-        }
-    }
-
-    /// The group failed: what went well did not happen; a conflict is true whatever became of the
-    /// others.
-    fn send_failed(self, failure: StoreError) {
-        match self {
-            Self::Commit(reply, result) => {
-                let _caller_left = reply.send(result.and_then(|_| Err(failure.into())));
-            }
-            Self::Upkeep(reply, result) => {
-                let _caller_left = reply.send(result.and_then(|_| Err(failure)));
-            }
-        }
-    }
 }
 
 /// Takes requests from `group` until one fails in a way that ends the whole transaction; whoever is
