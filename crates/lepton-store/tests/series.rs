@@ -293,7 +293,7 @@ async fn many_writers_and_a_merge_beside_them_lose_and_double_nothing() {
     );
 }
 
-/// As schema 1 had it.
+/// As schema 2 had it.
 const OLD: &str = "
     DROP TABLE metric_latest; DROP TABLE metric_series; DROP TABLE metric_batches;
     DROP TABLE metric_blocks;
@@ -305,7 +305,7 @@ const OLD: &str = "
         run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
         value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
     ) WITHOUT ROWID;
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
 #[tokio::test]
 async fn rows_of_an_older_store_become_blocks() {
@@ -337,7 +337,7 @@ async fn rows_of_an_older_store_become_blocks() {
     drop(connection);
 
     let store = Store::open(&file).unwrap();
-    assert!(folder.path().join("store.schema-1.backup").exists());
+    assert!(folder.path().join("store.schema-2.backup").exists());
     for ((run, key), points) in expected {
         let found = read(&store, run_id(run), key).await;
         assert!(found.iter().eq(&points), "{run} {key}");

@@ -2,6 +2,7 @@
 //! transactions at once, and a few read connections.
 
 mod compactor;
+mod lineage;
 mod old_points;
 mod reader;
 mod reply;

@@ -10,6 +10,8 @@
 //! | `metric_series` | `series` | series by number, never used again; those that were dropped with their run wait to be reclaimed |
 //! | `metric_batches` | `run, batch` | appends as they came, until they are merged: `body` is of `series/batch.rs` |
 //! | `metric_blocks` | `id` | sorted points, no two blocks of a series overlapping: `summary` and `body` are of `series/block.rs`, `rank` columns hold the order of the value |
+//! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
+//! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
 
 use std::path::Path;
 
@@ -25,12 +27,19 @@ struct Migration {
     then: fn(&Connection) -> Result<(), rusqlite::Error>,
 }
 
+impl Migration {
+    const fn of_sql(script: &'static str) -> Self {
+        Self {
+            script,
+            then: |_| Ok(()),
+        }
+    }
+}
+
 /// Never edit one that was released.
-const MIGRATIONS: [Migration; 2] = [
-    Migration {
-        script: FIRST,
-        then: |_| Ok(()),
-    },
+const MIGRATIONS: [Migration; 3] = [
+    Migration::of_sql(FIRST),
+    Migration::of_sql(LINEAGE),
     Migration {
         script: SERIES_IN_BLOCKS,
         then: old_points::into_blocks,
@@ -88,6 +97,27 @@ CREATE TABLE metric_points (
 CREATE TABLE metric_latest (
     run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
     value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+";
+
+const LINEAGE: &str = r"
+CREATE TABLE lineage (
+    project TEXT NOT NULL,
+    source BLOB NOT NULL,
+    relation TEXT NOT NULL,
+    target BLOB NOT NULL,
+    source_kind INTEGER NOT NULL,
+    source_name TEXT NOT NULL,
+    target_kind INTEGER NOT NULL,
+    target_name TEXT NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (source, relation, target)
+) WITHOUT ROWID;
+CREATE INDEX lineage_target ON lineage (target, relation, source);
+CREATE TABLE retired_numbers (
+    project TEXT NOT NULL, key TEXT NOT NULL, latest INTEGER NOT NULL, PRIMARY KEY (project, key)
 ) WITHOUT ROWID;
 ";
 

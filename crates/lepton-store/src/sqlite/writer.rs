@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use lepton_types::Id;
+use lepton_types::resources::Kind;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::compactor::Inbox;
+use super::lineage;
 use super::reply::Reply;
 use super::series_writer::{self, Upkeep};
 use crate::transaction::{EventDraft, Row, Write};
@@ -289,6 +291,9 @@ fn apply(
                     .into());
                 }
                 delete_owned(connection, *id, version)?;
+                if *kind == Kind::Project {
+                    lineage::forget(connection, name)?;
+                }
             }
             Write::Event(event) => record_event(connection, event)?,
             Write::Params { run, pairs } => set_params(connection, *run, pairs)?,
@@ -301,6 +306,7 @@ fn apply(
             Write::Metrics { run, points } => {
                 appended.push((*run, series_writer::append(connection, *run, points)?));
             }
+            Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
         }
     }
     Ok(())
@@ -387,6 +393,14 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
             )?
             .execute(params![next(version), id.to_bytes()])?;
         series_writer::drop_series(connection, id)?;
+        connection
+            .prepare_cached(
+                "INSERT INTO retired_numbers (project, key, latest)
+                 SELECT project, key, json_extract(body, '$.status.latest_version')
+                 FROM resources WHERE id = ?1 AND kind = ?2
+                 ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
+            )?
+            .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
         for table in ["run_params", "run_tags"] {
             connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
