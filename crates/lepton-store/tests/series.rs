@@ -199,6 +199,32 @@ async fn a_curve_has_the_one_peak_of_many_points() {
     assert!(store.curve(none).await.unwrap().is_empty());
 }
 
+/// However much is stored: an append, retried or not, looks at none of it.
+#[tokio::test]
+async fn an_append_reads_no_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.db");
+    let store = Store::open(&file).unwrap();
+    let run = run_id(1);
+    append(&store, run, &wave("loss", 0..20_000)).await;
+    store.merge_series(run).await.unwrap();
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let broken = connection.execute("UPDATE metric_blocks SET summary = x'ff', body = x'ff'", []);
+    assert_eq!(broken.unwrap(), 2);
+    append(&store, run, &wave("loss", 0..1_000)).await;
+    append(&store, run, &wave("loss", 20_000..20_010)).await;
+    assert_eq!(store.latest_metrics(run).await.unwrap()[0].step, 20_009);
+    let query = SeriesQuery::new(run, "loss", 10);
+    let refused = store.series(query).await.unwrap_err().to_string();
+    assert_eq!(refused, "stored points of a metric cannot be read back");
+    assert!(store.merge_series(run).await.is_err());
+    assert_eq!(
+        count(&file, "metric_batches"),
+        2,
+        "what cannot be merged is kept"
+    );
+}
+
 #[tokio::test]
 async fn the_latest_is_of_the_greatest_step_then_time_then_value() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 //! of which the store is whole: killed anywhere, the next start goes on.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -102,9 +102,12 @@ impl Inbox {
         let has_room = !backlog.is_full();
         drop(backlog);
         if is_due {
-            self.room
-                .send_if_modified(|room| std::mem::replace(room, has_room) != has_room);
-            let _already_nudged = self.orders.try_send(Order::Nudge);
+            // Where nobody merges any more, nobody waits for it.
+            let is_gone = matches!(
+                self.orders.try_send(Order::Nudge),
+                Err(TrySendError::Disconnected(_))
+            );
+            set_room(&self.room, has_room || is_gone);
         }
     }
 
@@ -190,9 +193,7 @@ impl Compactor {
             // A disk that fails is told to those who write; they do not wait for it to recover.
             let has_room = merged.is_err() || !backlog.is_full();
             drop(backlog);
-            self.inbox
-                .room
-                .send_if_modified(|room| std::mem::replace(room, has_room) != has_room);
+            set_room(&self.inbox.room, has_room);
             match merged {
                 Ok(()) => {}
                 Err(StoreError::Closed) => return,
@@ -383,6 +384,10 @@ fn dropped_series(connection: &Connection) -> Result<Vec<(i64, Id)>, rusqlite::E
         Ok((row.get(0)?, Id::from_bytes(row.get(1)?)))
     })?;
     rows.collect()
+}
+
+fn set_room(room: &watch::Sender<bool>, has_room: bool) {
+    room.send_if_modified(|room| std::mem::replace(room, has_room) != has_room);
 }
 
 /// A thread that panicked while it held the list left whole entries behind.

@@ -106,9 +106,9 @@ impl Tables {
     /// Points of a run.
     pub(super) fn add_points(&mut self, run: RunId, points: &[MetricPoint]) -> Result<(), Failure> {
         let run = ByteArray::from(run.to_string().as_str());
-        let mut key = ByteArray::new();
+        let mut key = ByteArray::from("");
         for point in points {
-            if key.is_empty() || key.data() != point.key.as_bytes() {
+            if key.data() != point.key.as_bytes() {
                 key = ByteArray::from(point.key.as_str());
             }
             let [runs, keys, steps, times, values] = &mut self.metrics.columns;

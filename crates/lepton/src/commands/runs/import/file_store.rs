@@ -42,8 +42,11 @@ struct ExperimentMeta {
 
 #[derive(Debug, Deserialize)]
 struct RunMeta {
-    #[serde(alias = "run_uuid")]
-    run_id: String,
+    #[serde(default)]
+    run_id: Option<String>,
+    /// As the oldest files have it; younger ones have both.
+    #[serde(default)]
+    run_uuid: Option<String>,
     #[serde(default)]
     run_name: Option<String>,
     #[serde(default)]
@@ -175,7 +178,7 @@ fn read_run(
             folder.display()
         )));
     };
-    if meta.run_id != id {
+    if meta.run_id.or(meta.run_uuid).as_ref() != Some(&id) {
         let why = format!("`{}`: its `meta.yaml` is of another run", folder.display());
         return Ok(Err(why));
     }
@@ -326,13 +329,13 @@ mod tests {
         write(".trash/9/meta.yaml", "name: gone\n");
         write(
             &format!("7/{id}/meta.yaml"),
-            &format!("run_uuid: {id}\nstatus: 3\nend_time: 9\n"),
+            &format!("run_uuid: {id}\nrun_id: {id}\nstatus: 3\nend_time: 9\n"),
         );
         write(&format!("7/{id}/params/a/b"), "x\ny");
         write(&format!("7/{id}/metrics/val/loss"), "5 0.5 1\n");
         write(
             "7/fedcba/meta.yaml",
-            "run_id: fedcba\nlifecycle_stage: deleted\n",
+            "run_uuid: fedcba\nlifecycle_stage: deleted\n",
         );
         write("7/other/meta.yaml", "run_id: [\n");
         let read = || {

@@ -64,7 +64,6 @@ struct Run {
 
 #[derive(Debug, Deserialize)]
 struct Info {
-    #[serde(alias = "run_uuid")]
     run_id: String,
     #[serde(default)]
     run_name: Option<String>,
