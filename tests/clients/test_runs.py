@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import xml.etree.ElementTree
 
@@ -76,7 +77,7 @@ def mlflow_server(major, folder):
             [python(major), "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
              "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
              "--artifacts-destination", str(folder / "artifacts")],
-            stdout=log, stderr=log, cwd=folder)
+            stdout=log, stderr=log, cwd=folder, start_new_session=True)
     try:
         def is_up():
             with contextlib.suppress(OSError):
@@ -84,7 +85,8 @@ def mlflow_server(major, folder):
         eventually("MLflow's server is up", is_up, 120)
         yield url
     finally:
-        process.terminate()
+        # With the workers that it has started.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
 

@@ -75,6 +75,14 @@ async fn cited(app: &App) -> Result<Cited, StoreError> {
     {
         cite(&version.metadata.project, &version.spec.files);
     }
+    for file in app.store.all_kept_files().await? {
+        let entry = FileEntry {
+            path: file.path,
+            digest: file.digest,
+            size_bytes: file.size_bytes,
+        };
+        cite(&file.project, &[entry]);
+    }
     for run in app.store.list_all::<RunSpec>(Query::default()).await? {
         cite(&run.metadata.project, &run.status.artifacts);
     }

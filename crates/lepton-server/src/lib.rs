@@ -16,6 +16,7 @@ mod inputs;
 mod lineage;
 mod listener;
 mod metrics;
+mod mlflow;
 mod reconcile;
 pub mod simulation;
 mod startup;

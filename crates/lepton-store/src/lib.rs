@@ -10,8 +10,10 @@
 
 mod error;
 mod query;
+mod search;
 mod series;
 mod sqlite;
+mod tracking;
 mod transaction;
 
 use std::path::Path;
@@ -25,7 +27,12 @@ pub use query::{
     Change, Comparison, CurveQuery, EventQuery, LineageQuery, MetricFilter, MetricStanding, Page,
     Query, RunRecord, SeriesPoints, SeriesQuery,
 };
+pub use search::{
+    DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunOrder,
+    RunSearch, Test, TextField,
+};
 pub use series::{Axis, Point, PointRange};
+pub use tracking::{LoggedModelRecord, RunInputs};
 pub use transaction::{EventDraft, Transaction};
 
 /// The metadata of one Lepton. Cheap to clone.

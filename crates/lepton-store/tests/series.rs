@@ -16,9 +16,7 @@ fn run_id(number: u8) -> RunId {
 }
 
 fn run(number: u8) -> Run {
-    let spec = RunSpec {
-        experiment: Id::from_bytes([99; 16]).into(),
-    };
+    let spec = RunSpec::of(Id::from_bytes([99; 16]).into());
     let project = Name::default_project();
     let at = Timestamp::from_millis(1);
     Resource::draft(
@@ -319,7 +317,7 @@ async fn many_writers_and_a_merge_beside_them_lose_and_double_nothing() {
     );
 }
 
-/// As schema 2 had it.
+/// As schema 3 had it.
 const OLD: &str = "
     DROP TABLE metric_latest; DROP TABLE metric_series; DROP TABLE metric_batches;
     DROP TABLE metric_blocks;
@@ -331,7 +329,7 @@ const OLD: &str = "
         run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
         value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
     ) WITHOUT ROWID;
-    PRAGMA user_version = 2;";
+    PRAGMA user_version = 3;";
 
 #[tokio::test]
 async fn rows_of_an_older_store_become_blocks() {
@@ -363,7 +361,7 @@ async fn rows_of_an_older_store_become_blocks() {
     drop(connection);
 
     let store = Store::open(&file).unwrap();
-    assert!(folder.path().join("store.schema-2.backup").exists());
+    assert!(folder.path().join("store.schema-3.backup").exists());
     for ((run, key), points) in expected {
         let found = read(&store, run_id(run), key).await;
         assert!(found.iter().eq(&points), "{run} {key}");

@@ -62,7 +62,7 @@ pub(super) async fn download(
 }
 
 /// Streams a body to disk, a piece at a time.
-pub(super) async fn keep_body(
+pub(crate) async fn keep_body(
     app: &App,
     project: &Name,
     headers: &HeaderMap,
@@ -89,7 +89,7 @@ pub(super) async fn keep_body(
 }
 
 /// A response with the bytes of a blob.
-pub(super) async fn send_blob(
+pub(crate) async fn send_blob(
     app: &App,
     project: &Name,
     digest: BlobDigest,

@@ -317,9 +317,7 @@ async fn draft(
         project.clone(),
         request.name.as_str(),
         now,
-        RunSpec {
-            experiment: experiment.metadata.id.into(),
-        },
+        RunSpec::of(experiment.metadata.id.into()),
     )
     .created_by(by.clone())
     .owned_by(Kind::Job, id);

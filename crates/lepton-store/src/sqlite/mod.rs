@@ -7,8 +7,10 @@ mod old_points;
 mod reader;
 mod reply;
 mod schema;
+mod search;
 mod series_reader;
 mod series_writer;
+mod tracking;
 mod writer;
 
 use std::fs::{OpenOptions, Permissions};

@@ -1,4 +1,4 @@
-//! Points that were stored as rows, up to schema 2, into blocks.
+//! Points that were stored as rows, up to schema 3, into blocks.
 
 use lepton_types::{Id, Timestamp};
 use rusqlite::{Connection, Row};

@@ -68,13 +68,17 @@ impl<'a> Reader<'a> {
         filter: Option<&MetricFilter>,
     ) -> Result<Page<RunRecord>, StoreError> {
         let page = self.list_where::<RunSpec>(query, filter)?;
+        let ids: Vec<Id> = page.items.iter().map(|run| run.metadata.id).collect();
+        let mut params = self.pairs_by_run("run_params", &ids)?;
+        let mut tags = self.pairs_by_run("run_tags", &ids)?;
+        let mut metrics = self.latest_metrics_by_run(&ids)?;
         let mut items = Vec::with_capacity(page.items.len());
         for run in page.items {
             let id = run.metadata.id;
             items.push(RunRecord {
-                params: self.pairs(Pairs::Params, id)?,
-                tags: self.pairs(Pairs::Tags, id)?,
-                metrics: self.latest_metrics(id)?,
+                params: params.remove(&id).unwrap_or_default(),
+                tags: tags.remove(&id).unwrap_or_default(),
+                metrics: metrics.remove(&id).unwrap_or_default(),
                 run,
             });
         }
@@ -286,7 +290,7 @@ fn body_and_version(row: &Row<'_>) -> rusqlite::Result<(String, u64)> {
     Ok((row.get(0)?, row.get(1)?))
 }
 
-fn point_of(row: &Row<'_>) -> rusqlite::Result<MetricPoint> {
+pub(super) fn point_of(row: &Row<'_>) -> rusqlite::Result<MetricPoint> {
     let bits: i64 = row.get(3)?;
     Ok(MetricPoint {
         key: row.get(0)?,

@@ -12,6 +12,7 @@
 //! | `metric_blocks` | `id` | sorted points, no two blocks of a series overlapping: `summary` and `body` are of `series/block.rs`, `rank` columns hold the order of the value |
 //! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
 //! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
+//! | see `tracking.rs` | | what else training code records, and the index by which runs are searched |
 
 use std::path::Path;
 
@@ -37,11 +38,12 @@ impl Migration {
 }
 
 /// Never edit one that was released.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration::of_sql(FIRST),
-    Migration::of_sql(LINEAGE),
+    Migration::of_sql(super::lineage::SCHEMA),
+    Migration::of_sql(super::tracking::SCHEMA),
     Migration {
-        script: SERIES_IN_BLOCKS,
+        script: super::series_writer::SCHEMA,
         then: old_points::into_blocks,
     },
 ];
@@ -98,54 +100,6 @@ CREATE TABLE metric_latest (
     run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
     value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
 ) WITHOUT ROWID;
-";
-
-const LINEAGE: &str = r"
-CREATE TABLE lineage (
-    project TEXT NOT NULL,
-    source BLOB NOT NULL,
-    relation TEXT NOT NULL,
-    target BLOB NOT NULL,
-    source_kind INTEGER NOT NULL,
-    source_name TEXT NOT NULL,
-    target_kind INTEGER NOT NULL,
-    target_name TEXT NOT NULL,
-    first_at INTEGER NOT NULL,
-    last_at INTEGER NOT NULL,
-    requests INTEGER NOT NULL,
-    PRIMARY KEY (source, relation, target)
-) WITHOUT ROWID;
-CREATE INDEX lineage_target ON lineage (target, relation, source);
-CREATE TABLE retired_numbers (
-    project TEXT NOT NULL, key TEXT NOT NULL, latest INTEGER NOT NULL, PRIMARY KEY (project, key)
-) WITHOUT ROWID;
-";
-
-const SERIES_IN_BLOCKS: &str = r"
-DROP TABLE metric_latest;
-CREATE TABLE metric_latest (
-    run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
-    value INTEGER NOT NULL, number REAL, lowest REAL, highest REAL, series INTEGER NOT NULL,
-    PRIMARY KEY (run, key)
-) WITHOUT ROWID;
-CREATE TABLE metric_series (
-    series INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, dropped INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX metric_series_dropped ON metric_series (series) WHERE dropped = 1;
-CREATE TABLE metric_batches (
-    run BLOB NOT NULL, batch INTEGER NOT NULL, points INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (run, batch)
-) WITHOUT ROWID;
-CREATE TABLE metric_blocks (
-    id INTEGER PRIMARY KEY,
-    series INTEGER NOT NULL,
-    first_step INTEGER NOT NULL, first_at INTEGER NOT NULL, first_rank INTEGER NOT NULL,
-    last_step INTEGER NOT NULL, last_at INTEGER NOT NULL, last_rank INTEGER NOT NULL,
-    points INTEGER NOT NULL, from_at INTEGER NOT NULL, to_at INTEGER NOT NULL,
-    summary BLOB NOT NULL, body BLOB NOT NULL
-);
-CREATE UNIQUE INDEX metric_blocks_first
-    ON metric_blocks (series, first_step, first_at, first_rank);
 ";
 
 /// Brings the schema up to date; an older store is copied beside itself first.

@@ -8,6 +8,34 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::series::{Block, Point, Standing, encode_batch};
 
+/// The tables; `schema.rs` says what is in them.
+pub(super) const SCHEMA: &str = r"
+DROP TABLE metric_latest;
+CREATE TABLE metric_latest (
+    run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
+    value INTEGER NOT NULL, number REAL, lowest REAL, highest REAL, series INTEGER NOT NULL,
+    PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE TABLE metric_series (
+    series INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, dropped INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX metric_series_dropped ON metric_series (series) WHERE dropped = 1;
+CREATE TABLE metric_batches (
+    run BLOB NOT NULL, batch INTEGER NOT NULL, points INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (run, batch)
+) WITHOUT ROWID;
+CREATE TABLE metric_blocks (
+    id INTEGER PRIMARY KEY,
+    series INTEGER NOT NULL,
+    first_step INTEGER NOT NULL, first_at INTEGER NOT NULL, first_rank INTEGER NOT NULL,
+    last_step INTEGER NOT NULL, last_at INTEGER NOT NULL, last_rank INTEGER NOT NULL,
+    points INTEGER NOT NULL, from_at INTEGER NOT NULL, to_at INTEGER NOT NULL,
+    summary BLOB NOT NULL, body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX metric_blocks_first
+    ON metric_blocks (series, first_step, first_at, first_rank);
+";
+
 /// A step of a merge or of a clean-up; each leaves every series as it was, whatever comes after it.
 #[derive(Debug)]
 pub(super) enum Upkeep {

@@ -13,6 +13,7 @@ use super::compactor::Inbox;
 use super::lineage;
 use super::reply::Reply;
 use super::series_writer::{self, Upkeep};
+use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
 
@@ -307,6 +308,7 @@ fn apply(
                 appended.push((*run, series_writer::append(connection, *run, points)?));
             }
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
+            Write::Tracking(write) => tracking::apply(connection, write)?,
         }
     }
     Ok(())

@@ -300,9 +300,7 @@ mod tests {
 
     fn view(number: u8, params: &[(&str, &str)], metrics: &[(&str, f64)]) -> RunView {
         let id = Id::from_bytes([number; 16]);
-        let spec = RunSpec {
-            experiment: id.into(),
-        };
+        let spec = RunSpec::of(id.into());
         let at = Timestamp::from_millis(0);
         let name = format!("run-{number}");
         RunView {
