@@ -11,8 +11,9 @@ const RUN_BATCHES_MAX: u64 = 512;
 /// The same in points; about a megabyte.
 const RUN_POINTS_MAX: u64 = 65_536;
 
-/// Fresh points of all runs beyond which appends wait for the merging; about 40 MB on disk.
-const POINTS_MAX: u64 = 4_194_304;
+/// Fresh points of all runs beyond which appends wait for the merging: some 10 MB on disk, and 25 MB in
+/// the memory of a reader if all are of one series.
+const POINTS_MAX: u64 = 1_048_576;
 
 /// The runs that have fresh batches.
 #[derive(Debug, Default)]

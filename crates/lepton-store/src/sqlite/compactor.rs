@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Readers;
 use super::series_reader::{block_points, last_extents};
-use super::series_writer::Upkeep;
+use super::series_writer::{Replacement, Upkeep};
 use super::writer::WeakWriter;
 use crate::series::{
     Backlog, Block, Extent, Point, Rewrite, decode_batch, is_settled, merge, plan, split,
@@ -225,35 +225,39 @@ impl Compactor {
         let Some(last) = last else {
             return Ok(false);
         };
+        let mut step = Step::default();
         for (series, points) in by_series {
             if is_alive(connection, series)? {
-                self.merge_series(connection, series, &points)?;
+                self.merge_series(connection, series, &points, &mut step)?;
             }
         }
-        self.writer.keep_up(Upkeep::DropBatches { run, last })?;
+        self.writer.keep_up(Upkeep::Merge {
+            replacements: step.replacements,
+            dropped: Some((run, last)),
+        })?;
         Ok(more)
     }
 
+    /// Merges points into the blocks of a series; what of it is not written yet is left in `step`.
     fn merge_series(
         &self,
         connection: &Connection,
         series: i64,
         points: &[Point],
+        step: &mut Step,
     ) -> Result<(), StoreError> {
         let Some(first) = points.first() else {
             return Ok(());
         };
         let extents = last_extents(connection, series, |extent| is_settled(extent, *first))?;
-        let mut step = Step::new(series);
         for rewrite in plan(&extents, points) {
-            step.add(connection, &extents, &rewrite, points)?;
+            step.add(connection, (series, &extents), &rewrite, points)?;
             if step.points >= STEP_POINTS_MAX {
-                self.writer
-                    .keep_up(std::mem::replace(&mut step, Step::new(series)).into_upkeep())?;
+                self.writer.keep_up(Upkeep::Merge {
+                    replacements: std::mem::take(step).replacements,
+                    dropped: None,
+                })?;
             }
-        }
-        if step.points > 0 {
-            self.writer.keep_up(step.into_upkeep())?;
         }
         Ok(())
     }
@@ -281,28 +285,18 @@ impl Compactor {
     }
 }
 
-/// Rewrites of one series that are written together.
+/// Rewrites that are written together.
+#[derive(Default)]
 struct Step {
-    series: i64,
-    removed: Vec<i64>,
-    added: Vec<Block>,
+    replacements: Vec<Replacement>,
     points: u64,
 }
 
 impl Step {
-    fn new(series: i64) -> Self {
-        Self {
-            series,
-            removed: Vec::new(),
-            added: Vec::new(),
-            points: 0,
-        }
-    }
-
     fn add(
         &mut self,
         connection: &Connection,
-        extents: &[Extent],
+        (series, extents): (i64, &[Extent]),
         rewrite: &Rewrite,
         points: &[Point],
     ) -> Result<(), StoreError> {
@@ -317,19 +311,15 @@ impl Step {
         if merged.len() == stored.len() && replaced.len() == 1 {
             return Ok(());
         }
-        self.removed.extend(replaced.iter().map(|extent| extent.id));
         self.points += merged.len() as u64;
-        self.added
-            .extend(split(&merged, rewrite.at_end).filter_map(Block::encode));
+        self.replacements.push(Replacement {
+            series,
+            removed: replaced.iter().map(|extent| extent.id).collect(),
+            added: split(&merged, rewrite.at_end)
+                .filter_map(Block::encode)
+                .collect(),
+        });
         Ok(())
-    }
-
-    fn into_upkeep(self) -> Upkeep {
-        Upkeep::Replace {
-            series: self.series,
-            removed: self.removed,
-            added: self.added,
-        }
     }
 }
 

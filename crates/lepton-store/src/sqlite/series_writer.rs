@@ -39,16 +39,22 @@ CREATE UNIQUE INDEX metric_blocks_first
 /// A step of a merge or of a clean-up; each leaves every series as it was, whatever comes after it.
 #[derive(Debug)]
 pub(super) enum Upkeep {
-    /// Blocks of a series take the place of others that hold no point more.
-    Replace {
-        series: i64,
-        removed: Vec<i64>,
-        added: Vec<Block>,
+    /// Blocks take the place of others that hold no point more, and batches that are in blocks go.
+    Merge {
+        replacements: Vec<Replacement>,
+        /// Of this run, up to this one.
+        dropped: Option<(Id, i64)>,
     },
-    /// Batches of a run up to this one are in blocks.
-    DropBatches { run: Id, last: i64 },
     /// Deletes some blocks of a series that was dropped, and what is known of it with the last.
     Reclaim { series: i64 },
+}
+
+/// Blocks of one series for others of it.
+#[derive(Debug, Default)]
+pub(super) struct Replacement {
+    pub(super) series: i64,
+    pub(super) removed: Vec<i64>,
+    pub(super) added: Vec<Block>,
 }
 
 /// Blocks that one step of a clean-up deletes; about 10 MB.
@@ -198,29 +204,33 @@ pub(super) fn drop_series(connection: &Connection, run: Id) -> Result<(), rusqli
 /// Does one step; whether there is more of the same to do.
 pub(super) fn keep_up(connection: &Connection, step: &Upkeep) -> Result<bool, rusqlite::Error> {
     match step {
-        Upkeep::Replace {
-            series,
-            removed,
-            added,
+        Upkeep::Merge {
+            replacements,
+            dropped,
         } => {
-            let mut delete =
-                connection.prepare_cached("DELETE FROM metric_blocks WHERE id = ?1")?;
-            for id in removed {
-                delete.execute([id])?;
+            for replacement in replacements {
+                replace(connection, replacement)?;
             }
-            for block in added {
-                insert_block(connection, *series, block)?;
+            if let Some((run, last)) = dropped {
+                connection
+                    .prepare_cached("DELETE FROM metric_batches WHERE run = ?1 AND batch <= ?2")?
+                    .execute(params![run.to_bytes(), last])?;
             }
-            Ok(false)
-        }
-        Upkeep::DropBatches { run, last } => {
-            connection
-                .prepare_cached("DELETE FROM metric_batches WHERE run = ?1 AND batch <= ?2")?
-                .execute(params![run.to_bytes(), last])?;
             Ok(false)
         }
         Upkeep::Reclaim { series } => reclaim(connection, *series),
     }
+}
+
+fn replace(connection: &Connection, replacement: &Replacement) -> Result<(), rusqlite::Error> {
+    let mut delete = connection.prepare_cached("DELETE FROM metric_blocks WHERE id = ?1")?;
+    for id in &replacement.removed {
+        delete.execute([id])?;
+    }
+    for block in &replacement.added {
+        insert_block(connection, replacement.series, block)?;
+    }
+    Ok(())
 }
 
 /// Stores a block; one of a series that was dropped meanwhile is not.

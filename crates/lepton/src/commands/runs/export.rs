@@ -31,7 +31,7 @@ pub(crate) struct Export {
     experiment: Option<FreeName>,
     /// Only those whose metric is so: accuracy>0.9
     #[arg(long, value_name = "CONDITION")]
-    metric: Vec<String>,
+    metric: Option<String>,
     /// Into this folder (Parquet), this file (JSON lines), or standard output: `-`
     #[arg(long, value_name = "DIR|FILE.jsonl")]
     to: PathBuf,
@@ -98,7 +98,7 @@ impl Export {
         }
         let filter = RunFilter {
             experiment: self.experiment.clone(),
-            metrics: self.metric.clone(),
+            metrics: self.metric.iter().cloned().collect(),
             ..RunFilter::default()
         };
         for view in Pages::new(|page| client.runs(&filter, &page)) {
