@@ -173,6 +173,9 @@ pub struct CreateRun {
     /// When it began; now where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// Its id, for a run that was recorded elsewhere; a new one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<RunId>,
 }
 
 /// Changes a run.
@@ -185,6 +188,9 @@ pub struct UpdateRun {
     /// What people call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// When it ended, where `phase` is a final one; when it first was in one, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
 }
 
 /// Adds to a run's record. Sending it twice changes nothing the second time.

@@ -127,16 +127,19 @@ pub struct RunView {
     pub metrics: Vec<MetricPoint>,
 }
 
-/// Points of one series, by step, then time.
+/// Points of one series, by step, then time, then value.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SeriesPage {
     /// The metric.
     pub key: String,
     /// Points on this page.
     pub points: Vec<MetricPoint>,
-    /// Give it as `offset` to get the next page; absent on the last.
+    /// Give it as `offset` to get the next page; absent on the last. A token is quicker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_offset: Option<u64>,
+    /// Give it as `page_token` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
 }
 
 /// Whether something was stored or deleted.

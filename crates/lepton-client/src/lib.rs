@@ -32,7 +32,7 @@ pub use jobs::JobFilter;
 pub use logs::{LogChunk, LogFollower, LogQuery, LogStream};
 pub use pages::{Page, Pages};
 pub use retry::RetryPolicy;
-pub use runs::RunFilter;
+pub use runs::{Over, RunFilter, SeriesRange};
 pub use state::EventFilter;
 pub use transport::{Client, ClientOptions};
 pub use watch::Watch;

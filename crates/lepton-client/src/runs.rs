@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lepton_api::{CreateExperiment, CreateRun, List, LogToRun, RunView, SeriesPage, UpdateRun};
 use lepton_types::resources::{Experiment, FileEntry, MetricPoint, RunPhase};
-use lepton_types::{FreeName, RunId};
+use lepton_types::{FreeName, RunId, Timestamp};
 use ureq::http::Method;
 
 use crate::Client;
@@ -12,6 +12,7 @@ use crate::blobs::Download;
 use crate::error::ClientError;
 use crate::pages::Page;
 use crate::retry::Repeat;
+use crate::target::Target;
 
 /// Which runs a list shows.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +27,38 @@ pub struct RunFilter {
     pub metrics: Vec<String>,
     /// Newest first.
     pub newest: bool,
+}
+
+/// Only points whose step and time lie within, ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SeriesRange {
+    /// From this step on.
+    pub from_step: Option<i64>,
+    /// Up to and with this step.
+    pub to_step: Option<i64>,
+    /// From this time on.
+    pub from_time: Option<Timestamp>,
+    /// Up to and with this time.
+    pub to_time: Option<Timestamp>,
+}
+
+/// What a curve is drawn over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Over {
+    /// Steps.
+    #[default]
+    Step,
+    /// Times.
+    Time,
+}
+
+impl Over {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Time => "time",
+        }
+    }
 }
 
 /// Every method fails with a [`ClientError`] if the server cannot be reached or says no.
@@ -66,7 +99,7 @@ impl Client {
         self.get(&page.onto(target))
     }
 
-    /// Makes a run that no job owns.
+    /// Makes a run that no job owns. With an id of its own it is not made twice.
     pub fn create_run(&self, request: &CreateRun) -> Result<RunView, ClientError> {
         let target = self.in_this_project(&["runs"])?;
         self.ask(&Method::POST, &target, request, Repeat::OnlyUnsent)
@@ -103,41 +136,68 @@ impl Client {
         self.tell(&Method::POST, &target, request, repeat)
     }
 
-    /// One page of a metric's series.
+    /// One page of a metric's series, behind `after`, the token of the page before.
     pub fn series(
         &self,
         run: RunId,
         key: &str,
-        offset: u64,
-        limit: u32,
+        range: &SeriesRange,
+        after: Option<&str>,
     ) -> Result<SeriesPage, ClientError> {
         let target = self
-            .in_this_project(&["runs", &run.to_string(), "series"])?
-            .query("key", key)
-            .query("offset", offset.to_string())
-            .query("limit", limit.to_string());
+            .series_target(run, key, range)?
+            .maybe_query("page_token", after);
         self.get(&target)
     }
 
-    /// A metric's series, up to `max` points.
-    pub fn series_up_to(
+    /// A metric's series as a curve of at most `max_points` points that keep its extremes; all of it
+    /// where it has no more.
+    pub fn curve(
         &self,
         run: RunId,
         key: &str,
-        max: usize,
+        range: &SeriesRange,
+        (over, max_points): (Over, u32),
     ) -> Result<Vec<MetricPoint>, ClientError> {
-        let mut points = Vec::new();
-        let mut offset = 0;
-        while points.len() < max {
-            let page = self.series(run, key, offset, 1_000)?;
-            points.extend(page.points);
-            match page.next_offset {
-                Some(next) if next > offset => offset = next,
-                _ => break,
-            }
-        }
-        points.truncate(max);
-        Ok(points)
+        let target = self
+            .series_target(run, key, range)?
+            .query("max_points", max_points.to_string())
+            .query("axis", over.as_str());
+        let page: SeriesPage = self.get(&target)?;
+        Ok(page.points)
+    }
+
+    /// All pages of a metric's series, one after the other.
+    pub fn series_pages(
+        &self,
+        run: RunId,
+        key: &str,
+        range: SeriesRange,
+    ) -> impl Iterator<Item = Result<Vec<MetricPoint>, ClientError>> {
+        let mut next = Some(None);
+        std::iter::from_fn(move || {
+            let after: Option<String> = next.take()?;
+            let page = self.series(run, key, &range, after.as_deref());
+            Some(page.map(|page| {
+                next = page.next_page_token.map(Some);
+                page.points
+            }))
+        })
+    }
+
+    fn series_target(
+        &self,
+        run: RunId,
+        key: &str,
+        range: &SeriesRange,
+    ) -> Result<Target, ClientError> {
+        Ok(self
+            .in_this_project(&["runs", &run.to_string(), "series"])?
+            .query("key", key)
+            .maybe_query("from_step", range.from_step)
+            .maybe_query("to_step", range.to_step)
+            .maybe_query("from_time", range.from_time.map(Timestamp::as_millis))
+            .maybe_query("to_time", range.to_time.map(Timestamp::as_millis)))
     }
 
     /// The files that a run left.

@@ -110,9 +110,10 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::DiskFull => Self::new(ErrorCode::DiskFull, error.to_string()),
             StoreError::Closed => Self::unavailable("the server is stopping", 1),
-            StoreError::Corrupt { .. } | StoreError::NotCommitted(_) | StoreError::Database(_) => {
-                Self::internal(&error)
-            }
+            StoreError::Corrupt { .. }
+            | StoreError::CorruptSeries
+            | StoreError::NotCommitted(_)
+            | StoreError::Database(_) => Self::internal(&error),
         }
     }
 }

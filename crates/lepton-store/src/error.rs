@@ -23,12 +23,21 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
+    /// Points of a metric do not read back.
+    #[error("stored points of a metric cannot be read back")]
+    CorruptSeries,
     /// The group of transactions that this one was in was not committed.
     #[error("the metadata store could not write to its disk")]
     NotCommitted(#[source] Arc<rusqlite::Error>),
     /// Anything else the database says.
     #[error("the metadata store failed")]
     Database(#[source] rusqlite::Error),
+}
+
+impl From<crate::series::Corrupt> for StoreError {
+    fn from(_: crate::series::Corrupt) -> Self {
+        Self::CorruptSeries
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

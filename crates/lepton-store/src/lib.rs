@@ -12,6 +12,7 @@ mod error;
 pub mod index;
 mod query;
 mod search;
+mod series;
 mod sqlite;
 mod tracking;
 mod transaction;
@@ -24,12 +25,14 @@ use tokio::sync::watch;
 
 pub use error::{CommitError, Conflict, OpenError, StoreError};
 pub use query::{
-    Change, Comparison, EventQuery, LineageQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
+    Change, Comparison, CurveQuery, EventQuery, LineageQuery, MetricFilter, MetricStanding, Page,
+    Query, RunRecord, SeriesPoints, SeriesQuery,
 };
 pub use search::{
     DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunOrder,
     RunSearch, Test, TextField,
 };
+pub use series::{Axis, Point, PointRange};
 pub use tracking::{LoggedModelRecord, RunInputs};
 pub use transaction::{EventDraft, Transaction};
 
@@ -203,13 +206,43 @@ impl Store {
             .await
     }
 
-    /// One metric's series in the order of step, then time.
+    /// The newest point, the lowest and the highest value of every metric of a run, sorted by key.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn series(&self, query: SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
+    pub async fn metric_standings(&self, run: RunId) -> Result<Vec<MetricStanding>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| reader.metric_standings(run.id()))
+            .await
+    }
+
+    /// Points of one metric's series, by step, then time, then value.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn series(&self, query: SeriesQuery) -> Result<SeriesPoints, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         sqlite.read(move |reader| reader.series(&query)).await
+    }
+
+    /// A series in few points that keep its extremes: of each of `points_max / 4` pixels the
+    /// first, the lowest, the highest and the last.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn curve(&self, query: CurveQuery) -> Result<Vec<Point>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.curve(&query)).await
+    }
+
+    /// Merges what was appended to a run into its blocks now, instead of in the background soon.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn merge_series(&self, run: RunId) -> Result<(), StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.merge_series(run.id()).await
     }
 
     /// The newest version that a dataset of this name had when it was deleted; 0 if there was none.

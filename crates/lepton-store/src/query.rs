@@ -3,6 +3,8 @@
 use lepton_types::resources::{Kind, MetricPoint, Run};
 use lepton_types::{Id, Name, RunId};
 
+use crate::series::{Axis, Point, PointRange};
+
 /// Which resources of a kind, and which page of them.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
@@ -173,10 +175,65 @@ pub struct SeriesQuery {
     pub run: RunId,
     /// The metric.
     pub key: String,
-    /// Points to skip, and to return.
+    /// Only these.
+    pub range: PointRange,
+    /// Only those behind this one: the last of the page before.
+    pub after: Option<Point>,
+    /// Points to skip; a page token costs less.
     pub offset: u64,
     /// At most this many.
     pub limit: usize,
+}
+
+impl SeriesQuery {
+    /// The first `limit` points of a series.
+    pub fn new(run: RunId, key: impl Into<String>, limit: usize) -> Self {
+        Self {
+            run,
+            key: key.into(),
+            range: PointRange::default(),
+            after: None,
+            offset: 0,
+            limit,
+        }
+    }
+}
+
+/// Points of a series, by step, then time, then value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SeriesPoints {
+    /// The points.
+    pub points: Vec<Point>,
+    /// The last of them, if more follow it.
+    pub next: Option<Point>,
+}
+
+/// Which series, drawn how.
+#[derive(Debug, Clone)]
+pub struct CurveQuery {
+    /// The run.
+    pub run: RunId,
+    /// The metric.
+    pub key: String,
+    /// Only these points.
+    pub range: PointRange,
+    /// Over what it is drawn.
+    pub axis: Axis,
+    /// At most this many points; four for each pixel of its width. A series of no more comes whole.
+    pub points_max: usize,
+}
+
+/// What a series has come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricStanding {
+    /// The metric.
+    pub key: String,
+    /// The newest point: of the greatest step, then time, then value.
+    pub latest: Point,
+    /// The lowest value; none if all are NaN.
+    pub lowest: Option<f64>,
+    /// The highest value; none if all are NaN.
+    pub highest: Option<f64>,
 }
 
 /// Whose past or future is asked for.

@@ -94,6 +94,12 @@ impl Transaction {
         self.writes.is_empty()
     }
 
+    /// Whether it adds points to series.
+    pub(crate) fn has_metrics(&self) -> bool {
+        let mut writes = self.writes.iter();
+        writes.any(|write| matches!(write, Write::Metrics { .. }))
+    }
+
     /// Makes a resource; a conflict if its name is taken.
     pub fn create<S: Spec>(&mut self, resource: &Resource<S, S::Status>) -> &mut Self {
         self.writes.push(Write::Create(Row::of(resource)));

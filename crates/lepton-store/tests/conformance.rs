@@ -199,18 +199,13 @@ async fn series_keep_every_value_and_a_retry_adds_nothing() {
         append.append_metrics(run, points.clone());
         store.commit(append).await.unwrap();
     }
-    let query = SeriesQuery {
-        run,
-        key: "loss".to_owned(),
-        offset: 0,
-        limit: 10,
-    };
-    let series = store.series(query).await.unwrap();
+    let query = SeriesQuery::new(run, "loss", 10);
+    let series = store.series(query).await.unwrap().points;
     assert_eq!(
-        series.iter().map(|point| point.step).collect::<Vec<_>>(),
+        series.iter().map(|point| point.step()).collect::<Vec<_>>(),
         [0, 1]
     );
-    assert!(series[0].value.is_infinite() && series[1].value.is_nan());
+    assert!(series[0].value().is_infinite() && series[1].value().is_nan());
     create_all(&store, &[self::run(1, 9)]).await;
     for (bound, found) in [(0.0, 1), (0.1, 0)] {
         let filter = MetricFilter {
@@ -348,12 +343,10 @@ async fn numbers_beyond_the_end_find_nothing() {
     create_all(&store, &[run(1, 9)]).await;
     assert!(store.changes(u64::MAX, 10).await.unwrap().is_empty());
     let beyond = SeriesQuery {
-        run: RunId::from(id(1)),
-        key: "loss".to_owned(),
         offset: u64::MAX,
-        limit: 10,
+        ..SeriesQuery::new(RunId::from(id(1)), "loss", 10)
     };
-    assert!(store.series(beyond).await.unwrap().is_empty());
+    assert!(store.series(beyond).await.unwrap().points.is_empty());
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ enum Command {
     Data(commands::data::Data),
     Train(commands::train::Train),
     Run(commands::run::Run),
+    #[command(subcommand)]
+    Runs(commands::runs::Runs),
     Deploy(commands::deploy::Deploy),
     Predict(commands::predict::Predict),
     Apply(commands::apply::Apply),
@@ -133,6 +135,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Data(data) => data.run(ctx),
         Command::Train(train) => train.run(ctx),
         Command::Run(run) => run.run(ctx),
+        Command::Runs(runs) => runs.run(ctx),
         Command::Deploy(deploy) => deploy.run(ctx),
         Command::Predict(predict) => predict.run(ctx),
         Command::Apply(apply) => apply.run(ctx),

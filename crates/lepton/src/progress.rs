@@ -72,6 +72,11 @@ impl Progress {
         self.bar.inc(by);
     }
 
+    /// There is more to do than was known, or less.
+    pub(crate) fn expect(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
     pub(crate) fn set(&self, at: u64) {
         self.bar.set_position(at);
     }

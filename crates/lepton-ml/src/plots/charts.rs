@@ -86,6 +86,21 @@ const BOTTOM: f64 = 52.0;
 /// Room for a legend, where there is more than one line.
 const LEGEND: f64 = 150.0;
 
+/// One document of several pictures, one below the other.
+#[must_use]
+pub fn stack(plots: &[Plot]) -> String {
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\">",
+        height = HEIGHT * plots.len() as f64,
+    );
+    for (row, plot) in plots.iter().enumerate() {
+        let place = format!("<svg y=\"{}\" ", HEIGHT * row as f64);
+        svg.push_str(&plot.svg.replacen("<svg ", &place, 1));
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
 impl Lines {
     /// Draws them.
     #[must_use]
@@ -339,6 +354,15 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_are_stacked_into_one_document() {
+        let plot = Lines::default().draw("a");
+        let svg = stack(&[plot.clone(), plot]);
+        assert_eq!(svg.matches("<svg").count(), 3);
+        assert_eq!(svg.matches("</svg>").count(), 3);
+        assert!(svg.contains("height=\"840\"") && svg.contains("<svg y=\"420\""));
+    }
 
     /// Every chart of awkward data is well-formed: tags balance, no NaN reaches a coordinate.
     #[test]

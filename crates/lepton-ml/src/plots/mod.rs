@@ -8,7 +8,7 @@ mod charts;
 
 use serde::{Deserialize, Serialize};
 
-pub use charts::{Bars, Guide, Heat, Lines, Points, Series};
+pub use charts::{Bars, Guide, Heat, Lines, Points, Series, stack};
 
 /// A picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -103,7 +103,7 @@ pub(super) async fn create(
         let group =
             experiments::find_or_add(&app, &caller, &project, &experiment, &mut transaction)
                 .await?;
-        let id = app.ids.next_id();
+        let id = request.id.map_or_else(|| app.ids.next_id(), RunId::id);
         let spec = RunSpec::of(group.metadata.id.into());
         let name = if name.is_empty() {
             format!("run-{}", &id.to_string()[24..])
@@ -126,8 +126,9 @@ pub(super) async fn create(
                 };
                 return Ok((StatusCode::CREATED, axum::Json(view)));
             }
-            Err(CommitError::Conflict(Conflict::AlreadyExists { .. }))
-                if tries < super::CHANGE_TRIES =>
+            // A run of that id, or an experiment that somebody else made meanwhile.
+            Err(CommitError::Conflict(Conflict::AlreadyExists { kind, .. }))
+                if kind != Kind::Run && tries < super::CHANGE_TRIES =>
             {
                 tries += 1;
             }
@@ -165,6 +166,9 @@ pub(super) async fn update(
     let run = change::<RunSpec>(&app, &project, &run, |run| {
         if let Some(phase) = request.phase {
             set_phase(run, phase, now);
+            if phase.is_final() && request.finished_at.is_some() {
+                run.status.finished_at = request.finished_at;
+            }
         }
         if let Some(name) = &request.name {
             run.metadata.name.clone_from(name);

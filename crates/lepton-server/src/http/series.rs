@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{ErrorCode, LogToRun, SeriesPage};
-use lepton_store::{SeriesQuery, Transaction};
-use lepton_types::RunId;
+use lepton_store::{Axis, CurveQuery, Point, PointRange, SeriesQuery, Transaction};
 use lepton_types::resources::{Kind, RunSpec};
+use lepton_types::{RunId, Timestamp};
 use serde::Deserialize;
 
 use super::runs::enter_run;
@@ -25,6 +25,9 @@ const POINTS_MAX: usize = 10_000;
 
 /// Points on one page of a series.
 const PAGE_POINTS_MAX: usize = 25_000;
+
+/// One pixel has four points.
+const CURVE_POINTS_MIN: usize = 4;
 
 /// Adds to a run's record. Sending it twice changes nothing the second time.
 #[utoipa::path(post, path = "/api/v1/projects/{project}/runs/{run}/log", tag = "runs",
@@ -67,12 +70,61 @@ pub(super) struct SeriesParams {
     offset: u64,
     /// At most this many points; 25,000 where absent.
     limit: Option<usize>,
+    /// `next_page_token` of the page before.
+    page_token: Option<String>,
+    /// Only points of this step or a later one.
+    from_step: Option<i64>,
+    /// Only points of this step or an earlier one.
+    to_step: Option<i64>,
+    /// Only points of this time or later, in milliseconds since 1970.
+    from_time: Option<i64>,
+    /// Only points of this time or earlier, in milliseconds since 1970.
+    to_time: Option<i64>,
+    /// A curve of at most this many points instead of pages: of each of a quarter as many pixels the
+    /// first, the lowest, the highest and the last. A series of no more points comes whole.
+    max_points: Option<usize>,
+    /// What the pixels of such a curve divide: `step` (where absent) or `time`.
+    axis: Option<String>,
 }
 
-/// One metric's series, by step, then time.
+impl SeriesParams {
+    fn range(&self) -> PointRange {
+        PointRange {
+            from_step: self.from_step,
+            to_step: self.to_step,
+            from_time: self.from_time.map(Timestamp::from_millis),
+            to_time: self.to_time.map(Timestamp::from_millis),
+        }
+    }
+
+    fn axis(&self) -> Result<Axis, ApiError> {
+        match self.axis.as_deref() {
+            None | Some("step") => Ok(Axis::Step),
+            Some("time") => Ok(Axis::Time),
+            Some(other) => {
+                let other: String = other.chars().take(64).collect();
+                let message = format!("`axis={other}` is not known: write `step` or `time`");
+                Err(ApiError::invalid(message))
+            }
+        }
+    }
+
+    fn after(&self) -> Result<Option<Point>, ApiError> {
+        let Some(token) = &self.page_token else {
+            return Ok(None);
+        };
+        let place = Point::from_token(token);
+        place.map(Some).ok_or_else(|| {
+            ApiError::invalid("`page_token` is not one that this server gave".to_owned())
+        })
+    }
+}
+
+/// One metric's series, by step, then time, then value: page by page, or as a curve that keeps its
+/// extremes.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/runs/{run}/series", tag = "runs",
     params(("project" = String, Path), ("run" = String, Path), SeriesParams),
-    responses((status = 200, body = SeriesPage)))]
+    responses((status = 200, body = SeriesPage), (status = 400, body = lepton_api::ErrorBody)))]
 pub(super) async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -80,26 +132,48 @@ pub(super) async fn read(
     Params(wanted): Params<SeriesParams>,
 ) -> Result<axum::Json<SeriesPage>, ApiError> {
     let project = enter(&app, &caller, Access::Read, Kind::Run, &project).await?;
-    let run = find::<RunSpec>(&app, &project, &run).await?;
-    let limit = wanted
-        .limit
-        .unwrap_or(PAGE_POINTS_MAX)
-        .clamp(1, PAGE_POINTS_MAX);
+    let (axis, after) = (wanted.axis()?, wanted.after()?);
+    let run = find::<RunSpec>(&app, &project, &run).await?.metadata.id;
+    if let Some(points_max) = wanted.max_points {
+        let query = CurveQuery {
+            run: run.into(),
+            key: wanted.key.clone(),
+            range: wanted.range(),
+            axis,
+            points_max: points_max.clamp(CURVE_POINTS_MIN, PAGE_POINTS_MAX),
+        };
+        let points = app.store.curve(query).await?;
+        return Ok(axum::Json(page(wanted.key, &points)));
+    }
+    let limit = wanted.limit.unwrap_or(PAGE_POINTS_MAX);
+    let limit = limit.clamp(1, PAGE_POINTS_MAX);
     let query = SeriesQuery {
-        run: run.metadata.id.into(),
+        run: run.into(),
         key: wanted.key.clone(),
+        range: wanted.range(),
+        after,
         offset: wanted.offset,
-        limit: limit + 1,
+        limit,
     };
-    let mut points = app.store.series(query).await?;
-    let more = points.len() > limit;
-    points.truncate(limit);
-    let next_offset = more.then(|| wanted.offset + limit as u64);
-    Ok(axum::Json(SeriesPage {
-        key: wanted.key,
-        points,
-        next_offset,
-    }))
+    let found = app.store.series(query).await?;
+    let mut page = page(wanted.key, &found.points);
+    if let Some(next) = found.next {
+        page.next_page_token = Some(next.to_token());
+        page.next_offset = wanted
+            .page_token
+            .is_none()
+            .then(|| wanted.offset.saturating_add(limit as u64));
+    }
+    Ok(axum::Json(page))
+}
+
+fn page(key: String, points: &[Point]) -> SeriesPage {
+    SeriesPage {
+        points: points.iter().map(|point| point.of_metric(&key)).collect(),
+        key,
+        next_offset: None,
+        next_page_token: None,
+    }
 }
 
 fn check(request: &LogToRun) -> Result<(), ApiError> {

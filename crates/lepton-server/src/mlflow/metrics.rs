@@ -5,9 +5,9 @@ use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use lepton_access::Access;
-use lepton_store::SeriesQuery;
-use lepton_types::RunId;
+use lepton_store::{Axis, CurveQuery, Point, PointRange, SeriesQuery};
 use lepton_types::resources::{Kind, MetricPoint};
+use lepton_types::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -77,7 +77,7 @@ pub(super) async fn history(
     let more = points.len() > limit;
     points.truncate(limit);
     if more && ask.max_results.is_none() {
-        return Ok(stream(visitor.app, run, key.to_owned(), offset, points));
+        return Ok(stream(visitor.app, run, key.to_owned(), points));
     }
     if !more && offset == 0 {
         points.sort_by(in_time);
@@ -105,31 +105,47 @@ async fn piece(
     limit: usize,
 ) -> Result<Vec<MetricPoint>, MlflowError> {
     let query = SeriesQuery {
-        run,
-        key: key.to_owned(),
         offset,
-        limit,
+        ..SeriesQuery::new(run, key, limit)
     };
-    Ok(app.store.series(query).await?)
+    Ok(of_metric(key, &app.store.series(query).await?.points))
+}
+
+/// Points behind one of the series, which is found without counting.
+async fn piece_after(
+    app: &App,
+    run: RunId,
+    key: &str,
+    after: &MetricPoint,
+) -> Result<Vec<MetricPoint>, MlflowError> {
+    let at = after.timestamp.unwrap_or(Timestamp::from_millis(0));
+    let query = SeriesQuery {
+        after: Some(Point::new(after.step, at, after.value)),
+        ..SeriesQuery::new(run, key, PIECE_POINTS)
+    };
+    Ok(of_metric(key, &app.store.series(query).await?.points))
+}
+
+fn of_metric(key: &str, points: &[Point]) -> Vec<MetricPoint> {
+    points.iter().map(|point| point.of_metric(key)).collect()
 }
 
 /// A whole series, read and sent a piece at a time.
-fn stream(app: App, run: RunId, key: String, offset: u64, first: Vec<MetricPoint>) -> Response {
+fn stream(app: App, run: RunId, key: String, first: Vec<MetricPoint>) -> Response {
     // One piece is read while one is sent.
     let (pieces, mut received) = mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
     let tasks = app.tasks.clone();
     tasks.spawn(async move {
         let mut points = first;
-        let mut at = offset;
         let mut text = b"{\"metrics\": [".to_vec();
-        loop {
-            at += points.len() as u64;
-            let count = points.len();
-            write_points(&mut text, points, at > offset + count as u64);
+        let mut is_first = true;
+        while let Some(last) = points.last().cloned() {
+            write_points(&mut text, points, !is_first);
+            is_first = false;
             if pieces.send(Ok(std::mem::take(&mut text))).await.is_err() {
                 return;
             }
-            points = match piece(&app, run, &key, at, PIECE_POINTS).await {
+            points = match piece_after(&app, run, &key, &last).await {
                 Ok(points) => points,
                 Err(error) => {
                     // What was begun must not end as if it were whole.
@@ -138,11 +154,8 @@ fn stream(app: App, run: RunId, key: String, offset: u64, first: Vec<MetricPoint
                     return;
                 }
             };
-            if points.is_empty() {
-                let _receiver_left = pieces.send(Ok(b"]}".to_vec())).await;
-                return;
-            }
         }
+        let _receiver_left = pieces.send(Ok(b"]}".to_vec())).await;
     });
     let body = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
     let content_type = [(header::CONTENT_TYPE, "application/json")];
@@ -196,9 +209,7 @@ impl BulkPoint {
         Self {
             key: point.key,
             value: point.value,
-            timestamp: point
-                .timestamp
-                .map_or(0, lepton_types::Timestamp::as_millis),
+            timestamp: point.timestamp.map_or(0, Timestamp::as_millis),
             step: point.step,
             run_id: run.to_string(),
         }
@@ -246,15 +257,19 @@ pub(super) async fn bulk(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answer<BulkPo
     Ok(Json(BulkPoints { metrics }))
 }
 
-/// The histories of a metric in many runs, each thinned to a number of points; the first and
-/// the last are always among them.
+/// The histories of a metric in many runs, each thinned to a number of points; the first, the last
+/// and the extremes of every stretch are among them.
 pub(super) async fn bulk_interval(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answer<BulkPoints> {
     visitor.may(Access::Read, Kind::Run)?;
     let key = need(&ask.metric_key, "metric_key")?;
     let limit = pages::limit(ask.max_results, SAMPLE_POINTS_MAX, SAMPLE_POINTS_MAX)?;
-    let steps = match (ask.start_step, ask.end_step) {
-        (None, None) => i64::MIN..=i64::MAX,
-        (Some(start), Some(end)) if start <= end => start..=end,
+    let range = match (ask.start_step, ask.end_step) {
+        (None, None) => PointRange::default(),
+        (Some(start), Some(end)) if start <= end => PointRange {
+            from_step: Some(start),
+            to_step: Some(end),
+            ..PointRange::default()
+        },
         (Some(start), Some(end)) => {
             return Err(MlflowError::invalid(format!(
                 "end_step must be greater than start_step. Found start_step={start} and \
@@ -269,54 +284,15 @@ pub(super) async fn bulk_interval(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answ
     };
     let mut metrics = Vec::new();
     for run in bulk_runs(&visitor, &ask.run_ids).await? {
-        let points = sample(&visitor.app, run, key, &steps, limit).await?;
+        let query = CurveQuery {
+            run,
+            key: key.to_owned(),
+            range,
+            axis: Axis::Step,
+            points_max: limit,
+        };
+        let points = of_metric(key, &visitor.app.store.curve(query).await?);
         metrics.extend(points.into_iter().map(|point| BulkPoint::of(point, run)));
     }
     Ok(Json(BulkPoints { metrics }))
-}
-
-/// As SQL's NTILE does it: as many buckets of even size as points are wanted, and the first of
-/// each; the last of all takes the place of the last of these.
-async fn sample(
-    app: &App,
-    run: RunId,
-    key: &str,
-    steps: &std::ops::RangeInclusive<i64>,
-    limit: usize,
-) -> Result<Vec<MetricPoint>, MlflowError> {
-    let mut all = Vec::new();
-    let mut at = 0;
-    loop {
-        let points = piece(app, run, key, at, PIECE_POINTS).await?;
-        let last = points.len() < PIECE_POINTS;
-        at += points.len() as u64;
-        let within = points
-            .into_iter()
-            .filter(|point| steps.contains(&point.step));
-        // The key is the same for all; what is kept of a long series must be small.
-        all.extend(within.map(|point| (point.step, point.timestamp, point.value)));
-        if last {
-            break;
-        }
-    }
-    let point = |&(step, timestamp, value): &(i64, _, f64)| MetricPoint {
-        key: key.to_owned(),
-        step,
-        timestamp,
-        value,
-    };
-    if all.len() <= limit {
-        return Ok(all.iter().map(point).collect());
-    }
-    let (size, larger) = (all.len() / limit, all.len() % limit);
-    let mut kept = Vec::with_capacity(limit);
-    let mut first = 0;
-    for bucket in 0..limit {
-        kept.push(point(&all[first]));
-        first += size + usize::from(bucket < larger);
-    }
-    if let (Some(end), Some(last)) = (kept.last_mut(), all.last()) {
-        *end = point(last);
-    }
-    Ok(kept)
 }

@@ -90,19 +90,14 @@ fn record(
     blob: &NewBlobRow,
     now: Timestamp,
 ) -> Result<Vec<ContentId>, IndexError> {
-    let written = blob.pieces.iter().filter_map(|piece| match piece {
-        NewBlobPiece::Known { .. } => None,
-        NewBlobPiece::Written { piece, .. } => Some(piece.content),
-    });
-    if note_use(connection, project, blob.digest, now)?.is_some() {
-        return Ok(written.collect());
-    }
     let digest = blob.digest.to_bytes();
     connection
         .prepare_cached(
-            "INSERT INTO blobs (project, digest, size, used_at) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO blobs (project, digest, size, used_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (project, digest) DO UPDATE SET used_at = MAX(used_at, excluded.used_at)",
         )?
         .execute(params![project, digest, blob.size_bytes, now.as_millis()])?;
+    release_pieces(connection, project, digest)?;
     let mut unused = Vec::new();
     for (ordinal, piece) in blob.pieces.iter().enumerate() {
         let key = match piece {
@@ -142,6 +137,24 @@ fn record(
     Ok(unused)
 }
 
+/// Lets a blob need none of its pieces any more.
+fn release_pieces(
+    connection: &Connection,
+    project: &str,
+    digest: [u8; 32],
+) -> Result<(), IndexError> {
+    let pieces: Vec<Key> = connection
+        .prepare_cached("DELETE FROM blob_pieces WHERE project = ?1 AND digest = ?2 RETURNING piece")?
+        .query_map(params![project, digest], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for key in pieces {
+        connection
+            .prepare_cached("UPDATE pieces SET needed = needed - 1 WHERE project = ?1 AND key = ?2")?
+            .execute(params![project, key])?;
+    }
+    Ok(())
+}
+
 fn remove(
     connection: &Connection,
     project: &str,
@@ -166,24 +179,35 @@ fn remove(
         }
     }
     for digest in &gone {
-        let pieces: Vec<Key> = connection
-            .prepare_cached(
-                "DELETE FROM blob_pieces WHERE project = ?1 AND digest = ?2 RETURNING piece",
-            )?
-            .query_map(params![project, digest], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for key in pieces {
-            connection
-                .prepare_cached(
-                    "UPDATE pieces SET needed = needed - 1 WHERE project = ?1 AND key = ?2",
-                )?
-                .execute(params![project, key])?;
-        }
+        release_pieces(connection, project, *digest)?;
         connection
             .prepare_cached("DELETE FROM blobs WHERE project = ?1 AND digest = ?2")?
             .execute(params![project, digest])?;
     }
     Ok(gone.len())
+}
+
+/// The pieces of a blob, in order.
+pub(super) fn pieces(
+    connection: &Connection,
+    project: &str,
+    digest: [u8; 32],
+) -> Result<Vec<StoredPiece>, IndexError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT contents.id, contents.size, contents.bytes FROM blob_pieces
+             JOIN pieces ON pieces.project = ?1 AND pieces.key = blob_pieces.piece
+             JOIN contents ON contents.project = ?1 AND contents.id = pieces.content
+             WHERE blob_pieces.project = ?1 AND digest = ?2 ORDER BY ordinal",
+        )?
+        .query_map(params![project, digest], |row| {
+            Ok(StoredPiece {
+                content: content_of(row.get(0)?),
+                size_bytes: row.get(1)?,
+                inline: row.get(2)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?)
 }
 
 impl ObjectIndex {
@@ -206,21 +230,7 @@ impl ObjectIndex {
             let Some(size_bytes) = size_bytes else {
                 return Ok(None);
             };
-            let pieces = connection
-                .prepare_cached(
-                    "SELECT contents.id, contents.size, contents.bytes FROM blob_pieces
-                     JOIN pieces ON pieces.project = ?1 AND pieces.key = blob_pieces.piece
-                     JOIN contents ON contents.project = ?1 AND contents.id = pieces.content
-                     WHERE blob_pieces.project = ?1 AND digest = ?2 ORDER BY ordinal",
-                )?
-                .query_map(params![project, digest], |row| {
-                    Ok(StoredPiece {
-                        content: content_of(row.get(0)?),
-                        size_bytes: row.get(1)?,
-                        inline: row.get(2)?,
-                    })
-                })?
-                .collect::<Result<_, _>>()?;
+            let pieces = pieces(connection, &project, digest)?;
             Ok(Some(BlobRow { size_bytes, pieces }))
         })
         .await

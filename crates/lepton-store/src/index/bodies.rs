@@ -7,7 +7,7 @@ use lepton_types::resources::BlobDigest;
 use lepton_types::{ContentId, Id, Name};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{IndexError, ObjectIndex, Refusal, StoredPiece};
+use super::{IndexError, ObjectIndex, blobs, Refusal, StoredPiece};
 
 /// A body's number; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,22 +85,12 @@ pub(super) fn of_blob(
     if held == 0 {
         return Err(Refusal::NoSuchPiece.into());
     }
-    let pieces = connection
-        .prepare_cached(
-            "SELECT contents.id, contents.size FROM blob_pieces
-             JOIN pieces ON pieces.project = ?1 AND pieces.key = blob_pieces.piece
-             JOIN contents ON contents.project = ?1 AND contents.id = pieces.content
-             WHERE blob_pieces.project = ?1 AND digest = ?2 ORDER BY ordinal",
-        )?
-        .query_map(params![project, digest], |row| {
-            Ok((content_of(row.get(0)?), row.get(1)?))
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
+    // Which pieces they are is asked when they are read: a blob that is kept again may change them.
     connection
         .prepare_cached(
-            "INSERT INTO bodies (project, shared, pieces, blob) VALUES (?1, 1, ?2, ?3)",
+            "INSERT INTO bodies (project, shared, pieces, blob) VALUES (?1, 1, x'', ?2)",
         )?
-        .execute(params![project, encode(pieces.into_iter()), digest])?;
+        .execute(params![project, digest])?;
     Ok(BodyId(connection.last_insert_rowid()))
 }
 
@@ -183,9 +173,12 @@ pub(super) fn stored(
     connection: &Connection,
     body: BodyId,
 ) -> Result<Vec<StoredPiece>, IndexError> {
-    let (project, pieces): (String, Vec<u8>) = connection
-        .prepare_cached("SELECT project, pieces FROM bodies WHERE id = ?1")?
-        .query_row([body.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (project, pieces, blob): (String, Vec<u8>, Option<[u8; 32]>) = connection
+        .prepare_cached("SELECT project, pieces, blob FROM bodies WHERE id = ?1")?
+        .query_row([body.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if let Some(digest) = blob {
+        return blobs::pieces(connection, &project, digest);
+    }
     let mut inline =
         connection.prepare_cached("SELECT bytes FROM contents WHERE project = ?1 AND id = ?2")?;
     let pieces = decode(&pieces)?.map(|(content, size_bytes)| {

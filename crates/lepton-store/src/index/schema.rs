@@ -13,8 +13,11 @@
 //! | `usage` | `project` | what a project has and uses, and may |
 //! | `access_keys` | `id` | S3 key pairs; secrets are sealed |
 
+use crate::sqlite::schema::Migration;
+
 /// Each entry brings the schema from its index to the next. Never edit one that was released.
-pub(super) const MIGRATIONS: [&str; 1] = [r"
+pub(super) const MIGRATIONS: [Migration; 1] = [Migration::of_sql(
+    r"
 CREATE TABLE buckets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,
@@ -121,4 +124,5 @@ CREATE TABLE access_keys (
     revoked_at INTEGER,
     sealed BLOB NOT NULL
 ) WITHOUT ROWID;
-"];
+",
+)];

@@ -1,10 +1,15 @@
 //! The embedded backend: SQLite in WAL mode, one writer thread that commits many
 //! transactions at once, and a few read connections.
 
+mod compactor;
 mod lineage;
+mod old_points;
 mod reader;
+mod reply;
 pub(crate) mod schema;
 mod search;
+mod series_reader;
+mod series_writer;
 mod tracking;
 mod writer;
 
@@ -12,7 +17,9 @@ use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
+use lepton_types::Id;
 use lepton_types::resources::{Resource, Spec};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
@@ -27,6 +34,8 @@ const READERS_KEPT: usize = 4;
 #[derive(Clone)]
 pub(crate) struct Sqlite {
     writer: writer::Writer,
+    inbox: compactor::Inbox,
+    compactor: Arc<Mutex<Option<JoinHandle<()>>>>,
     readers: Arc<Readers>,
 }
 
@@ -52,15 +61,28 @@ impl Sqlite {
             file: file.to_owned(),
             idle: Mutex::default(),
         };
+        let readers = Arc::new(readers);
         let version = writer::newest_version(&connection).map_err(unusable)?;
+        let (inbox, compactor) = compactor::Inbox::open(&connection).map_err(unusable)?;
+        let writer = writer::Writer::start(connection, version, inbox.clone())?;
+        let compactor = compactor.start(Arc::clone(&readers), writer.downgrade())?;
         Ok(Self {
-            writer: writer::Writer::start(connection, version)?,
-            readers: Arc::new(readers),
+            writer,
+            inbox,
+            compactor: Arc::new(Mutex::new(Some(compactor))),
+            readers,
         })
     }
 
     pub(crate) async fn commit(&self, transaction: Transaction) -> Result<u64, CommitError> {
+        if transaction.has_metrics() {
+            self.inbox.room().await;
+        }
         self.writer.commit(transaction).await
+    }
+
+    pub(crate) async fn merge_series(&self, run: Id) -> Result<(), StoreError> {
+        self.inbox.merge(run).await
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
@@ -69,6 +91,12 @@ impl Sqlite {
 
     pub(crate) async fn close(&self) {
         self.writer.close().await;
+        // Without a writer it gives up at its next step; what it was at is gone on with at the next start.
+        self.inbox.stop();
+        let thread = self.compactor.lock().ok().and_then(|mut slot| slot.take());
+        if let Some(thread) = thread {
+            let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 
     /// Runs `work` on a read connection, off the async threads.

@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::decode;
-use crate::{Change, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery, StoreError};
+use crate::{Change, EventQuery, MetricFilter, Page, Query, RunRecord, StoreError};
 
 pub(crate) struct Reader<'a> {
     pub(super) connection: &'a Connection,
@@ -202,21 +202,6 @@ impl<'a> Reader<'a> {
             "SELECT key, step, at, value FROM metric_latest WHERE run = ?1 ORDER BY key",
         )?;
         let rows = statement.query_map([run.to_bytes()], point_of)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    pub(crate) fn series(&self, query: &SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT key, step, at, value FROM metric_points WHERE run = ?1 AND key = ?2
-             ORDER BY step, at LIMIT ?3 OFFSET ?4",
-        )?;
-        let arguments = params![
-            query.run.id().to_bytes(),
-            query.key,
-            query.limit,
-            within_sqlite(query.offset)
-        ];
-        let rows = statement.query_map(arguments, point_of)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

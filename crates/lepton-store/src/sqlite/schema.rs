@@ -6,20 +6,47 @@
 //! | `tombstones` | `version` | deleted resources, for the change feed |
 //! | `events` | `sequence` | what happened, for people |
 //! | `run_params`, `run_tags` | `run, key` | text of runs |
-//! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
+//! | `metric_latest` | `run, key` | what each series has come to: its newest point (`value` holds the bits of the float, `number` is it for comparisons, null for NaN), its lowest and highest value, and its number in the tables below |
+//! | `metric_series` | `series` | series by number, never used again; those that were dropped with their run wait to be reclaimed |
+//! | `metric_batches` | `run, batch` | appends as they came, until they are merged: `body` is of `series/batch.rs` |
+//! | `metric_blocks` | `id` | sorted points, no two blocks of a series overlapping: `summary` and `body` are of `series/block.rs`, `rank` columns hold the order of the value |
 //! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
 //! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
 //! | see `tracking.rs` | | what else training code records, and the index by which runs are searched |
-//! | `metric_latest` | `run, key` | the newest point of each series; `number` is its value for comparisons, null for NaN |
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::old_points;
 use crate::OpenError;
 
-/// Each entry brings the schema from its index to the next. Never edit one that was released.
-const MIGRATIONS: [&str; 3] = [FIRST, super::lineage::SCHEMA, super::tracking::SCHEMA];
+/// Brings a schema from its index in a list of migrations to the next.
+pub(crate) struct Migration {
+    script: &'static str,
+    /// What SQL cannot do, after the script.
+    then: fn(&Connection) -> Result<(), rusqlite::Error>,
+}
+
+impl Migration {
+    pub(crate) const fn of_sql(script: &'static str) -> Self {
+        Self {
+            script,
+            then: |_| Ok(()),
+        }
+    }
+}
+
+/// Never edit one that was released.
+const MIGRATIONS: [Migration; 4] = [
+    Migration::of_sql(FIRST),
+    Migration::of_sql(super::lineage::SCHEMA),
+    Migration::of_sql(super::tracking::SCHEMA),
+    Migration {
+        script: super::series_writer::SCHEMA,
+        then: old_points::into_blocks,
+    },
+];
 
 const FIRST: &str = r"
 CREATE TABLE resources (
@@ -84,7 +111,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
 pub(crate) fn bring_up_to_date(
     connection: &mut Connection,
     file: &Path,
-    migrations: &[&str],
+    migrations: &[Migration],
 ) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Unusable {
         file: file.to_owned(),
@@ -109,9 +136,10 @@ pub(crate) fn bring_up_to_date(
                 .map_err(unusable)?;
         }
     }
-    for (version, script) in (1..=known).zip(migrations).skip(found as usize) {
+    for (version, migration) in (1..=known).zip(migrations).skip(found as usize) {
         let step = connection.transaction().map_err(unusable)?;
-        step.execute_batch(script).map_err(unusable)?;
+        step.execute_batch(migration.script).map_err(unusable)?;
+        (migration.then)(&step).map_err(unusable)?;
         step.pragma_update(None, "user_version", version)
             .map_err(unusable)?;
         step.commit().map_err(unusable)?;

@@ -4,12 +4,15 @@
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use lepton_types::resources::{Kind, MetricPoint};
-use lepton_types::{Id, Timestamp};
+use lepton_types::Id;
+use lepton_types::resources::Kind;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
+use super::compactor::Inbox;
 use super::lineage;
+use super::reply::Reply;
+use super::series_writer::{self, Upkeep};
 use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
@@ -36,19 +39,27 @@ pub(super) struct Writer {
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
+/// A writer that ends although this is held.
+pub(super) struct WeakWriter(tokio::sync::mpsc::WeakSender<Request>);
+
 enum Request {
     Commit(Transaction, oneshot::Sender<Result<u64, CommitError>>),
+    Upkeep(Upkeep, oneshot::Sender<Result<bool, StoreError>>),
     Close,
 }
 
 impl Writer {
     /// Starts the thread; `version` is the newest that `connection` holds.
-    pub(super) fn start(connection: Connection, version: u64) -> Result<Self, OpenError> {
+    pub(super) fn start(
+        connection: Connection,
+        version: u64,
+        inbox: Inbox,
+    ) -> Result<Self, OpenError> {
         let (queue, requests) = tokio::sync::mpsc::channel(QUEUE_MAX);
         let (announce, version) = watch::channel(version);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || work(connection, requests, &announce))
+            .spawn(move || work(connection, requests, &announce, &inbox))
             .map_err(OpenError::Thread)?;
         Ok(Self {
             queue,
@@ -70,6 +81,10 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    pub(super) fn downgrade(&self) -> WeakWriter {
+        WeakWriter(self.queue.downgrade())
+    }
+
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.clone()
     }
@@ -85,10 +100,29 @@ impl Writer {
     }
 }
 
+impl WeakWriter {
+    /// Does a step of upkeep, and waits until it is on disk; whether there is more of the same.
+    /// For threads that are not async.
+    pub(super) fn keep_up(&self, step: Upkeep) -> Result<bool, StoreError> {
+        let queue = self.0.upgrade().ok_or(StoreError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        queue
+            .blocking_send(Request::Upkeep(step, reply))
+            .map_err(|_| StoreError::Closed)?;
+        drop(queue);
+        answer.blocking_recv().map_err(|_| StoreError::Closed)?
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.upgrade().is_none_or(|queue| queue.is_closed())
+    }
+}
+
 fn work(
     mut connection: Connection,
     mut requests: tokio::sync::mpsc::Receiver<Request>,
     announce: &watch::Sender<u64>,
+    inbox: &Inbox,
 ) {
     let mut groups = 0_u64;
     while let Some(first) = requests.blocking_recv() {
@@ -101,7 +135,7 @@ fn work(
         let closing = group
             .iter()
             .any(|request| matches!(request, Request::Close));
-        commit_group(&mut connection, group, announce);
+        commit_group(&mut connection, group, announce, inbox);
         groups += 1;
         if groups.is_multiple_of(TRIM_EVERY)
             && let Err(error) = trim(&connection)
@@ -117,17 +151,25 @@ fn work(
     }
 }
 
-fn commit_group(connection: &mut Connection, group: Vec<Request>, announce: &watch::Sender<u64>) {
+fn commit_group(
+    connection: &mut Connection,
+    group: Vec<Request>,
+    announce: &watch::Sender<u64>,
+    inbox: &Inbox,
+) {
     let mut done = Vec::with_capacity(group.len());
     let mut group = group.into_iter();
-    let outcome = apply_group(connection, &mut group, *announce.borrow(), &mut done);
-    match outcome {
-        Ok(version) => {
+    let mut state = GroupState {
+        version: *announce.borrow(),
+        appended: Vec::new(),
+    };
+    match apply_group(connection, &mut group, &mut state, &mut done) {
+        Ok(()) => {
             // Readers see the commit before watchers hear of it, and both before the caller.
+            let version = state.version;
             announce.send_if_modified(|seen| std::mem::replace(seen, version) != version);
-            for (reply, result) in done {
-                let _caller_left = reply.send(result);
-            }
+            inbox.tell(&state.appended);
+            done.into_iter().for_each(Reply::send);
         }
         Err(error) => {
             tracing::error!(%error, "a group of transactions could not be committed");
@@ -137,59 +179,53 @@ fn commit_group(connection: &mut Connection, group: Vec<Request>, announce: &wat
                 true => StoreError::DiskFull,
                 false => StoreError::NotCommitted(Arc::clone(&cause)),
             };
-            for (reply, result) in done {
-                // A conflict is true whatever became of the others.
-                let _caller_left = reply.send(result.and_then(|_| Err(failure().into())));
+            for reply in done {
+                reply.send_failed(failure());
             }
             for request in group {
-                if let Request::Commit(_, reply) = request {
-                    let _caller_left = reply.send(Err(failure().into()));
+                match request {
+                    Request::Commit(_, reply) => {
+                        let _caller_left = reply.send(Err(failure().into()));
+                    }
+                    Request::Upkeep(_, reply) => {
+                        let _caller_left = reply.send(Err(failure()));
+                    }
+                    Request::Close => {}
                 }
             }
         }
     }
 }
 
-type Reply = (
-    oneshot::Sender<Result<u64, CommitError>>,
-    Result<u64, CommitError>,
-);
+/// What a group's transactions hand on from one to the next.
+struct GroupState {
+    /// The store's counter.
+    version: u64,
+    /// Runs that got points, and how many.
+    appended: Vec<(Id, u64)>,
+}
 
 /// Takes requests from `group` until one fails in a way that ends the whole transaction; whoever is
 /// left in it was not tried.
 fn apply_group(
     connection: &mut Connection,
     group: &mut std::vec::IntoIter<Request>,
-    version: u64,
+    state: &mut GroupState,
     done: &mut Vec<Reply>,
-) -> Result<u64, rusqlite::Error> {
-    let mut version = version;
+) -> Result<(), rusqlite::Error> {
     let mut whole =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for request in group {
-        let Request::Commit(transaction, reply) = request else {
-            continue;
-        };
-        let mut next = version;
-        let part = match whole.savepoint() {
-            Ok(part) => part,
-            Err(error) => {
-                done.push((reply, Ok(version)));
-                return Err(error);
+        done.push(match request {
+            Request::Close => continue,
+            Request::Commit(transaction, reply) => {
+                Reply::Commit(reply, apply_one(&mut whole, &transaction, state))
             }
-        };
-        let result = match apply(&part, &transaction, &mut next) {
-            Ok(()) => part.commit().map_err(CommitError::from),
-            Err(error) => {
-                drop(part);
-                Err(error)
+            Request::Upkeep(step, reply) => {
+                let result = keep_up_one(&mut whole, &step);
+                Reply::Upkeep(reply, result.map_err(StoreError::from))
             }
-        };
-        let result = result.map(|()| {
-            version = next;
-            version
         });
-        done.push((reply, result));
         // A full or failing disk may end the whole transaction, with all that was done in it:
         // what followed would be committed one by one, past the counter.
         if whole.is_autocommit() {
@@ -199,14 +235,40 @@ fn apply_group(
             ));
         }
     }
-    whole.commit()?;
-    Ok(version)
+    whole.commit()
+}
+
+/// One transaction of a group: all of it, or nothing.
+fn apply_one(
+    whole: &mut rusqlite::Transaction<'_>,
+    transaction: &Transaction,
+    state: &mut GroupState,
+) -> Result<u64, CommitError> {
+    let mut next = state.version;
+    let mut appended = Vec::new();
+    let part = whole.savepoint()?;
+    apply(&part, transaction, &mut next, &mut appended)?;
+    part.commit()?;
+    state.version = next;
+    state.appended.append(&mut appended);
+    Ok(next)
+}
+
+fn keep_up_one(
+    whole: &mut rusqlite::Transaction<'_>,
+    step: &Upkeep,
+) -> Result<bool, rusqlite::Error> {
+    let part = whole.savepoint()?;
+    let more = series_writer::keep_up(&part, step)?;
+    part.commit()?;
+    Ok(more)
 }
 
 fn apply(
     connection: &Connection,
     transaction: &Transaction,
     version: &mut u64,
+    appended: &mut Vec<(Id, u64)>,
 ) -> Result<(), CommitError> {
     for write in &transaction.writes {
         match write {
@@ -242,7 +304,9 @@ fn apply(
                     .prepare_cached("DELETE FROM run_tags WHERE run = ?1 AND key = ?2")?
                     .execute(params![run.to_bytes(), key])?;
             }
-            Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
+            Write::Metrics { run, points } => {
+                appended.push((*run, series_writer::append(connection, *run, points)?));
+            }
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
             Write::Tracking(write) => tracking::apply(connection, write)?,
         }
@@ -330,6 +394,7 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
                  SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
             )?
             .execute(params![next(version), id.to_bytes()])?;
+        series_writer::drop_series(connection, id)?;
         connection
             .prepare_cached(
                 "INSERT INTO retired_numbers (project, key, latest)
@@ -338,7 +403,7 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
                  ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
             )?
             .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
-        for table in ["run_params", "run_tags", "metric_points", "metric_latest"] {
+        for table in ["run_params", "run_tags"] {
             connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
                 .execute([id.to_bytes()])?;
@@ -407,43 +472,6 @@ fn set_tags(
     )?;
     for (key, value) in pairs {
         upsert.execute(params![run.to_bytes(), key, value])?;
-    }
-    Ok(())
-}
-
-fn append_metrics(
-    connection: &Connection,
-    run: Id,
-    points: &[MetricPoint],
-) -> Result<(), CommitError> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO metric_points (run, key, step, at, value) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT DO NOTHING",
-    )?;
-    // The newest is the one of the highest step, then time, as MLflow has it.
-    let mut latest = connection.prepare_cached(
-        "INSERT INTO metric_latest (run, key, step, at, value, number)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (run, key) DO UPDATE
-         SET step = excluded.step, at = excluded.at, value = excluded.value,
-             number = excluded.number
-         WHERE (excluded.step, excluded.at) >= (step, at)",
-    )?;
-    for point in points {
-        let at = point
-            .timestamp
-            .unwrap_or(Timestamp::from_millis(0))
-            .as_millis();
-        let bits = point.value.to_bits().cast_signed();
-        insert.execute(params![run.to_bytes(), point.key, point.step, at, bits])?;
-        latest.execute(params![
-            run.to_bytes(),
-            point.key,
-            point.step,
-            at,
-            bits,
-            point.value
-        ])?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod predict;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod token;
 pub(crate) mod train;
 pub(crate) mod up;

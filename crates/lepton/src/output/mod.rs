@@ -1,6 +1,7 @@
 //! How results look: tables for people, JSON and YAML for programs.
 
 mod amounts;
+mod braille;
 mod listing;
 mod page;
 mod series;
@@ -10,6 +11,7 @@ use lepton_types::Timestamp;
 use serde::Serialize;
 
 pub(crate) use amounts::{age, bytes, count, number, shell_words, took};
+pub(crate) use braille::{Curve, braille};
 pub(crate) use listing::{Listed, table_of};
 pub(crate) use page::Page;
 pub(crate) use series::sparkline;

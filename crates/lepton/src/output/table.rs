@@ -1,5 +1,6 @@
 //! Aligned columns with a little colour.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -103,7 +104,7 @@ impl From<&str> for Cell {
 /// Headed columns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Table {
-    headers: Vec<&'static str>,
+    headers: Vec<Cow<'static, str>>,
     rows: Vec<Vec<Cell>>,
     empty: String,
     at_least: Vec<usize>,
@@ -111,9 +112,12 @@ pub(crate) struct Table {
 
 impl Table {
     /// `empty` is said where there are no rows.
-    pub(crate) fn new(headers: Vec<&'static str>, empty: impl Into<String>) -> Self {
+    pub(crate) fn new<H: Into<Cow<'static, str>>>(
+        headers: Vec<H>,
+        empty: impl Into<String>,
+    ) -> Self {
         Self {
-            headers,
+            headers: headers.into_iter().map(Into::into).collect(),
             rows: Vec::new(),
             empty: empty.into(),
             at_least: Vec::new(),
@@ -140,7 +144,7 @@ impl Table {
         let headers: Vec<_> = self
             .headers
             .iter()
-            .map(|header| Cell::toned(*header, Tone::Strong))
+            .map(|header| Cell::toned(header.clone(), Tone::Strong))
             .collect();
         line(&mut text, &headers, &widths, columns);
         for row in &self.rows {

@@ -1,7 +1,7 @@
 //! A run: parameters, metrics with their series, the leaderboard, artifacts.
 
 use lepton_api::RunView;
-use lepton_client::{Client, Pages};
+use lepton_client::{Client, Over, Pages, SeriesRange};
 use lepton_types::resources::Kind;
 use lepton_types::{ExperimentId, RunId};
 
@@ -13,8 +13,8 @@ use crate::output::{Cell, Page, Table, Tone, number, sparkline, table_of, took};
 
 /// Series beyond this many are a page of their own.
 const SERIES_SHOWN: usize = 40;
-/// A line of a screen shows this many columns; more points than this hardly change it.
-const POINTS_READ: usize = 4_000;
+/// Points of a curve: 32 columns of ten pixels each, more than a line of text can show.
+const POINTS_READ: u32 = 1_280;
 /// Experiments that are looked through for a name.
 const EXPERIMENTS_READ: usize = 1_000;
 /// How wide a series is drawn.
@@ -82,7 +82,8 @@ fn pairs<'a>(
 fn metrics(client: &Client, view: &RunView, id: RunId) -> Result<Table, Failure> {
     let mut table = Table::new(vec!["METRIC", "NEWEST", "STEP", "SERIES"], "");
     for point in view.metrics.iter().take(SERIES_SHOWN) {
-        let points = client.series_up_to(id, &point.key, POINTS_READ)?;
+        let curve = (Over::Step, POINTS_READ);
+        let points = client.curve(id, &point.key, &SeriesRange::default(), curve)?;
         let values: Vec<f64> = points.iter().map(|point| point.value).collect();
         let drawn = match values.len() {
             0 | 1 => String::new(),
