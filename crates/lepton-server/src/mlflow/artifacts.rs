@@ -367,7 +367,8 @@ pub(super) fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<F
         children.push(FileInfo {
             path,
             is_dir,
-            file_size: (!is_dir).then_some(file.size_bytes),
+            // As protobuf has it, zero is not said.
+            file_size: (!is_dir && file.size_bytes > 0).then_some(file.size_bytes),
         });
     }
     children
