@@ -51,6 +51,14 @@ def plain(value, depth=0):
     return str(value)
 
 
+def tried(step, call):
+    """What a call gives, or says: older servers refuse what newer ones take."""
+    try:
+        say(step, call())
+    except MlflowException as error:
+        say(step, ["refused", error.error_code])
+
+
 def refused(step, call):
     """What a call that must not go well says."""
     try:
@@ -82,7 +90,7 @@ def experiments():
     for filter_string in ["name = 'tagged'", "name LIKE 't%'", "name ILIKE 'T%'", "tags.team = 'vision'",
                           "tags.team != 'vision'", "tags.`a/b c` = '1' AND name != 'x'",
                           "attribute.name = 'tagged'", "creation_time > 0"]:
-        say(filter_string, [e.name for e in client.search_experiments(
+        tried(filter_string, lambda: [e.name for e in client.search_experiments(
             filter_string=filter_string, order_by=["name DESC"])])
     pages, token = [], None
     while True:
@@ -181,10 +189,7 @@ def searching(experiment):
             "attributes.start_time <= 10002", "end_time = 30000", "attribute.user_id = 'unknown'",
             "tags.nothing IS NULL", "tags.parity IS NOT NULL", "params.p IS NULL", "metrics.m = 2.0",
             "metrics.m > -1e3"]:
-        try:
-            say(filter_string, names(client.search_runs([experiment], filter_string)))
-        except MlflowException as error:
-            say(filter_string, ["refused", error.error_code])
+        tried(filter_string, lambda: names(client.search_runs([experiment], filter_string)))
     for order in [["metrics.m DESC"], ["metrics.rare"], ["metrics.rare DESC"], ["params.p ASC"], ["tags.parity", "metrics.m DESC"],
                   ["attributes.start_time ASC"], ["start_time"], ["end_time DESC"], ["attribute.run_name DESC"],
                   ["metrics.`m` desc"]]:
@@ -264,7 +269,7 @@ def datasets():
     for filter_string in ["dataset.name = 'letters'", "datasets.name LIKE 'let%'", "dataset.context = 'training'",
                           "dataset.context = 'other'", f"dataset.digest = '{data.digest}'",
                           "dataset.name IN ('letters', 'x')", "dataset.name != 'letters'"]:
-        say(filter_string.replace(data.digest, "DIGEST"), names(filter_string))
+        tried(filter_string.replace(data.digest, "DIGEST"), lambda: names(filter_string))
     refused("dataset.size = 1", lambda: names("dataset.size = 1"))
 
 
@@ -398,7 +403,7 @@ def registry(run_id):
     names = lambda **more: [m.name for m in client.search_registered_models(**more)]
     for filter_string in ["name = 'forest'", "name LIKE 'f%'", "name ILIKE '%O%'", "tags.owner = 'you'",
                           "tags.owner = 'you' AND tags.leaf = 'lobed'", "tags.leaf != 'lobed'", "name != 'oak'"]:
-        say(f"registered: {filter_string}", names(filter_string=filter_string))
+        tried(f"registered: {filter_string}", lambda: names(filter_string=filter_string))
     say("registered by name", names(order_by=["name DESC"]))
     pages, token = [], None
     while True:
@@ -413,9 +418,9 @@ def registry(run_id):
     refused("registered by nothing", lambda: names(order_by=["nothing"]))
     versions = lambda *a, **more: [(v.name, v.version) for v in client.search_model_versions(*a, **more)]
     for filter_string in ["name = 'forest'", "version_number > 1 AND name = 'forest'", f"run_id = '{run_id}'",
-                          "tags.v = '1'", "source_path LIKE '%tree'", "name LIKE 'for%'", f"run_id IN ('{run_id}')"]:
-        say(f"versions: {filter_string.replace(run_id, 'RUN')}",
-            versions(filter_string, order_by=["name", "version_number"]))
+                          "tags.v = '1'", "source_path LIKE '%tree'", "name LIKE 'for%'", f"run_id IN ('{run_id}', 'x')"]:
+        tried(f"versions: {filter_string.replace(run_id, 'RUN')}",
+              lambda: versions(filter_string, order_by=["name", "version_number"]))
     say("versions by number", versions("name = 'forest'", order_by=["version_number ASC"]))
     for bad in ["name > 'x'", "nothing = 'x'", "version_number = 'x'", "name = 'x' OR name = 'y'"]:
         refused(f"versions: {bad}", lambda: versions(bad))
