@@ -122,8 +122,9 @@ def test_what_cannot_be_trained_on(shared, served):
     refused(train("t", "none"), 8, "no column `none`", "`kind`")
     refused(train("nothing", "y"), 3, "`nothing`")
     refused(train("t:9", "y"), 3, "9")
-    nonsense = train("t", "y", "--metric", "nonsense")
-    refused(nonsense, nonsense.code or 8, "`nonsense`")
+    before = len(shared.got("GET", "jobs")["items"])
+    refused(train("t", "y", "--metric", "nonsense"), 8, "`nonsense`", "log_loss")
+    assert len(shared.got("GET", "jobs")["items"]) == before
     refused(train("t", "y", "--metric", "r2"), 1, "r2")
     shared.ok("data", "put", "text", shared.write("readme.txt", "no table"))
     assert train("text", "y").code in (1, 8)

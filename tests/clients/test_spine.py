@@ -60,6 +60,14 @@ def test_a_second_put_makes_a_second_version(lepton):
     assert [item["spec"]["version"] for item in listed] == [1, 2]
 
 
+def test_a_version_number_never_means_other_bytes(lepton):
+    for at, text in [(1, "a,b\n1,2\n"), (2, "a,b\n3,4\n")]:
+        lepton.ok("data", "put", "again", lepton.write("again.csv", text))
+        assert lepton.got("GET", "datasets/again/versions/latest")["spec"]["version"] == at
+        lepton.ok("delete", "dataset", "again")
+    assert lepton.api("GET", "datasets/again/versions/1").status == 404
+
+
 def test_the_training_is_recorded(wine):
     job = wine.ok("get", "job", "wine", "-o", "json").json()
     assert job["status"]["phase"] == "succeeded"
@@ -69,7 +77,8 @@ def test_the_training_is_recorded(wine):
     assert metrics["accuracy"] > 0.9 and metrics["log_loss"] < 0.3
     assert {"precision", "recall", "f1", "roc_auc"} <= metrics.keys()
     artifacts = {a["path"] for a in run["status"]["artifacts"]}
-    wanted = {"leaderboard.json", "importances.json", "plots/roc.svg", "plots/confusion_matrix.svg"}
+    wanted = {"leaderboard.json", "importances.json", "plots/roc.svg", "plots/confusion_matrix.svg",
+              "plots/learning_curve.svg"}
     assert wanted <= artifacts
     svg = wine.api("GET", f"runs/{job['spec']['run']}/artifacts/plots/roc.svg").body
     assert svg.lstrip().startswith((b"<svg", b"<?xml")) and b"</svg>" in svg
@@ -497,3 +506,27 @@ def test_config_check(lepton):
     assert refused.code != 0 and "listne" in refused.err
     refused = lepton.cli("up", "--listen", "0.0.0.0:0", "--data-dir", lepton.folder / "open")
     assert refused.code != 0 and "--behind-proxy" in refused.err
+
+
+def test_lineage_in_both_directions(wine):
+    before = requests_of(wine)
+    asked = wine.write("one.json", json.dumps(rows_of("wine", "cultivar")[0][:1]))
+    for _ in range(3):
+        wine.ok("predict", "wine", "--data", asked)
+    eventually("the requests are counted", lambda: requests_of(wine) == before + 3)
+    told = wine.ok("lineage", "dataset", "wine").out
+    order = [told.index(word) for word in ["dataset wine:1  ◂", "read by run", "made model wine:1", "served by endpoint wine"]]
+    assert order == sorted(order), told
+    assert "requests, last" in told
+    job = wine.got("GET", "jobs/wine")
+    graph = wine.ok("lineage", "endpoint", "wine", "-o", "json").json()
+    assert graph["downstream"] == [] and not graph["truncated"]
+    assert [edge["from"]["kind"] for edge in graph["upstream"]] == ["model-version", "run", "dataset-version"]
+    assert graph["upstream"][1]["from"]["id"] == job["spec"]["run"]
+    assert wine.cli("lineage", "model", "no-such").code == 3
+    assert wine.cli("lineage", "pool", "local").code == 8
+
+
+def requests_of(lepton):
+    graph = lepton.ok("lineage", "endpoint", "wine", "-o", "json").json()
+    return graph["upstream"][0]["requests"]

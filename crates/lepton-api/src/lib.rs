@@ -14,6 +14,6 @@ pub use requests::{
     UpdateModel, UpdateRun,
 };
 pub use responses::{
-    AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedToken, FieldChange, List, RunView,
-    SeriesPage, ServerInfo, TokenView, WatchEvent, WatchKind, WhoAmI,
+    AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedToken, FieldChange, Lineage, List,
+    RunView, SeriesPage, ServerInfo, TokenView, WatchEvent, WatchKind, WhoAmI,
 };

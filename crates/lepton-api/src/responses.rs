@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lepton_types::resources::{BlobDigest, Kind, MetricPoint, Role, Run};
+use lepton_types::resources::{BlobDigest, Kind, LineageEdge, LineageNode, MetricPoint, Role, Run};
 use lepton_types::{Id, Name, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -179,4 +179,18 @@ pub struct ServerInfo {
     pub name: String,
     /// The version of the binary.
     pub version: String,
+}
+
+/// What something came from, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Lineage {
+    /// What was asked about.
+    pub of: LineageNode,
+    /// What it came from, and what that came from.
+    pub upstream: Vec<LineageEdge>,
+    /// What came of it, and what came of that.
+    pub downstream: Vec<LineageEdge>,
+    /// Whether there is more than is told.
+    #[serde(default)]
+    pub truncated: bool,
 }

@@ -1,8 +1,10 @@
 //! Who calls, in which projects, and with which tokens; what answers.
 
-use lepton_api::{CreateProject, CreateToken, CreatedToken, List, ServerInfo, TokenView, WhoAmI};
+use lepton_api::{
+    CreateProject, CreateToken, CreatedToken, Lineage, List, ServerInfo, TokenView, WhoAmI,
+};
 use lepton_types::Name;
-use lepton_types::resources::{Pool, Project};
+use lepton_types::resources::{Kind, Pool, Project};
 use ureq::http::Method;
 
 use crate::Client;
@@ -42,6 +44,12 @@ impl Client {
     /// The newest decision about who runs where, as `lepton plan explain` takes it.
     pub fn latest_decision(&self) -> Result<serde_json::Value, ClientError> {
         self.get(&root(&["decisions", "latest"]))
+    }
+
+    /// What a dataset, job, run, model or endpoint came from, and what came of it.
+    pub fn lineage(&self, kind: Kind, name: &str) -> Result<Lineage, ClientError> {
+        let target = self.in_this_project(&["lineage"])?;
+        self.get(&target.query("kind", kind.as_str()).query("name", name))
     }
 
     /// The projects that the caller sees.

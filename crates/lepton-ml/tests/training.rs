@@ -123,9 +123,23 @@ fn classification_gives_all_that_is_promised() {
             "calibration",
             "confusion_matrix",
             "search",
+            "learning_curve",
             "importances"
         ]
     );
+    let rows: Vec<usize> = model.learning.iter().map(|point| point.rows).collect();
+    assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
+    // Five folds of 240 rows learn from 192 of them.
+    assert_eq!(rows.last(), Some(&192));
+    let ends = [&model.learning[0], &model.learning[rows.len() - 1]];
+    let gap = ends.map(|end| end.validation - end.training);
+    assert!(
+        gap[0] > gap[1],
+        "fewer rows are easier to memorise: {gap:?}"
+    );
+    assert!(ends[0].validation > ends[1].validation, "log loss falls");
+    let told = |key: &str| model.series.iter().filter(|p| p.key == key).count();
+    assert_eq!(told("learning.validation.log_loss"), rows.len());
     let counted: u64 = model.confusion.unwrap().counts.iter().flatten().sum();
     assert_eq!(counted, 240);
     // The file itself says the same as the signature beside it.
@@ -147,7 +161,13 @@ fn regression_gives_all_that_is_promised() {
     let plots: Vec<_> = model.plots.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(
         plots,
-        ["predicted_actual", "residuals", "search", "importances"]
+        [
+            "predicted_actual",
+            "residuals",
+            "search",
+            "learning_curve",
+            "importances"
+        ]
     );
     let row = flats(240).take(&[5]);
     let prediction = model.predict(&row).unwrap();

@@ -46,11 +46,9 @@ pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
     let cited = cited(app).await?;
     let mut gone = 0;
     // Of the objects and not of the store: what a deleted project left goes too.
-    for name in app.with_blobs(lepton_objects::Blobs::projects).await? {
+    for name in app.blobs.projects().await? {
         let keep = cited.get(&name).cloned().unwrap_or_default();
-        gone += app
-            .with_blobs(move |blobs| blobs.sweep(&name, &keep, now, ORPHAN_AGE))
-            .await?;
+        gone += app.blobs.sweep(&name, keep, now, ORPHAN_AGE).await?;
     }
     Ok(gone)
 }

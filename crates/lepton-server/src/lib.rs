@@ -4,6 +4,7 @@
 
 mod app;
 mod auth;
+mod blobs;
 mod cache;
 mod config;
 mod data_dir;
@@ -11,6 +12,8 @@ mod error;
 mod extract;
 mod housekeeping;
 mod http;
+mod inputs;
+mod lineage;
 mod listener;
 mod metrics;
 mod mlflow;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::{MasterKey, MasterKeyError, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
-use lepton_objects::{BlobError, Blobs};
+use lepton_objects::BlobError;
 use lepton_serving::gateway::Gateway;
 use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
 use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
@@ -24,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Parts};
+use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, IsolationConfig};
+use crate::inputs::Inputs;
 use crate::reconcile::{Reconciler, probe_replicas};
-use crate::{data_dir, housekeeping, http, listener};
+use crate::{data_dir, housekeeping, http, lineage, listener};
 
 /// Lepton could not start.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +178,7 @@ impl Server {
             stop_workers(app).await;
         }
         app.gateway.close().await;
+        lineage::write_counts(app).await;
         app.store.close().await;
     }
 }
@@ -252,11 +255,17 @@ pub(crate) async fn open(
     let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
     let blobs = Blobs::open(&config.data_dir.join("objects"))?;
+    let inputs = config.data_dir.join("inputs");
+    let inputs = Inputs::open(inputs).map_err(|source| StartError::DataDir {
+        data_dir: config.data_dir.clone(),
+        source,
+    })?;
     let cache = Cache::load(&store).await?;
     let body_bytes_max = usize::try_from(config.serving.body_bytes_max.as_bytes());
     Ok(App::new(Parts {
         store,
         blobs,
+        inputs,
         key,
         cache,
         clock: sources.clock,
@@ -267,6 +276,7 @@ pub(crate) async fn open(
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
         decision: ArcSwapOption::empty(),
         long_reads: Semaphore::new(LONG_READS_MAX),
+        lineage: lineage::Ledger::default(),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -443,6 +453,7 @@ fn start_tasks(app: &App, listener: TcpListener) {
     app.tasks.spawn(Reconciler::new(app.clone()).run());
     app.tasks.spawn(probe_replicas(app.clone()));
     app.tasks.spawn(housekeeping::run(app.clone()));
+    app.tasks.spawn(lineage::run(app.clone()));
     app.tasks.spawn(listener::serve(
         app.clone(),
         listener,

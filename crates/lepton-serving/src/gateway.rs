@@ -187,11 +187,11 @@ impl Gateway {
             }
             endpoints.insert(key, Arc::new(Endpoint::new(route, replicas, state)));
         }
-        // What is left is routed no more; it is kept while something is in flight.
+        // What is left is routed no more; it is kept while something is in flight or untold.
         for (id, states) in std::mem::take(&mut registry.replicas) {
             for state in states {
                 state.set_routed(false);
-                if state.in_flight() > 0 {
+                if !state.is_done() {
                     kept.replicas.entry(id).or_default().push(state);
                 }
             }
@@ -270,6 +270,25 @@ impl Gateway {
             .endpoints
             .retain(|key, state| snapshot.endpoints.contains_key(key) || !state.is_idle());
         usage
+    }
+
+    /// How many inferences each replica answered with a success since this was last asked; those
+    /// that answered none are left out. Each is told exactly once.
+    #[must_use]
+    pub fn take_answered(&self) -> BTreeMap<ReplicaId, u64> {
+        let mut registry = self.registry();
+        let mut answered = BTreeMap::new();
+        for (id, states) in &registry.replicas {
+            let count = states.iter().map(|state| state.take_answered()).sum();
+            if count > 0 {
+                answered.insert(*id, count);
+            }
+        }
+        registry.replicas.retain(|_, states| {
+            states.retain(|state| !state.is_done());
+            !states.is_empty()
+        });
+        answered
     }
 
     /// Waits for what the gateway itself started. Requests are their callers' own.

@@ -577,3 +577,24 @@ async fn a_real_replica_answers_through_the_gateway() {
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
     assert_eq!(gateway.usage()[0].client_errors, 1);
 }
+
+#[tokio::test]
+async fn answers_are_told_once_also_of_a_replica_that_has_left() {
+    let gateway = Gateway::default();
+    let (old, new) = (fake("old").await, fake("new").await);
+    let (old, new) = (replica_at(old.address), replica_at(new.address));
+    gateway.publish(table(1, vec![old.clone()]));
+    for _ in 0..3 {
+        assert_eq!(text(ask(&gateway, "x").await.unwrap()).await, "old");
+    }
+    gateway.publish(table(2, vec![new.clone()]));
+    assert_eq!(text(ask(&gateway, "x").await.unwrap()).await, "new");
+    assert!(gateway.drained(old.id));
+    assert_eq!(
+        gateway.take_answered(),
+        BTreeMap::from([(old.id, 3), (new.id, 1)])
+    );
+    assert!(gateway.take_answered().is_empty());
+    assert_eq!(text(ask(&gateway, "x").await.unwrap()).await, "new");
+    assert_eq!(gateway.take_answered(), BTreeMap::from([(new.id, 1)]));
+}

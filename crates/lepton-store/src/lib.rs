@@ -17,13 +17,13 @@ mod transaction;
 
 use std::path::Path;
 
-use lepton_types::resources::{Event, Kind, MetricPoint, Resource, Spec};
+use lepton_types::resources::{Event, Kind, LineageEdge, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId};
 use tokio::sync::watch;
 
 pub use error::{CommitError, Conflict, OpenError, StoreError};
 pub use query::{
-    Change, Comparison, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
+    Change, Comparison, EventQuery, LineageQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
 };
 pub use search::{
     DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunOrder,
@@ -209,6 +209,29 @@ impl Store {
     pub async fn series(&self, query: SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         sqlite.read(move |reader| reader.series(&query)).await
+    }
+
+    /// The newest version that a dataset of this name had when it was deleted; 0 if there was none.
+    /// A new one counts on from there, so that a number always means the same bytes.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn retired_number(&self, project: &Name, dataset: &str) -> Result<u32, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, key) = (project.to_string(), dataset.to_owned());
+        sqlite
+            .read(move |reader| reader.retired_number(&project, &key))
+            .await
+    }
+
+    /// What something came from and what came of it, however far; at most
+    /// [`LineageQuery::EDGES_MAX`] edges, the nearest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn lineage(&self, query: LineageQuery) -> Result<Vec<LineageEdge>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.lineage(&query)).await
     }
 
     /// How many resources of a kind stand in each phase, over all projects.

@@ -178,3 +178,21 @@ pub struct SeriesQuery {
     /// At most this many.
     pub limit: usize,
 }
+
+/// Whose past or future is asked for.
+#[derive(Debug, Clone)]
+pub struct LineageQuery {
+    /// Whose project.
+    pub project: Name,
+    /// Of which thing.
+    pub of: Id,
+    /// What it came from, and what that came from.
+    pub backward: bool,
+    /// What came of it, and what came of that.
+    pub forward: bool,
+}
+
+impl LineageQuery {
+    /// The most edges that one answer holds; the nearest are told first.
+    pub const EDGES_MAX: usize = 2_000;
+}

@@ -1,6 +1,6 @@
 //! A transaction: a list of writes that happen together or not at all.
 
-use lepton_types::resources::{EventSeverity, Kind, MetricPoint, Resource, Spec};
+use lepton_types::resources::{EventSeverity, Kind, LineageEdge, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId, Timestamp};
 
 use crate::tracking::TrackingWrite;
@@ -37,6 +37,10 @@ pub(crate) enum Write {
     Metrics {
         run: Id,
         points: Vec<MetricPoint>,
+    },
+    Lineage {
+        project: String,
+        edge: LineageEdge,
     },
     Tracking(TrackingWrite),
 }
@@ -150,6 +154,16 @@ impl Transaction {
         self.writes.push(Write::Metrics {
             run: run.id(),
             points,
+        });
+        self
+    }
+
+    /// Records where something came from; what is known already is seen again at `edge.last_at`,
+    /// and `edge.requests` are added to its own.
+    pub fn link(&mut self, project: &Name, edge: LineageEdge) -> &mut Self {
+        self.writes.push(Write::Lineage {
+            project: project.to_string(),
+            edge,
         });
         self
     }

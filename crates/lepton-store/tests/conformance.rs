@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lepton_store::{
-    CommitError, Comparison, Conflict, EventDraft, EventQuery, MetricFilter, Query, SeriesQuery,
-    Store, Transaction,
+    CommitError, Comparison, Conflict, EventDraft, EventQuery, LineageQuery, MetricFilter, Query,
+    SeriesQuery, Store, Transaction,
 };
 use lepton_types::resources::{
-    EventSeverity, Kind, MetricPoint, Project, ProjectSpec, Resource, Run, RunPhase, RunSpec,
+    EventSeverity, Kind, LineageEdge, LineageNode, LineageRelation, MetricPoint, Project,
+    ProjectSpec, Resource, Run, RunPhase, RunSpec,
 };
 use lepton_types::{Id, Name, RunId, Timestamp};
 
@@ -27,9 +28,7 @@ fn project(number: u8, name: &str) -> Project {
 }
 
 fn run(number: u8, experiment: u8) -> Run {
-    let spec = RunSpec {
-        experiment: id(experiment).into(),
-    };
+    let spec = RunSpec::of(id(experiment).into());
     let at = Timestamp::from_millis(i64::from(number));
     Resource::draft(
         id(number),
@@ -390,4 +389,93 @@ async fn a_store_of_a_newer_lepton_is_refused() {
     drop(connection);
     let refused = Store::open(&file).err().unwrap().to_string();
     assert!(refused.contains("schema 99"), "{refused}");
+}
+
+fn node(kind: Kind, number: u8) -> LineageNode {
+    LineageNode {
+        kind,
+        id: id(number),
+        name: format!("{kind}-{number}"),
+    }
+}
+
+fn edge(from: LineageNode, relation: LineageRelation, to: LineageNode, at: i64) -> LineageEdge {
+    LineageEdge {
+        from,
+        relation,
+        to,
+        first_at: Timestamp::from_millis(at),
+        last_at: Timestamp::from_millis(at),
+        requests: 2,
+    }
+}
+
+#[tokio::test]
+async fn lineage_is_walked_both_ways_and_counts_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.db")).unwrap();
+    let home = Name::default_project();
+    let data = node(Kind::DatasetVersion, 1);
+    let (fit, other) = (node(Kind::Run, 2), node(Kind::Run, 3));
+    let model = node(Kind::ModelVersion, 4);
+    let endpoint = node(Kind::Endpoint, 5);
+    let served = |at| {
+        edge(
+            model.clone(),
+            LineageRelation::ServedBy,
+            endpoint.clone(),
+            at,
+        )
+    };
+    let mut transaction = Transaction::new();
+    transaction
+        .link(
+            &home,
+            edge(data.clone(), LineageRelation::ReadBy, fit.clone(), 1),
+        )
+        .link(
+            &home,
+            edge(data.clone(), LineageRelation::ReadBy, other.clone(), 1),
+        )
+        .link(
+            &home,
+            edge(fit.clone(), LineageRelation::Made, model.clone(), 2),
+        )
+        // A circle, which no honest history has, ends the walk all the same.
+        .link(
+            &home,
+            edge(model.clone(), LineageRelation::ReadBy, fit.clone(), 3),
+        )
+        .link(&home, served(5))
+        .link(&home, served(9));
+    store.commit(transaction).await.unwrap();
+
+    let ask = async |of: &LineageNode, backward| {
+        let (project, of) = (home.clone(), of.id);
+        let query = LineageQuery {
+            project,
+            of,
+            backward,
+            forward: !backward,
+        };
+        store.lineage(query).await.unwrap()
+    };
+    let past = ask(&endpoint, true).await;
+    assert_eq!(past.len(), 4, "{past:?}");
+    assert_eq!((past[0].requests, past[0].first_at, past[0].last_at), {
+        (4, Timestamp::from_millis(5), Timestamp::from_millis(9))
+    });
+    assert!(
+        past.iter().all(|edge| edge.to != other),
+        "nothing beside the line"
+    );
+    let future = ask(&data, false).await;
+    assert_eq!(future.len(), 5, "{future:?}");
+    let elsewhere = LineageQuery {
+        project: "other".parse().unwrap(),
+        of: data.id,
+        backward: true,
+        forward: true,
+    };
+    assert!(store.lineage(elsewhere).await.unwrap().is_empty());
 }

@@ -69,6 +69,7 @@ enum Command {
     Cancel(commands::cancel::Cancel),
     Logs(commands::logs::Logs),
     Artifacts(commands::artifacts::Artifacts),
+    Lineage(commands::lineage::LineageOf),
     Events(commands::events::Events),
     Explain(commands::explain::Explain),
     #[command(subcommand)]
@@ -140,6 +141,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Cancel(cancel) => cancel.run(ctx),
         Command::Logs(logs) => logs.run(ctx),
         Command::Artifacts(artifacts) => artifacts.run(ctx),
+        Command::Lineage(lineage) => lineage.run(ctx),
         Command::Events(events) => events.run(ctx),
         Command::Explain(explain) => explain.run(ctx),
         Command::Token(token) => token.run(ctx),

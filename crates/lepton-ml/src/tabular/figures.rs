@@ -2,6 +2,7 @@
 //!
 //! Owns: which pictures a model gets. Must not know: how they are drawn.
 
+use super::learning::LearningPoint;
 use super::metrics::RocCurve;
 use super::search::Outcome;
 use super::target::TargetValues;
@@ -42,6 +43,9 @@ pub(super) fn draw(trained: &Trained, target: &TargetValues, predictions: &[f32]
         TargetValues::Numbers(values) => numbers(values, predictions),
     };
     plots.push(search(trained));
+    if trained.learning.len() > 1 {
+        plots.push(learning(trained));
+    }
     if !trained.importances.is_empty() {
         let bars = trained
             .importances
@@ -169,6 +173,29 @@ fn numbers(values: &[f64], predictions: &[f32]) -> Vec<Plot> {
         guide: Guide::Zero,
     };
     vec![fit.draw("predicted_actual"), residuals.draw("residuals")]
+}
+
+fn learning(trained: &Trained) -> Plot {
+    let metric = trained.metric;
+    let line = |name: &str, value: fn(&LearningPoint) -> f64| {
+        #[expect(clippy::cast_precision_loss, reason = "a count of rows")]
+        let points = trained.learning.iter().map(|p| (p.rows as f64, value(p)));
+        Series {
+            name: name.into(),
+            points: points.collect(),
+        }
+    };
+    Lines {
+        title: format!("Learning curve: {metric} by rows learned from"),
+        labels: ("rows learned from".into(), metric.to_string()),
+        series: vec![
+            line("held-out rows", |p| p.validation),
+            line("learned rows", |p| p.training),
+        ],
+        unit_square: false,
+        dots: true,
+    }
+    .draw("learning_curve")
 }
 
 fn search(trained: &Trained) -> Plot {

@@ -114,6 +114,12 @@ impl Lesson {
         }
     }
 
+    /// What is to be learned, on its own scale.
+    #[must_use]
+    pub fn target(&self) -> &TargetValues {
+        &self.target
+    }
+
     /// Fits a model; `None` if told to stop.
     #[must_use]
     pub fn fit(&self, config: &Config, rng: &mut ChaCha8Rng, stop: Stop<'_>) -> Option<Model> {

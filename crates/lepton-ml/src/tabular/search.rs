@@ -51,6 +51,7 @@ pub enum Outcome {
 pub(super) struct Bench {
     pub(super) preparation: Preparation,
     pub(super) lesson: Lesson,
+    pub(super) training: Vec<usize>,
     pub(super) validation: Features,
     pub(super) rows: Vec<usize>,
     pub(super) truth: TargetValues,
@@ -70,6 +71,7 @@ impl Bench {
         Ok(Self {
             preparation,
             lesson: Lesson::new(features, learned),
+            training: fold.training.clone(),
             validation,
             rows: fold.validation.clone(),
             truth: target.take(&fold.validation),

@@ -15,6 +15,7 @@ use super::evaluate::{self, FRESH, Importance};
 use super::export;
 use super::folds;
 use super::frame::Frame;
+use super::learning::{Course, LearningPoint};
 use super::metrics::{ClassReport, ConfusionMatrix, Metric};
 use super::observer::{Observer, Phase, Point, Progress};
 use super::pace::{Budget, Pace, Until};
@@ -66,6 +67,8 @@ pub struct Trained {
     pub series: Vec<Point>,
     /// How much each column matters, most first; empty if time ran out.
     pub importances: Vec<Importance>,
+    /// What the model makes of fewer rows, by ascending size; empty if time ran out.
+    pub learning: Vec<LearningPoint>,
     /// Pictures of all that.
     pub plots: Vec<Plot>,
     /// How many rows were learned from.
@@ -178,18 +181,26 @@ pub fn train(
     });
     run.phase(Phase::Refit, &found.leaderboard, observer);
     let pipeline = run.refit(&whole, preparation, &members, observer)?;
+    let learning = judged.as_ref().map(|judged| {
+        let course = Course {
+            frame: &search.0,
+            target_name: &options.target,
+            target: &search.1,
+            benches: &fresh,
+            judged,
+            members: &members,
+            metric,
+            seed: options.seed,
+        };
+        course.run(&pace, observer)
+    });
+    let learning = learning.unwrap_or_default();
     let (predictions, judged_on) = match judged {
         Some(judged) => (judged.predictions, JudgedOn::FreshFolds),
         None => (found.predictions, JudgedOn::SearchFolds),
     };
     let metrics = figures(&search.1, &predictions);
-    for (metric, value) in &metrics {
-        observer.point(&Point {
-            key: metric.name().to_owned(),
-            step: 0,
-            value: *value,
-        });
-    }
+    tell(&metrics, &learning, metric, observer);
     let signature = export::signature(&pipeline, frame, &options.target, &search.1);
     let confusion = match &search.1 {
         TargetValues::Classes { labels, names, .. } => {
@@ -211,6 +222,7 @@ pub fn train(
         leaderboard: found.leaderboard,
         series: std::mem::take(&mut observer.series),
         importances: importances.unwrap_or_default(),
+        learning,
         plots: Vec::new(),
         rows: whole.1.len(),
         pipeline,
@@ -251,6 +263,29 @@ fn figures(target: &TargetValues, predictions: &[f32]) -> BTreeMap<Metric, f64> 
         .map(|metric| (metric, metric.value(target, predictions)))
         .filter(|(_, value)| value.is_finite())
         .collect()
+}
+
+/// Tells the figures of the model and of what it makes of fewer rows.
+fn tell(
+    metrics: &BTreeMap<Metric, f64>,
+    learning: &[LearningPoint],
+    metric: Metric,
+    observer: &mut dyn Observer,
+) {
+    let mut point =
+        |key: String, step: i64, value: f64| observer.point(&Point { key, step, value });
+    for (metric, value) in metrics {
+        point(metric.name().to_owned(), 0, *value);
+    }
+    for size in learning {
+        let rows = i64::try_from(size.rows).unwrap_or(i64::MAX);
+        point(format!("learning.training.{metric}"), rows, size.training);
+        point(
+            format!("learning.validation.{metric}"),
+            rows,
+            size.validation,
+        );
+    }
 }
 
 /// Keeps the series beside telling them.

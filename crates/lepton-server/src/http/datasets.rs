@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+use crate::lineage;
 use crate::tables;
 
 /// Lists datasets.
@@ -120,7 +121,10 @@ pub(super) async fn put_version(
             )
             .created_by(caller.0.label())
         });
-        if !is_new {
+        if is_new {
+            dataset.status.latest_version =
+                app.store.retired_number(&project, name.as_str()).await?;
+        } else {
             let newest = version_key(&name, dataset.status.latest_version);
             if let Some(newest) = app
                 .store
@@ -203,6 +207,7 @@ pub(super) async fn get_file(
                 ),
             )
         })?;
+    lineage::read(&app, &caller.0, &version).await;
     send_blob(&app, &project, file.digest, Some(&file.path)).await
 }
 

@@ -5,21 +5,22 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
-use lepton_api::{CreateJob, ErrorCode, List, SubmitProgram, SubmitTrain};
+use lepton_api::{CreateJob, ErrorCode, List, SubmitProgram};
 use lepton_objects::BlobError;
 use lepton_store::{CommitError, Conflict, EventDraft, Query, Transaction};
 use lepton_types::resources::{
-    Attempt, AttemptSpec, CommandSpec, EndpointSpec, EventSeverity, Job, JobSpec, Kind, PoolSpec,
-    Program, Resource, RunPhase, RunSpec, TrainBudget, TrainSpec,
+    Attempt, AttemptSpec, CommandSpec, EndpointSpec, EventSeverity, Job, JobSpec, Kind,
+    LineageRelation, PoolSpec, Program, Resource, RunPhase, RunSpec, TrainBudget,
 };
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, RunId};
 
 use super::datasets::find_version;
-use super::{change, enter, experiments, find, remove};
+use super::{change, enter, experiments, find, remove, training};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+use crate::lineage::{dataset_node, edge, run_node};
 
 const PHASES: [&str; 6] = [
     "queued",
@@ -39,9 +40,6 @@ const DEFAULT_RESOURCES: Resources = Resources {
     memory: MemoryBytes::from_mib(1_024),
     gpus: 0,
 };
-
-/// How long a training searches that says nothing.
-const DEFAULT_BUDGET: TrainBudget = TrainBudget::Time(DurationMs::from_secs(60));
 
 /// Lists jobs.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/jobs", tag = "jobs",
@@ -283,84 +281,17 @@ async fn accept_program(
                 return Err(ApiError::invalid("`command` has a NUL character"));
             }
             if let Some(digest) = *code {
-                let owner = project.clone();
-                let size = app
-                    .with_blobs(move |blobs| blobs.size_of(&owner, digest))
-                    .await?;
-                size.ok_or(BlobError::NotFound { digest })?;
+                let sizes = app.blobs.sizes(project, &[digest]).await?;
+                sizes.get(&digest).ok_or(BlobError::NotFound { digest })?;
             }
             Ok(Program::Command(CommandSpec {
                 command: command.clone(),
                 code: *code,
             }))
         }
-        SubmitProgram::Train(train) => accept_training(app, project, request, train).await,
-    }
-}
-
-async fn accept_training(
-    app: &App,
-    project: &Name,
-    request: &CreateJob,
-    train: &SubmitTrain,
-) -> Result<Program, ApiError> {
-    if request.workers != 1 {
-        return Err(ApiError::invalid("the built-in trainer runs as one worker"));
-    }
-    let wanted = train
-        .dataset_version
-        .map_or("latest".to_owned(), |version| version.to_string());
-    let version = find_version(app, project, train.dataset.as_str(), &wanted).await?;
-    let (columns, note) = (&version.status.columns, &version.status.note);
-    if let Some(note) = note {
-        let message = format!(
-            "dataset `{}` cannot be trained on: {note}",
-            version.metadata.name
-        );
-        return Err(ApiError::new(ErrorCode::InvalidData, message));
-    }
-    if !columns.iter().any(|column| column.name == train.target) {
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let message = format!(
-            "dataset `{}` has no column `{}`: it has {}",
-            version.metadata.name,
-            train.target,
-            listed(&names)
-        );
-        return Err(ApiError::new(ErrorCode::InvalidData, message));
-    }
-    let budget = train.budget.unwrap_or(DEFAULT_BUDGET);
-    if matches!(
-        budget,
-        TrainBudget::Trials(0) | TrainBudget::Time(DurationMs::ZERO)
-    ) {
-        return Err(ApiError::invalid("`budget` must not be zero"));
-    }
-    Ok(Program::Train(TrainSpec {
-        dataset: train.dataset.clone(),
-        dataset_version: version.spec.version,
-        target: train.target.clone(),
-        metric: train.metric.clone(),
-        budget,
-        model: train
-            .model
-            .clone()
-            .unwrap_or_else(|| request.name.clone().into()),
-        seed: train.seed,
-    }))
-}
-
-/// The first names of many.
-fn listed(names: &[&str]) -> String {
-    const SHOWN: usize = 12;
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
+        SubmitProgram::Train(train) => {
+            training::accept_training(app, project, request, train).await
+        }
     }
 }
 
@@ -409,6 +340,12 @@ async fn draft(
         Resource::draft(id, project.clone(), request.name.as_str(), now, spec).created_by(by);
     job.metadata.labels = request.labels.clone();
     transaction.create(&job).create(&run);
+    if let Program::Train(train) = &job.spec.program {
+        let number = train.dataset_version.to_string();
+        let version = find_version(app, project, train.dataset.as_str(), &number).await?;
+        let (from, to) = (dataset_node(&version), run_node(run_id, &run.metadata.name));
+        transaction.link(project, edge(from, LineageRelation::ReadBy, to, now));
+    }
     if !params.is_empty() {
         transaction.set_params(run_id, params.into_iter().collect());
     }

@@ -11,6 +11,7 @@ mod experiments;
 mod inference;
 mod job_logs;
 mod jobs;
+mod lineage;
 pub(crate) mod models;
 mod pools;
 mod projects;
@@ -18,6 +19,7 @@ mod runs;
 mod series;
 mod system;
 mod tokens;
+mod training;
 mod watch;
 
 use axum::Router;
@@ -109,6 +111,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(endpoints::list_replicas))
         .routes(routes!(job_logs::endpoint_logs))
         .routes(routes!(inference::predict))
+        .routes(routes!(lineage::get))
         .routes(routes!(events::list))
         .routes(routes!(watch::watch))
         .routes(routes!(apply::apply))

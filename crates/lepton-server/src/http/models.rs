@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+use crate::lineage;
 
 /// Lists models.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/models", tag = "models",
@@ -166,6 +167,8 @@ pub(super) async fn put_version(
             transaction.update(&model);
         }
         transaction.create(&version);
+        let made = lineage::model_node(&version);
+        lineage::made_by(&app, &mut transaction, &project, request.run, made).await?;
         match app.store.commit(transaction).await {
             Ok(stored) => {
                 version.metadata.resource_version = stored;
@@ -404,9 +407,9 @@ async fn check_servable(app: &App, project: &Name, files: &[FileEntry]) -> Resul
     let Some(file) = servable.filter(|file| file.size_bytes <= CHECKED_BYTES_MAX) else {
         return Ok(());
     };
-    let (owner, digest) = (project.clone(), file.digest);
     let bytes = app
-        .with_blobs(move |blobs| blobs.read(&owner, digest, CHECKED_BYTES_MAX))
+        .blobs
+        .read_all(project, file.digest, CHECKED_BYTES_MAX)
         .await?;
     // Outputs that are no tensors are for the engine to take or refuse.
     match lepton_ml::onnx::signature_of(&bytes) {

@@ -1,22 +1,23 @@
 //! Recording: what a plan changes about one job or endpoint, as one transaction.
 
 use lepton_planner::workloads::{EndpointChange, Happening, JobChange, NewAttempt, View};
-use lepton_store::{EventDraft, Transaction};
+use lepton_store::{EventDraft, StoreError, Transaction};
 use lepton_types::resources::{
-    Attempt, AttemptSpec, Endpoint, Job, Kind, ReplicaSpec, Resource, RunSpec, WorkerPhase,
-    WorkerStatus,
+    Attempt, AttemptSpec, Endpoint, Job, Kind, LineageRelation, ModelVersionSpec, ReplicaSpec,
+    Resource, RunSpec, WorkerPhase, WorkerStatus,
 };
 use lepton_types::{Id, Name, Timestamp};
 
 use crate::app::App;
 use crate::http::set_phase;
+use crate::lineage;
 
 /// The transaction of a job's change; none if the job is gone.
 pub(super) async fn job(
     app: &App,
     view: &View,
     change: &JobChange,
-) -> Result<Option<Transaction>, lepton_store::StoreError> {
+) -> Result<Option<Transaction>, StoreError> {
     let Some(job) = view.jobs.get(&change.job) else {
         return Ok(None);
     };
@@ -88,12 +89,18 @@ fn attempt(app: &App, job: &Job, start: &NewAttempt, now: Timestamp) -> Attempt 
 }
 
 /// The transaction of an endpoint's change; none if the endpoint is gone.
-pub(super) fn endpoint(app: &App, view: &View, change: &EndpointChange) -> Option<Transaction> {
-    let endpoint = view.endpoints.get(&change.endpoint)?;
+pub(super) async fn endpoint(
+    app: &App,
+    view: &View,
+    change: &EndpointChange,
+) -> Result<Option<Transaction>, StoreError> {
+    let Some(endpoint) = view.endpoints.get(&change.endpoint) else {
+        return Ok(None);
+    };
     let mut transaction = Transaction::new();
     if change.delete {
         transaction.delete(endpoint.as_ref());
-        return Some(transaction);
+        return Ok(Some(transaction));
     }
     let now = app.now();
     if let Some(status) = &change.status {
@@ -139,6 +146,7 @@ pub(super) fn endpoint(app: &App, view: &View, change: &EndpointChange) -> Optio
             .created_by("reconciler")
             .owned_by(Kind::Endpoint, endpoint.metadata.id);
         transaction.create(&replica);
+        link_model(app, &mut transaction, endpoint, start.version).await?;
     }
     let subject = Subject {
         kind: Kind::Endpoint,
@@ -146,7 +154,27 @@ pub(super) fn endpoint(app: &App, view: &View, change: &EndpointChange) -> Optio
         resource: &endpoint.metadata,
     };
     record_events(&mut transaction, &subject, &change.events, now);
-    Some(transaction)
+    Ok(Some(transaction))
+}
+
+/// Records that an endpoint is about to serve a version.
+async fn link_model(
+    app: &App,
+    transaction: &mut Transaction,
+    endpoint: &Endpoint,
+    version: u32,
+) -> Result<(), StoreError> {
+    let key = format!("{}/{version}", endpoint.spec.model.model);
+    let project = &endpoint.metadata.project;
+    if let Some(version) = app.store.get::<ModelVersionSpec>(project, &key).await? {
+        let (from, to) = (
+            lineage::model_node(&version),
+            lineage::endpoint_node(endpoint),
+        );
+        let served = lineage::edge(from, LineageRelation::ServedBy, to, app.now());
+        transaction.link(project, served);
+    }
+    Ok(())
 }
 
 /// What events are about.

@@ -54,6 +54,14 @@ impl Reconciler {
             }
             table.routes.insert(key, route);
         }
+        let routed = view.endpoints.values().flat_map(|endpoint| {
+            let owned = view.replicas.values().filter(|replica| {
+                let owner = replica.metadata.owner;
+                owner.is_some_and(|owner| owner.id == endpoint.metadata.id)
+            });
+            owned.map(|replica| (endpoint.as_ref(), replica.as_ref()))
+        });
+        self.app.lineage.routed(routed);
         self.app.gateway.publish(table);
     }
 }

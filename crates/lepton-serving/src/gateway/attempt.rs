@@ -87,6 +87,10 @@ impl ReplicaClient {
         if response.headers().contains_key(REPLICA_NOT_READY_HEADER) {
             return Err(AttemptError::NotReady);
         }
+        // While it is in flight: what was counted is told even if the replica leaves now.
+        if request.method == Method::POST && response.status().is_success() {
+            replica.answered();
+        }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::for_caller(&parts.headers);
         let body = if is_event_stream(&parts.headers) {

@@ -1,6 +1,6 @@
 //! One replica as the gateway sees it: how busy, how healthy, whether still routed.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct ReplicaState {
     pub(super) replica: Replica,
     in_flight: AtomicUsize,
+    /// Inferences that it answered and nobody was told of.
+    answered: AtomicU64,
     routed: AtomicBool,
     health: Mutex<ReplicaHealth>,
     up: AtomicBool,
@@ -53,6 +55,7 @@ impl ReplicaState {
         Self {
             replica,
             in_flight: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
             routed: AtomicBool::new(true),
             health: Mutex::new(ReplicaHealth {
                 failures: 0,
@@ -81,6 +84,20 @@ impl ReplicaState {
 
     pub(super) fn is_drained(&self) -> bool {
         !self.routed.load(Ordering::SeqCst) && self.in_flight() == 0
+    }
+
+    /// Whether it is routed no more, answers nothing, and all its answers were told.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_drained() && self.answered.load(Ordering::SeqCst) == 0
+    }
+
+    /// An inference was answered by it; to be called while that request still counts as in flight.
+    pub(super) fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_answered(&self) -> u64 {
+        self.answered.swap(0, Ordering::SeqCst)
     }
 
     /// Counts a request in, unless the replica is routed no more. Counting comes before

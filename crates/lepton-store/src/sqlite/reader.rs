@@ -9,7 +9,7 @@ use super::decode;
 use crate::{Change, EventQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery, StoreError};
 
 pub(crate) struct Reader<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
 }
 
 /// Two tables of the same shape.
@@ -144,6 +144,15 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(changes)
+    }
+
+    pub(crate) fn retired_number(&self, project: &str, key: &str) -> Result<u32, StoreError> {
+        let latest = self
+            .connection
+            .prepare_cached("SELECT latest FROM retired_numbers WHERE project = ?1 AND key = ?2")?
+            .query_row([project, key], |row| row.get(0))
+            .optional()?;
+        Ok(latest.unwrap_or(0))
     }
 
     pub(crate) fn events(&self, query: &EventQuery) -> Result<Vec<Event>, StoreError> {

@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use lepton_types::resources::MetricPoint;
+use lepton_types::resources::{Kind, MetricPoint};
 use lepton_types::{Id, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
+use super::lineage;
 use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
@@ -229,6 +230,9 @@ fn apply(
                     .into());
                 }
                 delete_owned(connection, *id, version)?;
+                if *kind == Kind::Project {
+                    lineage::forget(connection, name)?;
+                }
             }
             Write::Event(event) => record_event(connection, event)?,
             Write::Params { run, pairs } => set_params(connection, *run, pairs)?,
@@ -239,6 +243,7 @@ fn apply(
                     .execute(params![run.to_bytes(), key])?;
             }
             Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
+            Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
             Write::Tracking(write) => tracking::apply(connection, write)?,
         }
     }
@@ -325,6 +330,14 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
                  SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
             )?
             .execute(params![next(version), id.to_bytes()])?;
+        connection
+            .prepare_cached(
+                "INSERT INTO retired_numbers (project, key, latest)
+                 SELECT project, key, json_extract(body, '$.status.latest_version')
+                 FROM resources WHERE id = ?1 AND kind = ?2
+                 ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
+            )?
+            .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
         for table in ["run_params", "run_tags", "metric_points", "metric_latest"] {
             connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?

@@ -9,6 +9,7 @@ mod endpoint;
 mod event;
 mod experiment;
 mod job;
+mod lineage;
 mod model;
 mod pool;
 mod project;
@@ -39,6 +40,7 @@ pub use job::{
     Attempt, AttemptPhase, AttemptSpec, AttemptStatus, CommandSpec, ExitReason, Job, JobPhase,
     JobSpec, JobStatus, Program, TrainBudget, TrainSpec, Waiting, WorkerPhase, WorkerStatus,
 };
+pub use lineage::{LineageEdge, LineageNode, LineageRelation};
 pub use model::{
     Model, ModelOrigin, ModelRef, ModelSelector, ModelSpec, ModelStage, ModelStatus, ModelVersion,
     ModelVersionSpec, ModelVersionStatus, ParseModelRefError,

@@ -14,6 +14,7 @@ pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod lineage;
 pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod predict;
