@@ -16,6 +16,8 @@ export LEPTON_ONNXRUNTIME := $(CURDIR)/$(ONNXRUNTIME)/libonnxruntime.so
 export ORT_DYLIB_PATH := $(LEPTON_ONNXRUNTIME)
 DEMO_STAMP := $(VENV)/.demo-packages
 TEST_STAMP := $(VENV)/.test-packages
+# Two versions of MLflow, each with its own server: they cannot share an environment.
+MLFLOW_STAMPS := .venv-mlflow3/.packages .venv-mlflow2/.packages
 
 .PHONY: build demo test check format clippy tidy unit clients docs openapi bench clean help
 
@@ -48,6 +50,12 @@ $(TEST_STAMP): $(VENV)/.made tests/clients/requirements.txt
 	$(VENV)/bin/pip install --quiet --requirement tests/clients/requirements.txt
 	@touch $@
 
+.venv-mlflow%/.packages: tests/clients/requirements-mlflow%.txt
+	@echo "== installing MLflow $* and its server in .venv-mlflow$* (a minute or two)"
+	$(PYTHON) -m venv .venv-mlflow$*
+	.venv-mlflow$*/bin/pip install --quiet --requirement $<
+	@touch $@
+
 demo: build $(DEMO_STAMP) ## Trains, tracks, deploys and predicts on real data.
 	LEPTON=$(LEPTON) $(VENV)/bin/python examples/demo.py
 
@@ -72,7 +80,7 @@ unit: $(ONNXRUNTIME)/.done
 	@echo "== unit, property, conformance, simulation and crash tests"
 	cargo test --workspace --locked --quiet
 
-clients: $(ONNXRUNTIME)/.done $(TEST_STAMP)
+clients: $(ONNXRUNTIME)/.done $(TEST_STAMP) $(MLFLOW_STAMPS)
 	@echo "== unmodified clients against a real server"
 	cargo build --locked --quiet --package lepton --package lepton-ml --bins --examples
 	LEPTON=$(CARGO_TARGET_DIR)/debug/lepton $(VENV)/bin/python -m pytest -q tests/clients
@@ -88,4 +96,4 @@ bench: build $(TEST_STAMP) ## Runs the benchmarks of the spine; see benches/READ
 	LEPTON=$(LEPTON) PYTHON=$(CURDIR)/$(VENV)/bin/python benches/run.sh
 
 clean: ## Removes what was built and installed here.
-	rm -rf $(CARGO_TARGET_DIR) $(VENV) .deps
+	rm -rf $(CARGO_TARGET_DIR) $(VENV) .venv-mlflow3 .venv-mlflow2 .deps

@@ -203,8 +203,8 @@ def searching(experiment):
             break
     say("pages of runs", pages)
     ids = [r.info.run_id for r in client.search_runs([experiment], order_by=["run_name"])]
-    say("in a list", names(client.search_runs([experiment], f"run_id IN ('{ids[0]}', '{ids[1]}')", order_by=["run_name"])))
-    say("not in a list", names(client.search_runs([experiment], f"attributes.run_id NOT IN ('{ids[0]}',)", order_by=["run_name"])))
+    tried("in a list", lambda: names(client.search_runs([experiment], f"run_id IN ('{ids[0]}', '{ids[1]}')", order_by=["run_name"])))
+    tried("not in a list", lambda: names(client.search_runs([experiment], f"attributes.run_id NOT IN ('{ids[0]}', 'x')", order_by=["run_name"])))
     say("many experiments", len(client.search_runs([experiment, "0"])))
     for bad in ["metrics.m = 'x'", "metrics.m", "params.p = 1", "params.p > 'x'", "nothing.m = 1", "attributes.bad = 'x'",
                 "metrics.m > 1 OR metrics.m < 0", "metrics.m LIKE 'x'", "tags.parity = even", "status IN ('FAILED')",
@@ -359,7 +359,8 @@ def registry(run_id):
     model = client.create_registered_model("forest", tags={"owner": "me"}, description="trees")
     say("model", model)
     refused("model again", lambda: client.create_registered_model("forest"))
-    for bad in ["", "a/b", "a:b", ".."]:
+    # The server of 2.22 takes names that its paths cannot hold.
+    for bad in ["", "a/b", "a:b", ".."] if MAJOR >= 3 else [""]:
         refused(f"model {bad!r}", lambda: client.create_registered_model(bad))
     source = f"{client.get_run(run_id).info.artifact_uri}/tree"
     first = client.create_model_version("forest", source, run_id, tags={"v": "1"}, description="first")
@@ -367,7 +368,7 @@ def registry(run_id):
     client.create_model_version("forest", source, run_id)
     third = client.create_model_version("forest", source, run_id)
     say("third", third.version)
-    for bad in ["/tmp/x", "file:///tmp/x", f"{source}/../../../x", "mlflow-artifacts:/0/elsewhere"]:
+    for bad in ["/tmp/x", "file:///tmp/x", f"{source}/../../../x", "mlflow-artifacts:/0/elsewhere"][:4 if MAJOR >= 3 else 3]:
         refused(f"source {bad if '..' not in bad else 'that climbs'}", lambda: client.create_model_version("forest", bad, run_id))
     refused("no such model", lambda: client.create_model_version("no such", source, run_id))
     client.update_registered_model("forest", "many trees")
@@ -422,7 +423,7 @@ def registry(run_id):
         tried(f"versions: {filter_string.replace(run_id, 'RUN')}",
               lambda: versions(filter_string, order_by=["name", "version_number"]))
     say("versions by number", versions("name = 'forest'", order_by=["version_number ASC"]))
-    for bad in ["name > 'x'", "nothing = 'x'", "version_number = 'x'", "name = 'x' OR name = 'y'"]:
+    for bad in ["name > 'x'", "nothing = 'x'", "name = 'x' OR name = 'y'"]:
         refused(f"versions: {bad}", lambda: versions(bad))
     client.delete_model_version("forest", "3")
     refused("deleted version", lambda: client.get_model_version("forest", "3"))

@@ -21,6 +21,7 @@ mod logged_models;
 mod logging;
 mod metrics;
 mod model_versions;
+mod multipart;
 mod pages;
 mod register;
 mod registered_models;
@@ -33,6 +34,8 @@ use axum::Router;
 use axum::routing::{delete as remove, get, patch, post, put};
 
 use crate::app::App;
+
+pub(crate) use multipart::is_abandoned;
 
 /// Every path of this face.
 pub(crate) fn router() -> Router<App> {
@@ -187,5 +190,9 @@ fn proxied() -> Router<App> {
                 .get(artifacts::download)
                 .delete(artifacts::delete),
         )
+        .route("/mpu/create/{*path}", post(multipart::create))
+        .route("/mpu/complete/{*path}", post(multipart::complete))
+        .route("/mpu/abort/{*path}", post(multipart::abort))
+        .route("/mpu/parts/{upload}/{number}", put(multipart::put_part))
         .fallback(server::no_such_path)
 }
