@@ -40,6 +40,6 @@ def test_every_call_is_answered_as_mlflow_answers_it(major, lepton, tmp_path):
     found = [line for line in differences(ours, theirs) if not line.startswith(tuple(known))]
     assert not found, "\n".join(found)
     # What a client of MLflow logged is there for those of Lepton.
-    names = {run["run"]["metadata"]["name"] for run in lepton.got("GET", "runs?limit=1000")["items"]}
+    names = {run["metadata"]["name"] for run in lepton.got("GET", "runs?limit=1000")["items"]}
     assert {"best", "parent", "child", "auto"} <= names
     assert "iris" in lepton.ok("get", "models").out
