@@ -73,7 +73,7 @@ def test_what_lepton_trained_is_found_by_mlflow_and_can_be_loaded(lepton):
     rows = "".join(f"{i},{i % 7},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(200))
     lepton.write("data.csv", "a,b,label\n" + rows)
     lepton.ok("data", "put", "letters", "data.csv")
-    lepton.ok("train", "letters", "--target", "label", "--model", "letters", "--trials", "2", "--wait", timeout=240)
+    lepton.ok("train", "letters", "--data", "letters", "--target", "label", "--trials", "2", "--wait", timeout=240)
     experiments = [e["experiment_id"] for e in got(lepton, "experiments/search", {"max_results": 100})["experiments"]]
     runs = got(lepton, "runs/search", {"experiment_ids": experiments})["runs"]
     assert any(run["data"].get("metrics") for run in runs), runs
@@ -96,9 +96,9 @@ def test_an_onnx_model_of_mlflow_is_deployed_and_another_says_what_it_lacks(lept
     assert lepton.got("GET", f"runs/{run}")["metadata"]["name"] == "exported"
     files = {f["path"]: f["size_bytes"] for f in lepton.got("GET", f"runs/{run}/artifacts")["items"]}
     assert files["in/parts/large.bin"] == 256 * 4096 * 13
-    lacking = lepton.cli("deploy", "pickled")
+    lacking = lepton.cli("deploy", "pickled", "--model", "pickled")
     assert lacking.code != 0 and "sklearn" in lacking.err and "mlflow.onnx.log_model" in lacking.err, lacking
-    lepton.ok("deploy", "served", "--wait", timeout=120)
+    lepton.ok("deploy", "served", "--model", "served", "--wait", timeout=120)
     columns = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}
     answer = lepton.got("POST", "/v2/models/served/infer", {"inputs": [columns]})
     assert answer["outputs"][0]["data"] == [int(label)]

@@ -12,6 +12,7 @@ mod error;
 mod query;
 mod search;
 mod sqlite;
+mod traces;
 mod tracking;
 mod transaction;
 

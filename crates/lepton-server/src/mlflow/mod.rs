@@ -22,12 +22,15 @@ mod logging;
 mod metrics;
 mod model_versions;
 mod multipart;
+mod otlp;
 mod pages;
 mod register;
 mod registered_models;
 mod rules;
 mod runs;
 mod server;
+mod traces;
+mod traces2;
 mod wire;
 
 use axum::Router;
@@ -41,6 +44,7 @@ pub(crate) use multipart::is_abandoned;
 pub(crate) fn router() -> Router<App> {
     let mut router = Router::new()
         .route("/health", get(server::health))
+        .route("/v1/traces", post(traces::export))
         .nest("/api/2.0/mlflow-artifacts", proxied())
         .nest("/ajax-api/2.0/mlflow-artifacts", proxied());
     // The second is what pages of a browser use; the third version of MLflow asks for some of the
@@ -95,6 +99,14 @@ fn tracking() -> Router<App> {
             get(metrics::bulk_interval),
         )
         .route("/artifacts/list", get(artifacts::list_of_run))
+        .route("/traces", post(traces2::start).get(traces2::search))
+        .route("/traces/delete-traces", post(traces::delete))
+        .route("/traces/{id}", patch(traces2::end))
+        .route("/traces/{id}/info", get(traces2::get))
+        .route(
+            "/traces/{id}/tags",
+            patch(traces::set_tag).delete(traces::delete_tag),
+        )
         .fallback(server::no_such_path)
 }
 
@@ -178,6 +190,16 @@ fn registry() -> Router<App> {
 fn third() -> Router<App> {
     Router::new()
         .route("/server-info", get(server::info))
+        .route("/traces", post(traces::start))
+        .route("/traces/get", get(traces::get))
+        .route("/traces/batchGet", get(traces::batch_get))
+        .route("/traces/search", post(traces::search))
+        .route("/traces/delete-traces", post(traces::delete))
+        .route("/traces/{id}", get(traces::get_info))
+        .route(
+            "/traces/{id}/tags",
+            patch(traces::set_tag).delete(traces::delete_tag),
+        )
         .fallback(server::no_such_path)
 }
 

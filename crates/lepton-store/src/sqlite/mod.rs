@@ -5,6 +5,7 @@ mod lineage;
 mod reader;
 mod schema;
 mod search;
+mod traces;
 mod tracking;
 mod writer;
 

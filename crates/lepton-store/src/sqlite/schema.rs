@@ -9,6 +9,7 @@
 //! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
 //! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
 //! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
+//! | see `traces.rs` | | what calls of models and agents did |
 //! | see `tracking.rs` | | what else training code records, and the index by which runs are searched |
 //! | `metric_latest` | `run, key` | the newest point of each series; `number` is its value for comparisons, null for NaN |
 
@@ -19,7 +20,12 @@ use rusqlite::Connection;
 use crate::OpenError;
 
 /// Each entry brings the schema from its index to the next. Never edit one that was released.
-const MIGRATIONS: [&str; 3] = [FIRST, super::lineage::SCHEMA, super::tracking::SCHEMA];
+const MIGRATIONS: [&str; 4] = [
+    FIRST,
+    super::lineage::SCHEMA,
+    super::tracking::SCHEMA,
+    super::traces::SCHEMA,
+];
 
 const FIRST: &str = r"
 CREATE TABLE resources (

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::lineage;
+use super::traces;
 use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
@@ -245,6 +246,7 @@ fn apply(
             Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
             Write::Tracking(write) => tracking::apply(connection, write)?,
+            Write::Trace(write) => traces::apply(connection, write)?,
         }
     }
     Ok(())
