@@ -213,6 +213,8 @@ def measure(name, port, token, process, fill, options):
     found["log_batch of 1,000"] = figures(timed(lambda i: api.raw("runs/log-batch", bodies[i]), seconds, at_most=200))
     print(f"{name}: filling", file=sys.stderr, flush=True)
     experiment, long = fill(api, make)
+    # Filling takes a while, and servers close connections that are silent.
+    api = make()
     search = lambda **more: api.raw("runs/search", {"experiment_ids": [experiment]} | more)
     for step, more in {
             "100 newest": {"max_results": 100},

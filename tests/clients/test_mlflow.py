@@ -11,6 +11,7 @@ from mlflow_rig import environment, finish, mlflow_server, start
 # Where Lepton answers otherwise on purpose: the beginning of the line, and why.
 ON_PURPOSE = {
     "name of another[1]": "MLflow hands out its database's error; a taken name is RESOURCE_ALREADY_EXISTS",
+    "unknown trace[1]": "MLflow hands out its database's error; what is not there is RESOURCE_DOES_NOT_EXIST",
 }
 # What the older server takes, and the newer one refuses as Lepton does; what came of it is skipped.
 ONLY_IN_2 = {

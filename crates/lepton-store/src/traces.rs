@@ -13,6 +13,7 @@ pub(crate) enum TraceWrite {
         project: String,
         experiment: Id,
         trace: Box<Trace>,
+        merged: bool,
     },
     Spans {
         project: String,
@@ -31,6 +32,18 @@ impl Transaction {
             project: project.to_string(),
             experiment,
             trace: Box::new(trace),
+            merged: false,
+        }));
+        self
+    }
+
+    /// Records what is known of a trace, together with what was recorded of it.
+    pub fn merge_trace(&mut self, project: &Name, experiment: Id, trace: Trace) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::Put {
+            project: project.to_string(),
+            experiment,
+            trace: Box::new(trace),
+            merged: true,
         }));
         self
     }

@@ -355,6 +355,57 @@ def autologging():
     mlflow.sklearn.autolog(disable=True)
 
 
+def traces():
+    mlflow.set_experiment("traces")
+    experiment = mlflow.get_experiment_by_name("traces").experiment_id
+
+    @mlflow.trace(span_type="LLM", attributes={"temperature": 0.5})
+    def inner(x):
+        if x < 0:
+            raise ValueError("negative")
+        return {"doubled": x * 2}
+
+    @mlflow.trace
+    def outer(x, words):
+        mlflow.update_current_trace(tags={"color": "red" if x > 0 else "blue"})
+        return inner(x)
+
+    outer(3, ["a", "b"])
+    try:
+        outer(-1, [])
+    except ValueError:
+        pass
+    if hasattr(mlflow, "flush_trace_async_logging"):
+        mlflow.flush_trace_async_logging()
+    where = {"locations": [experiment]} if MAJOR >= 3 else {"experiment_ids": [experiment]}
+    search = lambda **more: client.search_traces(**where, **more)
+    identity = lambda trace: trace.info.trace_id if MAJOR >= 3 else trace.info.request_id
+    by_state = lambda found: sorted(str(t.info.state if MAJOR >= 3 else t.info.status) for t in found)
+    found = search()
+    say("traces", by_state(found))
+    good = next(t for t in found if "OK" in by_state([t])[0])
+    say("spans", [[s.name, s.inputs, s.outputs, str(s.status.status_code), s.span_type, s.parent_id is None]
+                  for s in sorted(client.get_trace(identity(good)).data.spans, key=lambda s: s.start_time_ns)])
+    say("tags of a trace", {k: v for k, v in good.info.tags.items() if not k.startswith("mlflow.a")})
+    for filter_string in ["tags.color = 'red'", "tags.color != 'red'", "attributes.status = 'ERROR'", "status = 'OK'",
+                          "timestamp_ms > 0", "attributes.name = 'outer'", "execution_time_ms >= 0"]:
+        tried(f"traces: {filter_string}", lambda: by_state(search(filter_string=filter_string)))
+    for bad in ["nothing.x = 'y'", "attributes.nothing = 'x'", "status > 1"]:
+        refused(f"traces: {bad}", lambda: search(filter_string=bad))
+    say("a page of traces", len(search(max_results=1)))
+    client.set_trace_tag(identity(good), "k", "v")
+    client.set_trace_tag(identity(good), "gone", "soon")
+    client.delete_trace_tag(identity(good), "gone")
+    refused("no such trace tag", lambda: client.delete_trace_tag(identity(good), "gone"))
+    say("tagged", by_state(search(filter_string="tags.k = 'v'")))
+    refused("unknown trace", lambda: client.set_trace_tag("tr-" + "0" * 32, "k", "v"))
+    ids = {"trace_ids": [identity(good)]} if MAJOR >= 3 else {"request_ids": [identity(good)]}
+    say("deleted traces", client.delete_traces(experiment, **ids))
+    say("left", by_state(search()))
+    say("deleted by age", client.delete_traces(experiment, max_timestamp_millis=4_000_000_000_000))
+    say("none left", by_state(search()))
+
+
 def registry(run_id):
     model = client.create_registered_model("forest", tags={"owner": "me"}, description="trees")
     say("model", model)
@@ -450,6 +501,7 @@ def main():
     flavours()
     autologging()
     registry(parent)
+    traces()
     # Standard output is MLflow's own: it says there where runs can be looked at.
     pathlib.Path(sys.argv[1]).write_text(json.dumps(answers))
 

@@ -111,6 +111,7 @@ impl TraceInfo {
             state: self.state.unwrap_or_else(|| "STATE_UNSPECIFIED".to_owned()),
             request_preview: self.request_preview,
             response_preview: self.response_preview,
+            complete: false,
             metadata: self.trace_metadata,
             tags: self.tags,
         })
@@ -184,13 +185,10 @@ pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Answer<One>
     trace
         .metadata
         .insert("mlflow.trace.infoFinalized".to_owned(), "true".to_owned());
-    if let Some((_, known)) = visitor.app.store.trace(&visitor.project, &trace.id).await? {
-        for (key, value) in known.tags {
-            trace.tags.entry(key).or_insert(value);
-        }
-    }
-    keep(&visitor, &experiment, trace.clone(), Vec::new()).await?;
-    one(&visitor, &trace.id, false).await
+    trace.complete = true;
+    let id = trace.id.clone();
+    keep(&visitor, &experiment, trace, Vec::new()).await?;
+    one(&visitor, &id, false).await
 }
 
 /// Writes a trace with its spans, and where its files are.
@@ -205,7 +203,7 @@ pub(super) async fn keep(
     let location = format!("{root}/traces/{}/artifacts", trace.id);
     trace.tags.insert(LOCATION_TAG.to_owned(), location);
     let mut transaction = Transaction::new();
-    transaction.put_trace(&visitor.project, experiment.metadata.id, trace);
+    transaction.merge_trace(&visitor.project, experiment.metadata.id, trace);
     if !spans.is_empty() {
         transaction.put_spans(&visitor.project, spans);
     }
@@ -657,9 +655,9 @@ async fn take_in(
     spans: Vec<otlp::Span>,
 ) -> Result<(), MlflowError> {
     let known = visitor.app.store.trace(&visitor.project, &id).await?;
-    let finalized = known.is_some();
+    let is_new = known.is_none();
     let mut trace = known.map_or_else(Trace::empty, |(_, trace)| trace);
-    if !finalized {
+    if is_new {
         trace.id.clone_from(&id);
         let first = spans
             .iter()
@@ -669,9 +667,8 @@ async fn take_in(
         trace.began_at = Timestamp::from_millis(first / 1_000_000);
         trace.state = "IN_PROGRESS".to_owned();
     }
-    let by_server = !trace.metadata.contains_key("mlflow.trace.infoFinalized");
     if let Some(root) = spans.iter().find(|span| span.is_root)
-        && by_server
+        && !trace.complete
     {
         trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
         trace.took_ms = Some((root.ended_nanos - root.began_nanos) / 1_000_000);

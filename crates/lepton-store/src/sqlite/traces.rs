@@ -33,8 +33,17 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
             project,
             experiment,
             trace,
+            merged,
         } => {
-            let body = serde_json::to_string(trace).expect("invariant: texts serialise");
+            let known = match merged {
+                true => Reader::new(connection).trace(project, &trace.id)?,
+                false => None,
+            };
+            let trace = match known {
+                Some((_, known)) => Trace::merged(known, trace.as_ref().clone()),
+                None => trace.as_ref().clone(),
+            };
+            let body = serde_json::to_string(&trace).expect("invariant: texts serialise");
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)
