@@ -35,21 +35,33 @@ class Api:
     """One connection that is kept."""
 
     def __init__(self, port, token):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-        self.connection.connect()
-        self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = port
+        self.connect()
         self.headers = {"Content-Type": "application/json"}
         if token:
             self.headers["Authorization"] = f"Bearer {token}"
 
+    def connect(self):
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        self.connection.connect()
+        self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     def raw(self, path, given=None):
         body = given if isinstance(given, (bytes, type(None))) else json.dumps(given).encode()
-        self.connection.request("GET" if body is None else "POST", API + path, body, self.headers)
-        answer = self.connection.getresponse()
+        try:
+            answer = self.send(path, body)
+        except (ConnectionError, http.client.RemoteDisconnected):
+            # Servers close connections that were silent for some seconds.
+            self.connect()
+            answer = self.send(path, body)
         content = answer.read()
         if answer.status != 200:
             raise RuntimeError(f"{path}: {answer.status} {content[:300]!r}")
         return content
+
+    def send(self, path, body):
+        self.connection.request("GET" if body is None else "POST", API + path, body, self.headers)
+        return self.connection.getresponse()
 
     def ask(self, path, given=None):
         return json.loads(self.raw(path, given))
@@ -213,8 +225,6 @@ def measure(name, port, token, process, fill, options):
     found["log_batch of 1,000"] = figures(timed(lambda i: api.raw("runs/log-batch", bodies[i]), seconds, at_most=200))
     print(f"{name}: filling", file=sys.stderr, flush=True)
     experiment, long = fill(api, make)
-    # Filling takes a while, and servers close connections that are silent.
-    api = make()
     search = lambda **more: api.raw("runs/search", {"experiment_ids": [experiment]} | more)
     for step, more in {
             "100 newest": {"max_results": 100},

@@ -15,8 +15,10 @@
 mod artifacts;
 mod ask;
 mod error;
+mod experiment_search;
 mod experiments;
 mod filter;
+mod logged_model_search;
 mod logged_models;
 mod logging;
 mod metrics;
@@ -29,6 +31,8 @@ mod registered_models;
 mod rules;
 mod runs;
 mod server;
+mod trace_export;
+mod trace_search;
 mod traces;
 mod traces2;
 mod wire;
@@ -44,7 +48,7 @@ pub(crate) use multipart::is_abandoned;
 pub(crate) fn router() -> Router<App> {
     let mut router = Router::new()
         .route("/health", get(server::health))
-        .route("/v1/traces", post(traces::export))
+        .route("/v1/traces", post(trace_export::export))
         .nest("/api/2.0/mlflow-artifacts", proxied())
         .nest("/ajax-api/2.0/mlflow-artifacts", proxied());
     // The second is what pages of a browser use; the third version of MLflow asks for some of the
@@ -65,7 +69,7 @@ fn tracking() -> Router<App> {
         .route("/experiments/get-by-name", get(experiments::get_by_name))
         .route(
             "/experiments/search",
-            get(experiments::search).post(experiments::search),
+            get(experiment_search::search).post(experiment_search::search),
         )
         .route("/experiments/delete", post(experiments::delete))
         .route("/experiments/restore", post(experiments::restore))
@@ -113,7 +117,7 @@ fn tracking() -> Router<App> {
 fn logged_models() -> Router<App> {
     Router::new()
         .route("/logged-models", post(logged_models::create))
-        .route("/logged-models/search", post(logged_models::search))
+        .route("/logged-models/search", post(logged_model_search::search))
         .route(
             "/logged-models/{id}",
             get(logged_models::get)
@@ -193,7 +197,7 @@ fn third() -> Router<App> {
         .route("/traces", post(traces::start))
         .route("/traces/get", get(traces::get))
         .route("/traces/batchGet", get(traces::batch_get))
-        .route("/traces/search", post(traces::search))
+        .route("/traces/search", post(trace_search::search))
         .route("/traces/delete-traces", post(traces::delete))
         .route("/traces/{id}", get(traces::get_info))
         .route(

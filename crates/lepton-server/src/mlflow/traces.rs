@@ -1,40 +1,30 @@
 //! Traces of models and agents, in the form of MLflow 3 and in that of OpenTelemetry.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::Path;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
 use lepton_access::Access;
-use lepton_store::{Test, Transaction};
+use lepton_store::Transaction;
 use lepton_types::resources::{Experiment, Kind};
 use lepton_types::trace::{Trace, TraceSpan};
 use lepton_types::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::ask::{Ask, Visitor, given, int, list, need};
+use super::ask::{Ask, Visitor, int, list, need};
 use super::error::{Answer, MlflowError, shown};
-use super::experiments::{default_id, find_active, ids_of};
-use super::filter::{self, Comparison, More};
+use super::experiments::{default_id, find_active};
 use super::rules::{TAG_CHARS_MAX, check_key, cut};
 use super::wire::{DefaultExperiment, Done, artifact_location};
-use super::{otlp, pages};
-use crate::extract::read_body;
-
-/// The longest body of spans, packed and unpacked.
-const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// Traces that are read at once when they are searched or deleted.
-const PIECE: usize = 500;
+pub(super) const PIECE: usize = 500;
 
 /// The tags that say where the files and the spans of a trace are.
 const LOCATION_TAG: &str = "mlflow.artifactLocation";
-const SPANS_TAG: &str = "mlflow.trace.spansLocation";
-const NAME_TAG: &str = "mlflow.traceName";
+pub(super) const SPANS_TAG: &str = "mlflow.trace.spansLocation";
+pub(super) const NAME_TAG: &str = "mlflow.traceName";
 
 /// The longest id of a trace.
 const ID_BYTES_MAX: usize = 256;
@@ -63,19 +53,19 @@ pub(super) struct TraceInfo {
 
 #[derive(Debug, Serialize, Deserialize, Default)]
 #[serde(default)]
-struct Location {
+pub(super) struct Location {
     r#type: String,
-    mlflow_experiment: Option<InExperiment>,
+    pub(super) mlflow_experiment: Option<InExperiment>,
 }
 
 #[derive(Debug, Serialize, Deserialize, Default)]
 #[serde(default)]
-struct InExperiment {
-    experiment_id: String,
+pub(super) struct InExperiment {
+    pub(super) experiment_id: String,
 }
 
 impl TraceInfo {
-    fn of(trace: Trace, experiment_id: String) -> Self {
+    pub(super) fn of(trace: Trace, experiment_id: String) -> Self {
         Self {
             trace_id: trace.id,
             client_request_id: trace.client_request_id,
@@ -289,160 +279,6 @@ pub(super) async fn batch_get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<M
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct Search {
-    #[serde(deserialize_with = "list")]
-    locations: Vec<Location>,
-    #[serde(deserialize_with = "list")]
-    pub(super) experiment_ids: Vec<String>,
-    pub(super) filter: Option<String>,
-    #[serde(deserialize_with = "int")]
-    pub(super) max_results: Option<i64>,
-    #[serde(deserialize_with = "list")]
-    pub(super) order_by: Vec<String>,
-    pub(super) page_token: Option<String>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Page {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    traces: Vec<TraceInfo>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<String>,
-}
-
-pub(super) async fn search(visitor: Visitor, Ask(mut ask): Ask<Search>) -> Answer<Page> {
-    visitor.may(Access::Read, Kind::Experiment)?;
-    let places = ask
-        .locations
-        .iter()
-        .filter_map(|place| place.mlflow_experiment.as_ref());
-    ask.experiment_ids
-        .extend(places.map(|place| place.experiment_id.clone()));
-    let default = default_id(&visitor).await?;
-    let (found, next_page_token) = found(&visitor, &ask, default).await?;
-    let info = |(id, trace): (Id, Trace)| TraceInfo::of(trace, default.id_of(id.into()));
-    let traces = found.into_iter().map(info).collect();
-    Ok(Json(Page {
-        traces,
-        next_page_token,
-    }))
-}
-
-/// The traces that a search asks for, and the token of the next page.
-pub(super) async fn found(
-    visitor: &Visitor,
-    ask: &Search,
-    default: DefaultExperiment,
-) -> Result<(Vec<(Id, Trace)>, Option<String>), MlflowError> {
-    let limit = pages::limit(ask.max_results, 100, PIECE)?;
-    let offset = pages::offset(ask.page_token.as_deref())?;
-    let comparisons = filter::parse(given(ask.filter.as_ref()).unwrap_or_default())?;
-    for comparison in &comparisons {
-        holds(comparison, &Trace::empty())?;
-    }
-    let order = filter::parse_order(&ask.order_by)?;
-    let known = [
-        "timestamp_ms",
-        "timestamp",
-        "request_time",
-        "execution_time_ms",
-        "execution_time",
-        "status",
-        "name",
-    ];
-    if let Some(by) = order.iter().find(|by| !known.contains(&by.key.as_str())) {
-        let key = shown(&by.key);
-        return Err(MlflowError::invalid(format!(
-            "Invalid order_by key '{key}' of traces"
-        )));
-    }
-    let experiments = ids_of(&ask.experiment_ids, default)?;
-    let newest_first = order.is_empty();
-    let wanted = usize::try_from(offset)
-        .unwrap_or(usize::MAX)
-        .saturating_add(limit + 1);
-    let (mut all, mut before) = (Vec::new(), None);
-    loop {
-        let (store, project) = (&visitor.app.store, &visitor.project);
-        let piece = store
-            .traces(project, experiments.clone(), before, PIECE)
-            .await?;
-        before = piece
-            .last()
-            .map(|(_, trace)| (trace.began_at, trace.id.clone()));
-        let last = piece.len() < PIECE;
-        for (experiment, trace) in piece {
-            let fits = comparisons
-                .iter()
-                .all(|c| holds(c, &trace).unwrap_or(false));
-            if fits {
-                all.push((experiment, trace));
-            }
-        }
-        if last || (newest_first && all.len() >= wanted) {
-            break;
-        }
-    }
-    all.sort_by(|(_, a), (_, b)| {
-        let by = |by: &filter::Order| {
-            let way = match by.key.as_str() {
-                "execution_time_ms" | "execution_time" => a.took_ms.cmp(&b.took_ms),
-                "status" => a.state.cmp(&b.state),
-                "name" => a.tags.get(NAME_TAG).cmp(&b.tags.get(NAME_TAG)),
-                _ => a.began_at.cmp(&b.began_at),
-            };
-            if by.descending { way.reverse() } else { way }
-        };
-        let newest = || b.began_at.cmp(&a.began_at).then_with(|| b.id.cmp(&a.id));
-        order
-            .iter()
-            .map(by)
-            .find(|way| way.is_ne())
-            .unwrap_or_else(newest)
-    });
-    Ok(pages::cut(all, offset, limit))
-}
-
-/// Whether a comparison holds, or why it cannot be asked.
-fn holds(comparison: &Comparison, trace: &Trace) -> Result<bool, MlflowError> {
-    let text = |value: Option<&str>| -> Result<bool, MlflowError> {
-        let test: Test = comparison.text_test(More::Absence)?;
-        Ok(test.holds_for_text(value))
-    };
-    #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
-    let number = |value: Option<i64>| -> Result<bool, MlflowError> {
-        let test = comparison.number_test()?;
-        Ok(test.holds_for_number(value.map(|value| value as f64)))
-    };
-    let key = comparison.key.as_str();
-    let metadata = |key: &str| trace.metadata.get(key).map(String::as_str);
-    match (comparison.entity.as_deref(), key) {
-        (Some("tag" | "tags"), key) => text(trace.tags.get(key).map(String::as_str)),
-        (Some("metadata" | "request_metadata" | "trace_metadata"), key) => text(metadata(key)),
-        (None | Some("attribute" | "attributes" | "attr" | "trace"), key) => match key {
-            "status" | "state" => text(Some(&trace.state)),
-            "name" | "trace_name" => text(trace.tags.get(NAME_TAG).map(String::as_str)),
-            "request_id" | "trace_id" => text(Some(&trace.id)),
-            "run_id" => text(metadata("mlflow.sourceRun")),
-            "client_request_id" => text(trace.client_request_id.as_deref()),
-            "timestamp" | "timestamp_ms" | "request_time" => {
-                number(Some(trace.began_at.as_millis()))
-            }
-            "execution_time" | "execution_time_ms" | "execution_duration" => number(trace.took_ms),
-            key => Err(MlflowError::invalid(format!(
-                "Invalid attribute key '{}' of traces",
-                shown(key)
-            ))),
-        },
-        (Some(entity), _) => Err(MlflowError::invalid(format!(
-            "Invalid entity type '{}' of traces. Valid values are tag, metadata and attribute",
-            shown(entity)
-        ))),
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
 pub(super) struct TagOf {
     key: Option<String>,
     value: Option<String>,
@@ -577,137 +413,4 @@ pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<Delete>) -> Answer<De
     }
     let traces_deleted = ids.len();
     Ok(Json(Deleted { traces_deleted }))
-}
-
-/// Takes spans from an exporter of OpenTelemetry; the header names the experiment.
-pub(super) async fn export(
-    visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, MlflowError> {
-    visitor.may(Access::Write, Kind::Experiment)?;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let named = text("x-mlflow-experiment-id")
-        .ok_or_else(|| MlflowError::invalid("the header `x-mlflow-experiment-id` is missing"))?;
-    let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some("application/x-protobuf") {
-        return Err(MlflowError::invalid(format!(
-            "Invalid Content-Type: {}. Expected: application/x-protobuf",
-            shown(kind)
-        )));
-    }
-    let experiment = find_active(&visitor, named).await?;
-    let packed = read_body(&headers, body, BODY_BYTES_MAX).await?;
-    let bytes = match text(header::CONTENT_ENCODING.as_str()) {
-        None | Some("identity") => packed.to_vec(),
-        Some("gzip") => unpack(&packed)?,
-        Some(other) => {
-            return Err(MlflowError::invalid(format!(
-                "Unsupported Content-Encoding: {}",
-                shown(other)
-            )));
-        }
-    };
-    let spans = otlp::spans_of(&bytes).map_err(|error| MlflowError::invalid(error.to_string()))?;
-    if spans.is_empty() {
-        return Err(MlflowError::invalid(
-            "Invalid OpenTelemetry format - no spans found",
-        ));
-    }
-    let mut by_trace: BTreeMap<String, Vec<otlp::Span>> = BTreeMap::new();
-    for span in spans {
-        let id = span
-            .request
-            .clone()
-            .unwrap_or_else(|| format!("tr-{}", span.trace));
-        check_id(&id)?;
-        by_trace.entry(id).or_default().push(span);
-    }
-    for (id, spans) in by_trace {
-        take_in(&visitor, &experiment, id, spans).await?;
-    }
-    // An `ExportTraceServiceResponse` in which nothing was refused has no bytes.
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-protobuf")],
-        Vec::new(),
-    )
-        .into_response())
-}
-
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, MlflowError> {
-    let mut bytes = Vec::new();
-    let mut reader = flate2::read::GzDecoder::new(packed).take(BODY_BYTES_MAX as u64 + 1);
-    let read = reader.read_to_end(&mut bytes);
-    match read {
-        Ok(_) if bytes.len() <= BODY_BYTES_MAX => Ok(bytes),
-        Ok(_) => Err(MlflowError::invalid(
-            "the body is too long once it is unpacked",
-        )),
-        Err(_) => Err(MlflowError::invalid("the body is no gzip")),
-    }
-}
-
-/// Adds spans to their trace, which is made if it is new.
-async fn take_in(
-    visitor: &Visitor,
-    experiment: &Experiment,
-    id: String,
-    spans: Vec<otlp::Span>,
-) -> Result<(), MlflowError> {
-    let known = visitor.app.store.trace(&visitor.project, &id).await?;
-    let is_new = known.is_none();
-    let mut trace = known.map_or_else(Trace::empty, |(_, trace)| trace);
-    if is_new {
-        trace.id.clone_from(&id);
-        let first = spans
-            .iter()
-            .map(|span| span.began_nanos)
-            .min()
-            .unwrap_or_default();
-        trace.began_at = Timestamp::from_millis(first / 1_000_000);
-        trace.state = "IN_PROGRESS".to_owned();
-    }
-    if let Some(root) = spans.iter().find(|span| span.is_root)
-        && !trace.complete
-    {
-        trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
-        trace.took_ms = Some((root.ended_nanos - root.began_nanos) / 1_000_000);
-        trace
-            .tags
-            .entry(NAME_TAG.to_owned())
-            .or_insert_with(|| root.name.clone());
-        trace.request_preview = root.inputs.clone().map(|text| cut(text, 1_000));
-        trace.response_preview = root.outputs.clone().map(|text| cut(text, 1_000));
-    }
-    trace
-        .tags
-        .insert(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned());
-    let step = |span: otlp::Span| TraceSpan {
-        trace: id.clone(),
-        span: span.id,
-        began_nanos: span.began_nanos,
-        body: span.json.to_string(),
-    };
-    let spans = spans.into_iter().map(step).collect();
-    keep(visitor, experiment, trace, spans).await
-}
-
-/// What clients before MLflow 3 read of a trace.
-pub(super) fn second(trace: Trace, experiment_id: String) -> Value {
-    let pairs = |map: BTreeMap<String, String>| -> Vec<Value> {
-        let pair = |(key, value): (String, String)| json!({"key": key, "value": value});
-        map.into_iter().map(pair).collect()
-    };
-    let mut info = json!({
-        "request_id": trace.id,
-        "experiment_id": experiment_id,
-        "timestamp_ms": trace.began_at.as_millis(),
-        "status": trace.state,
-        "request_metadata": pairs(trace.metadata),
-        "tags": pairs(trace.tags),
-    });
-    if let Some(ms) = trace.took_ms {
-        info["execution_time_ms"] = ms.into();
-    }
-    info
 }

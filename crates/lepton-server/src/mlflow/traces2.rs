@@ -1,5 +1,7 @@
 //! Traces as MLflow 2 writes them: begun, then ended.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::Path;
 use lepton_access::Access;
@@ -8,12 +10,13 @@ use lepton_types::Timestamp;
 use lepton_types::resources::Kind;
 use lepton_types::trace::Trace;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ask::{Ask, Pair, Visitor, int, list, need, word};
 use super::error::{Answer, MlflowError};
 use super::experiments::{default_id, find_active};
-use super::traces::{Search, find, found, keep, second};
+use super::trace_search::{Search, found};
+use super::traces::{find, keep};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -64,7 +67,7 @@ pub(super) async fn start(visitor: Visitor, Ask(mut ask): Ask<Write>) -> Answer<
 async fn one(visitor: &Visitor, id: &str) -> Answer<One> {
     let (experiment, trace) = find(visitor, id).await?;
     let experiment_id = default_id(visitor).await?.id_of(experiment.into());
-    let trace_info = second(trace, experiment_id);
+    let trace_info = second(trace, &experiment_id);
     Ok(Json(One { trace_info }))
 }
 
@@ -112,10 +115,30 @@ pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Pa
     let (found, next_page_token) = found(&visitor, &ask, default).await?;
     let traces = found
         .into_iter()
-        .map(|(id, trace)| second(trace, default.id_of(id.into())))
+        .map(|(id, trace)| second(trace, &default.id_of(id.into())))
         .collect();
     Ok(Json(Page {
         traces,
         next_page_token,
     }))
+}
+
+/// What clients before MLflow 3 read of a trace.
+fn second(trace: Trace, experiment_id: &str) -> Value {
+    let pairs = |map: BTreeMap<String, String>| -> Vec<Value> {
+        let pair = |(key, value): (String, String)| json!({"key": key, "value": value});
+        map.into_iter().map(pair).collect()
+    };
+    let mut info = json!({
+        "request_id": trace.id,
+        "experiment_id": experiment_id,
+        "timestamp_ms": trace.began_at.as_millis(),
+        "status": trace.state,
+        "request_metadata": pairs(trace.metadata),
+        "tags": pairs(trace.tags),
+    });
+    if let Some(ms) = trace.took_ms {
+        info["execution_time_ms"] = ms.into();
+    }
+    info
 }

@@ -1,6 +1,7 @@
 //! The embedded backend: SQLite in WAL mode, one writer thread that commits many
 //! transactions at once, and a few read connections.
 
+mod batches;
 mod lineage;
 mod reader;
 mod schema;
