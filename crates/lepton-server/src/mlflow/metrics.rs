@@ -21,6 +21,9 @@ use crate::app::App;
 /// Points that are read at once, which bounds the memory of an answer however long the series.
 const PIECE_POINTS: usize = 25_000;
 
+/// Points that are read at once where a whole series is: finding a place in it takes time.
+const STREAM_POINTS: usize = 100_000;
+
 /// Points of a bulk answer, and of each run of a sampled one.
 const BULK_POINTS_MAX: usize = 25_000;
 const SAMPLE_POINTS_MAX: usize = 2_500;
@@ -129,7 +132,7 @@ fn stream(app: App, run: RunId, key: String, offset: u64, first: Vec<MetricPoint
             if pieces.send(Ok(std::mem::take(&mut text))).await.is_err() {
                 return;
             }
-            points = match piece(&app, run, &key, at, PIECE_POINTS).await {
+            points = match piece(&app, run, &key, at, STREAM_POINTS).await {
                 Ok(points) => points,
                 Err(error) => {
                     // What was begun must not end as if it were whole.
@@ -287,8 +290,8 @@ async fn sample(
     let mut all = Vec::new();
     let mut at = 0;
     loop {
-        let points = piece(app, run, key, at, PIECE_POINTS).await?;
-        let last = points.len() < PIECE_POINTS;
+        let points = piece(app, run, key, at, STREAM_POINTS).await?;
+        let last = points.len() < STREAM_POINTS;
         at += points.len() as u64;
         let within = points
             .into_iter()
