@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac};
-use lepton_types::Id;
+use lepton_types::{Id, Name};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -39,6 +39,8 @@ pub enum KeyPurpose {
     S3SecretSeal,
     /// What wraps the data keys of projects.
     DataKeyWrap,
+    /// What lets its holder add parts to one upload.
+    Upload,
 }
 
 impl KeyPurpose {
@@ -53,6 +55,7 @@ impl KeyPurpose {
             Self::ReplicaS3Secret => b"lepton replica s3 secret v1",
             Self::S3SecretSeal => b"lepton s3 secret seal v1",
             Self::DataKeyWrap => b"lepton data key wrap v1",
+            Self::Upload => b"lepton upload v1",
         }
     }
 }
@@ -149,15 +152,27 @@ impl MasterKey {
         Ok(Self(key))
     }
 
-    /// 32 bytes that only a holder of the master key can tell, one set a purpose and id
-    /// (HMAC-SHA-256, RFC 2104).
+    /// The same as [`MasterKey::derive`], for what lives in a project.
     #[must_use]
-    pub fn derive(&self, purpose: KeyPurpose, id: Id) -> [u8; 32] {
+    pub fn derive_in(&self, purpose: KeyPurpose, id: Id, project: &Name) -> [u8; 32] {
+        let mut mac = self.begin(purpose, id);
+        mac.update(project.as_str().as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    fn begin(&self, purpose: KeyPurpose, id: Id) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.0.as_slice())
             .expect("invariant: HMAC takes keys of any length");
         mac.update(purpose.label());
         mac.update(&id.to_bytes());
-        mac.finalize().into_bytes().into()
+        mac
+    }
+
+    /// 32 bytes that only a holder of the master key can tell, one set a purpose and id
+    /// (HMAC-SHA-256, RFC 2104).
+    #[must_use]
+    pub fn derive(&self, purpose: KeyPurpose, id: Id) -> [u8; 32] {
+        self.begin(purpose, id).finalize().into_bytes().into()
     }
 }
 

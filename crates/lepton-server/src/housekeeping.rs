@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lepton_store::{Query, StoreError};
+use lepton_store::{CommitError, Query, StoreError, Transaction};
 use lepton_types::resources::{
     AttemptSpec, BlobDigest, DatasetVersionSpec, FileEntry, JobSpec, ModelVersionSpec, Program,
     RunSpec,
@@ -44,11 +44,14 @@ pub(crate) enum SweepError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
     Blob(#[from] crate::blobs::BlobError),
 }
 
 /// Deletes what is old and uncited; returns how many went.
 pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
+    drop_abandoned(app).await?;
     let cited = cited(app).await?;
     let mut gone = 0;
     // Of the objects and not of the store: what a deleted project left goes too.
@@ -63,6 +66,18 @@ pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
         gone += app.blobs.sweep(&name, keep, ORPHAN_AGE).await?;
     }
     Ok(gone)
+}
+
+/// Forgets the parts of uploads that nobody completed in time.
+async fn drop_abandoned(app: &App) -> Result<(), SweepError> {
+    let mut transaction = Transaction::new();
+    for file in app.store.all_kept_files().await? {
+        if crate::mlflow::is_abandoned(&file.path, app.now()) {
+            transaction.drop_files(&file.project, &file.path);
+        }
+    }
+    app.store.commit(transaction).await?;
+    Ok(())
 }
 
 type Cited = BTreeMap<Name, BTreeSet<BlobDigest>>;

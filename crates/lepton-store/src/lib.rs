@@ -14,6 +14,7 @@ mod query;
 mod search;
 mod series;
 mod sqlite;
+mod traces;
 mod tracking;
 mod transaction;
 

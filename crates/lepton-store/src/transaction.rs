@@ -3,6 +3,7 @@
 use lepton_types::resources::{EventSeverity, Kind, LineageEdge, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId, Timestamp};
 
+use crate::traces::TraceWrite;
 use crate::tracking::TrackingWrite;
 
 /// Writes that happen together or not at all.
@@ -43,6 +44,7 @@ pub(crate) enum Write {
         edge: LineageEdge,
     },
     Tracking(TrackingWrite),
+    Trace(TraceWrite),
 }
 
 /// A resource on its way to disk.

@@ -9,6 +9,7 @@ mod names;
 mod quantities;
 pub mod resources;
 mod time;
+pub mod trace;
 pub mod tracking;
 
 pub use ids::{

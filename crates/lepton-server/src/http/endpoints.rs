@@ -6,8 +6,8 @@ use lepton_access::Access;
 use lepton_api::{ErrorCode, List};
 use lepton_store::{EventDraft, Query, Transaction};
 use lepton_types::resources::{
-    Endpoint, EndpointPhase, EndpointSpec, EventSeverity, Kind, ModelSelector, PoolSpec, Replica,
-    ReplicaSpec, Resource,
+    Endpoint, EndpointPhase, EndpointSpec, EventSeverity, Kind, ModelSelector, ModelVersion,
+    PoolSpec, Replica, ReplicaSpec, Resource,
 };
 use lepton_types::{Name, Timestamp};
 
@@ -154,19 +154,11 @@ pub(super) async fn accept(
     find::<PoolSpec>(app, &Name::default_project(), spec.pool.as_str()).await?;
     let model = spec.model.model.as_str();
     let version = select_version(app, project, model, &spec.model.selector).await?;
-    if !version.spec.files.iter().any(|file| file.path == SERVABLE) {
-        let files: Vec<&str> = version
-            .spec
-            .files
-            .iter()
-            .map(|file| file.path.as_str())
-            .take(8)
-            .collect();
+    if version.spec.servable().is_none() {
+        let holds = what_it_holds(app, project, &version).await;
         let message = format!(
-            "model version `{}` cannot be served: it has no `{SERVABLE}`, only {}; export the model to \
-             ONNX and register it with `lepton model import`",
-            version.metadata.name,
-            files.join(", ")
+            "model version `{}` cannot be served: it has no `{SERVABLE}`, only {holds}",
+            version.metadata.name
         );
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
@@ -174,6 +166,50 @@ pub(super) async fn accept(
         spec.model.selector = ModelSelector::Version(version.spec.version);
     }
     Ok(spec)
+}
+
+/// What a version has that cannot be served, and what it would need.
+async fn what_it_holds(app: &App, project: &Name, version: &ModelVersion) -> String {
+    let flavours = flavours_of(app, project, version).await;
+    if !flavours.is_empty() {
+        return format!(
+            "MLflow's flavours {}; log the model with `mlflow.onnx.log_model` and register that \
+             (skl2onnx converts scikit-learn's models, `torch.onnx.export` PyTorch's)",
+            flavours.join(", ")
+        );
+    }
+    let paths = version.spec.files.iter().map(|file| file.path.as_str());
+    let listed: Vec<&str> = paths.take(8).collect();
+    let listed = match listed.is_empty() {
+        true => "files that are kept elsewhere".to_owned(),
+        false => listed.join(", "),
+    };
+    format!("{listed}; export the model to ONNX and register it with `lepton model import`")
+}
+
+/// The longest description of a model that is looked into.
+const MLMODEL_BYTES_MAX: u64 = 1 << 20;
+
+/// The flavours that an MLflow model says it has; none if it is none, or cannot be read.
+async fn flavours_of(app: &App, project: &Name, version: &ModelVersion) -> Vec<String> {
+    let described = version
+        .spec
+        .files
+        .iter()
+        .find(|file| file.path == "MLmodel");
+    let Some(file) = described.filter(|file| file.size_bytes <= MLMODEL_BYTES_MAX) else {
+        return Vec::new();
+    };
+    let read = app.blobs.read_all(project, file.digest, MLMODEL_BYTES_MAX);
+    let bytes = read.await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    // YAML of which only the keys below `flavors:` matter, each indented by two spaces.
+    let below = text.lines().skip_while(|line| *line != "flavors:").skip(1);
+    let below = below.take_while(|line| line.starts_with(' '));
+    let keys = below.filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'));
+    keys.filter(|key| !key.starts_with(' '))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Brings an endpoint's spec to what is wanted. Asking again, even for the same, ends a pause

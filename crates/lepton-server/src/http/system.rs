@@ -2,6 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::USER_AGENT;
+use axum::response::{IntoResponse, Response};
 use lepton_access::{Access, Principal};
 use lepton_api::{ServerInfo, WhoAmI};
 use lepton_types::resources::Kind;
@@ -27,14 +30,24 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiEr
     Ok("ready")
 }
 
-/// What answers here. Needs no token.
+/// The version of MLflow whose API is spoken. MLflow's clients ask for it before they send spans.
+const MLFLOW: &str = "3.17.2";
+
+/// What answers here. Needs no token. MLflow's clients are told MLflow's version, as text.
 #[utoipa::path(get, path = "/version", tag = "system", security(()), responses((status = 200, body = ServerInfo)))]
-pub(super) async fn version() -> Json<ServerInfo> {
+pub(super) async fn version(headers: HeaderMap) -> Response {
+    let client = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    if client.is_some_and(|client| client.starts_with("mlflow-python-client/")) {
+        return MLFLOW.into_response();
+    }
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Json(ServerInfo {
         name: "lepton".to_owned(),
         version,
     })
+    .into_response()
 }
 
 /// Counters and gauges as Prometheus text.

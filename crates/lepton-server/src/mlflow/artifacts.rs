@@ -20,6 +20,7 @@ use super::ask::{Ask, Visitor, given};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
 use super::model_versions::VERSIONS;
+use super::multipart;
 use super::runs::{ById, enter, find, parse};
 use super::wire::{Done, RunInfo};
 use crate::blobs::BlobSummary;
@@ -48,6 +49,12 @@ pub(super) enum Place {
 /// Parses a path of the proxy; it stays within the project whatever it says.
 pub(super) fn place_of(path: &str) -> Result<Place, MlflowError> {
     check_path(path)?;
+    if path.split('/').next() == Some(multipart::FOLDER) {
+        return Err(MlflowError::invalid(format!(
+            "Invalid path: '{}'",
+            shown(path)
+        )));
+    }
     let mut parts = path.splitn(4, '/');
     if let Some((name, below)) = path
         .strip_prefix(VERSIONS)
@@ -371,7 +378,8 @@ pub(super) fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<F
         children.push(FileInfo {
             path,
             is_dir,
-            file_size: (!is_dir).then_some(file.size_bytes),
+            // As protobuf has it, zero is not said.
+            file_size: (!is_dir && file.size_bytes > 0).then_some(file.size_bytes),
         });
     }
     children

@@ -15,18 +15,26 @@
 mod artifacts;
 mod ask;
 mod error;
+mod experiment_search;
 mod experiments;
 mod filter;
+mod logged_model_search;
 mod logged_models;
 mod logging;
 mod metrics;
 mod model_versions;
+mod multipart;
+mod otlp;
 mod pages;
 mod register;
 mod registered_models;
 mod rules;
 mod runs;
 mod server;
+mod trace_export;
+mod trace_search;
+mod traces;
+mod traces2;
 mod wire;
 
 use axum::Router;
@@ -34,10 +42,13 @@ use axum::routing::{delete as remove, get, patch, post, put};
 
 use crate::app::App;
 
+pub(crate) use multipart::is_abandoned;
+
 /// Every path of this face.
 pub(crate) fn router() -> Router<App> {
     let mut router = Router::new()
         .route("/health", get(server::health))
+        .route("/v1/traces", post(trace_export::export))
         .nest("/api/2.0/mlflow-artifacts", proxied())
         .nest("/ajax-api/2.0/mlflow-artifacts", proxied());
     // The second is what pages of a browser use; the third version of MLflow asks for some of the
@@ -58,7 +69,7 @@ fn tracking() -> Router<App> {
         .route("/experiments/get-by-name", get(experiments::get_by_name))
         .route(
             "/experiments/search",
-            get(experiments::search).post(experiments::search),
+            get(experiment_search::search).post(experiment_search::search),
         )
         .route("/experiments/delete", post(experiments::delete))
         .route("/experiments/restore", post(experiments::restore))
@@ -92,13 +103,21 @@ fn tracking() -> Router<App> {
             get(metrics::bulk_interval),
         )
         .route("/artifacts/list", get(artifacts::list_of_run))
+        .route("/traces", post(traces2::start).get(traces2::search))
+        .route("/traces/delete-traces", post(traces::delete))
+        .route("/traces/{id}", patch(traces2::end))
+        .route("/traces/{id}/info", get(traces2::get))
+        .route(
+            "/traces/{id}/tags",
+            patch(traces::set_tag).delete(traces::delete_tag),
+        )
         .fallback(server::no_such_path)
 }
 
 fn logged_models() -> Router<App> {
     Router::new()
         .route("/logged-models", post(logged_models::create))
-        .route("/logged-models/search", post(logged_models::search))
+        .route("/logged-models/search", post(logged_model_search::search))
         .route(
             "/logged-models/{id}",
             get(logged_models::get)
@@ -175,6 +194,16 @@ fn registry() -> Router<App> {
 fn third() -> Router<App> {
     Router::new()
         .route("/server-info", get(server::info))
+        .route("/traces", post(traces::start))
+        .route("/traces/get", get(traces::get))
+        .route("/traces/batchGet", get(traces::batch_get))
+        .route("/traces/search", post(trace_search::search))
+        .route("/traces/delete-traces", post(traces::delete))
+        .route("/traces/{id}", get(traces::get_info))
+        .route(
+            "/traces/{id}/tags",
+            patch(traces::set_tag).delete(traces::delete_tag),
+        )
         .fallback(server::no_such_path)
 }
 
@@ -187,5 +216,9 @@ fn proxied() -> Router<App> {
                 .get(artifacts::download)
                 .delete(artifacts::delete),
         )
+        .route("/mpu/create/{*path}", post(multipart::create))
+        .route("/mpu/complete/{*path}", post(multipart::complete))
+        .route("/mpu/abort/{*path}", post(multipart::abort))
+        .route("/mpu/parts/{upload}/{number}", put(multipart::put_part))
         .fallback(server::no_such_path)
 }

@@ -28,7 +28,6 @@ pub(super) struct VersionWire {
     #[serde(skip_serializing_if = "String::is_empty")]
     user_id: String,
     current_stage: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
     description: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     source: String,

@@ -17,6 +17,7 @@ use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
 use super::wire::{RunInfo, model_id};
 use super::{logged_models, model_versions, registered_models as models, runs};
+use crate::lineage;
 
 /// How often it is tried again when others register at the same time.
 const TRIES: u32 = 64;
@@ -70,6 +71,9 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<mo
             .owned_by(Kind::Model, model.metadata.id);
         let mut transaction = Transaction::new();
         transaction.update(&model).create(&version);
+        let made = lineage::model_node(&version);
+        let (app, project) = (&visitor.app, &visitor.project);
+        lineage::made_by(app, &mut transaction, project, origin.run, made).await?;
         if let Some(logged) = origin.logged_model {
             let tag = registered_as(&visitor, logged, name, number).await?;
             transaction.set_tags(RunId::from(logged), vec![(VERSIONS_TAG.to_owned(), tag)]);

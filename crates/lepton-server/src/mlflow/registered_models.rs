@@ -25,7 +25,6 @@ pub(super) struct ModelWire {
     name: String,
     creation_timestamp: i64,
     last_updated_timestamp: i64,
-    #[serde(skip_serializing_if = "String::is_empty")]
     description: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     latest_versions: Vec<VersionWire>,
@@ -72,7 +71,9 @@ fn newest_of_each_stage(versions: Vec<ModelVersion>) -> Vec<ModelVersion> {
             newest.insert(stage, version);
         }
     }
-    newest.into_values().collect()
+    let mut newest: Vec<ModelVersion> = newest.into_values().collect();
+    newest.sort_by_key(|version| version.spec.version);
+    newest
 }
 
 fn updated(model: &Model) -> Timestamp {

@@ -27,7 +27,7 @@ pub(super) async fn info() -> Json<ServerInfo> {
         store_type: "SqlStore",
         workspaces_enabled: true,
         trace_archival_enabled: false,
-        multipart_uploads_enabled: false,
+        multipart_uploads_enabled: true,
         multipart_downloads_enabled: false,
     })
 }

@@ -193,6 +193,9 @@ pub(super) async fn of_replica(app: &App, key: WorkerKey) -> Result<WorkloadSpec
         .await?;
     let version = version
         .ok_or_else(|| LaunchError::Impossible(format!("model version `{version_key}` is gone")))?;
+    let servable = version.spec.servable().ok_or_else(|| {
+        LaunchError::Impossible(format!("model version `{version_key}` has no ONNX model"))
+    })?;
     let library = app.config.onnxruntime().ok_or_else(|| {
         LaunchError::Impossible(
             "ONNX Runtime's library was not found: run `make` in the source tree, or set \
@@ -221,7 +224,7 @@ pub(super) async fn of_replica(app: &App, key: WorkerKey) -> Result<WorkloadSpec
     Ok(WorkloadSpec {
         id,
         name: replica.metadata.name.clone(),
-        program: Start::Builtin(serve_arguments(app, &replica, &library)),
+        program: Start::Builtin(serve_arguments(app, &replica, &servable.path, &library)),
         inputs,
         env: seeds(app, &project, &token),
         secrets: secrets
@@ -240,9 +243,14 @@ pub(super) async fn of_replica(app: &App, key: WorkerKey) -> Result<WorkloadSpec
 const ADMISSION_FILE: &str = "admission";
 
 /// The arguments of `lepton worker serve`.
-fn serve_arguments(app: &App, replica: &Replica, library: &std::path::Path) -> Vec<String> {
+fn serve_arguments(
+    app: &App,
+    replica: &Replica,
+    model: &str,
+    library: &std::path::Path,
+) -> Vec<String> {
     let options = [
-        ("model", "model.onnx".to_owned()),
+        ("model", model.to_owned()),
         ("name", replica.spec.endpoint.to_string()),
         ("version", replica.spec.version.to_string()),
         ("library", library.display().to_string()),

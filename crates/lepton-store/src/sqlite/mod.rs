@@ -2,6 +2,7 @@
 //! transactions at once, and a few read connections.
 
 mod compactor;
+mod batches;
 mod lineage;
 mod old_points;
 mod reader;
@@ -10,6 +11,7 @@ pub(crate) mod schema;
 mod search;
 mod series_reader;
 mod series_writer;
+mod traces;
 mod tracking;
 mod writer;
 

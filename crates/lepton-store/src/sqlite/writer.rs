@@ -13,6 +13,7 @@ use super::compactor::Inbox;
 use super::lineage;
 use super::reply::Reply;
 use super::series_writer::{self, Upkeep};
+use super::traces;
 use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
@@ -309,6 +310,7 @@ fn apply(
             }
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
             Write::Tracking(write) => tracking::apply(connection, write)?,
+            Write::Trace(write) => traces::apply(connection, write)?,
         }
     }
     Ok(())

@@ -64,6 +64,23 @@ pub struct ModelVersionSpec {
     pub origin: Option<ModelOrigin>,
 }
 
+impl ModelVersionSpec {
+    /// The file that can be served: `model.onnx`, or the only one that ends so.
+    #[must_use]
+    pub fn servable(&self) -> Option<&FileEntry> {
+        let named = self.files.iter().find(|file| file.path == "model.onnx");
+        let mut others = self.files.iter().filter(|file| {
+            let ending = file.path.rsplit_once('.').map(|(_, ending)| ending);
+            ending.is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"))
+        });
+        match (named, others.next(), others.next()) {
+            (Some(named), _, _) => Some(named),
+            (None, only, None) => only,
+            (None, _, Some(_)) => None,
+        }
+    }
+}
+
 /// Where a version came from that was registered rather than uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelOrigin {
@@ -188,6 +205,37 @@ spec_of!(ModelVersionSpec, ModelVersionStatus, ModelVersion, named: true, |_| "r
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_served_is_found_if_it_is_clear() {
+        let servable = |paths: &[&str]| {
+            let file = |path: &&str| FileEntry {
+                path: (*path).to_owned(),
+                digest: crate::resources::BlobDigest::from_bytes([0; 32]),
+                size_bytes: 1,
+            };
+            let spec = ModelVersionSpec {
+                model: "m".parse().unwrap(),
+                version: 1,
+                files: paths.iter().map(file).collect(),
+                run: None,
+                description: String::new(),
+                tags: BTreeMap::new(),
+                origin: None,
+            };
+            spec.servable().map(|file| file.path.clone())
+        };
+        assert_eq!(
+            servable(&["a.onnx", "model.onnx"]).as_deref(),
+            Some("model.onnx")
+        );
+        assert_eq!(
+            servable(&["MLmodel", "net/net.onnx"]).as_deref(),
+            Some("net/net.onnx")
+        );
+        assert_eq!(servable(&["a.onnx", "b.onnx"]), None);
+        assert_eq!(servable(&["model.pkl"]), None);
+    }
 
     #[test]
     fn references_round_trip_and_refuse_nonsense() {

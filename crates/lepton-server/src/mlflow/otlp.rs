@@ -1,0 +1,354 @@
+//! Spans as OpenTelemetry's exporters send them: OTLP's protobuf (opentelemetry-proto 1.9, `trace.proto`
+//! and `common.proto`), read into the JSON that MLflow's clients read back.
+//!
+//! Only the wire format is known here, and those fields that are kept. What is read is bounded by
+//! the length of the body and by how deep values nest.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+/// How deep values may lie in values.
+const DEPTH_MAX: usize = 32;
+
+/// Bytes that are no OTLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body is no OTLP in protobuf")]
+pub(super) struct Malformed;
+
+/// A span, and what is asked of it beside its JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Span {
+    /// The trace's id as its exporter has it, in hex.
+    pub(super) trace: String,
+    /// MLflow's id of the trace, if the exporter is MLflow's.
+    pub(super) request: Option<String>,
+    /// The span's id in hex.
+    pub(super) id: String,
+    pub(super) is_root: bool,
+    pub(super) name: String,
+    pub(super) began_nanos: i64,
+    pub(super) ended_nanos: i64,
+    pub(super) failed: bool,
+    pub(super) inputs: Option<String>,
+    pub(super) outputs: Option<String>,
+    pub(super) json: Value,
+}
+
+/// Reads an `ExportTraceServiceRequest`.
+pub(super) fn spans_of(body: &[u8]) -> Result<Vec<Span>, Malformed> {
+    let mut spans = Vec::new();
+    for resource in messages(body, 1)? {
+        for scope in messages(resource, 2)? {
+            for span in messages(scope, 2)? {
+                spans.push(span_of(span)?);
+            }
+        }
+    }
+    Ok(spans)
+}
+
+fn span_of(body: &[u8]) -> Result<Span, Malformed> {
+    let (mut trace, mut id, mut parent, mut name) = (&[][..], &[][..], &[][..], String::new());
+    let (mut began, mut ended, mut code) = (0, 0, 0);
+    let (mut attributes, mut events, mut message) = (Vec::new(), Vec::new(), String::new());
+    for field in Fields(body) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => trace = bytes,
+            (2, Wire::Bytes(bytes)) => id = bytes,
+            (4, Wire::Bytes(bytes)) => parent = bytes,
+            (5, Wire::Bytes(bytes)) => name = text(bytes),
+            (7, Wire::Fixed(nanos)) => began = nanos.cast_signed(),
+            (8, Wire::Fixed(nanos)) => ended = nanos.cast_signed(),
+            (9, Wire::Bytes(bytes)) => attributes.push(pair_of(bytes, 0)?),
+            (11, Wire::Bytes(bytes)) => events.push(event_of(bytes)?),
+            (15, Wire::Bytes(bytes)) => (message, code) = status_of(bytes)?,
+            _ => {}
+        }
+    }
+    let attribute = |wanted: &str| {
+        let found = attributes.iter().find(|(key, _)| key == wanted);
+        found.map(|(_, value)| plain(value))
+    };
+    let string = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let mut json = json!({
+        "trace_id": STANDARD.encode(trace),
+        "span_id": STANDARD.encode(id),
+        "name": name,
+        "start_time_unix_nano": began,
+        "end_time_unix_nano": ended,
+        "attributes": attributes.iter().map(pair_json).collect::<Vec<_>>(),
+        "status": {"code": status_word(code), "message": message},
+    });
+    if !parent.is_empty() {
+        json["parent_span_id"] = STANDARD.encode(parent).into();
+    }
+    if !events.is_empty() {
+        json["events"] = events.into();
+    }
+    Ok(Span {
+        trace: hex(trace),
+        request: attribute("mlflow.traceRequestId").map(string),
+        id: hex(id),
+        is_root: parent.is_empty(),
+        name,
+        began_nanos: began,
+        ended_nanos: ended,
+        failed: code == 2,
+        inputs: attribute("mlflow.spanInputs").map(|value| value.to_string()),
+        outputs: attribute("mlflow.spanOutputs").map(|value| value.to_string()),
+        json,
+    })
+}
+
+const fn status_word(code: u64) -> &'static str {
+    match code {
+        1 => "STATUS_CODE_OK",
+        2 => "STATUS_CODE_ERROR",
+        _ => "STATUS_CODE_UNSET",
+    }
+}
+
+fn status_of(body: &[u8]) -> Result<(String, u64), Malformed> {
+    let (mut message, mut code) = (String::new(), 0);
+    for field in Fields(body) {
+        match field? {
+            (2, Wire::Bytes(bytes)) => message = text(bytes),
+            (3, Wire::Number(number)) => code = number,
+            _ => {}
+        }
+    }
+    Ok((message, code))
+}
+
+fn event_of(body: &[u8]) -> Result<Value, Malformed> {
+    let (mut at, mut name, mut attributes) = (0, String::new(), Vec::new());
+    for field in Fields(body) {
+        match field? {
+            (1, Wire::Fixed(nanos)) => at = nanos,
+            (2, Wire::Bytes(bytes)) => name = text(bytes),
+            (3, Wire::Bytes(bytes)) => attributes.push(pair_json(&pair_of(bytes, 0)?)),
+            _ => {}
+        }
+    }
+    Ok(json!({"time_unix_nano": at, "name": name, "attributes": attributes}))
+}
+
+fn pair_of(body: &[u8], depth: usize) -> Result<(String, Value), Malformed> {
+    let (mut key, mut value) = (String::new(), Value::Object(Map::new()));
+    for field in Fields(body) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => key = text(bytes),
+            (2, Wire::Bytes(bytes)) => value = any_of(bytes, depth)?,
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
+
+fn pair_json((key, value): &(String, Value)) -> Value {
+    json!({"key": key, "value": value})
+}
+
+/// An `AnyValue` as protobuf's JSON has it.
+fn any_of(body: &[u8], depth: usize) -> Result<Value, Malformed> {
+    if depth > DEPTH_MAX {
+        return Err(Malformed);
+    }
+    let mut value = Value::Object(Map::new());
+    for field in Fields(body) {
+        value = match field? {
+            (1, Wire::Bytes(bytes)) => json!({"string_value": text(bytes)}),
+            (2, Wire::Number(number)) => json!({"bool_value": number != 0}),
+            (3, Wire::Number(number)) => json!({"int_value": number.cast_signed()}),
+            (4, Wire::Fixed(bits)) => json!({"double_value": f64::from_bits(bits)}),
+            (5, Wire::Bytes(list)) => {
+                let values: Result<Vec<Value>, Malformed> = messages(list, 1)?
+                    .into_iter()
+                    .map(|one| any_of(one, depth + 1))
+                    .collect();
+                json!({"array_value": {"values": values?}})
+            }
+            (6, Wire::Bytes(list)) => {
+                let values: Result<Vec<Value>, Malformed> = messages(list, 1)?
+                    .into_iter()
+                    .map(|one| pair_of(one, depth + 1).map(|pair| pair_json(&pair)))
+                    .collect();
+                json!({"kvlist_value": {"values": values?}})
+            }
+            (7, Wire::Bytes(bytes)) => json!({"bytes_value": STANDARD.encode(bytes)}),
+            _ => value,
+        };
+    }
+    Ok(value)
+}
+
+/// What an `AnyValue` says, as JSON people write.
+fn plain(any: &Value) -> Value {
+    let Some((kind, value)) = any.as_object().and_then(|object| object.iter().next()) else {
+        return Value::Null;
+    };
+    match kind.as_str() {
+        "array_value" => {
+            let values = value["values"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            values.iter().map(plain).collect()
+        }
+        "kvlist_value" => {
+            let values = value["values"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let pair = |pair: &Value| {
+                let key = pair["key"].as_str().unwrap_or_default().to_owned();
+                (key, plain(&pair["value"]))
+            };
+            Value::Object(values.iter().map(pair).collect())
+        }
+        _ => value.clone(),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The messages of a repeated field.
+fn messages(body: &[u8], number: u64) -> Result<Vec<&[u8]>, Malformed> {
+    let mut found = Vec::new();
+    for field in Fields(body) {
+        if let (field, Wire::Bytes(bytes)) = field?
+            && field == number
+        {
+            found.push(bytes);
+        }
+    }
+    Ok(found)
+}
+
+/// What a field holds on the wire.
+#[derive(Debug, Clone, Copy)]
+enum Wire<'a> {
+    Number(u64),
+    Fixed(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message, each with its number.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Wire<'a>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            // Nothing after this can be told apart.
+            self.0 = &[];
+        }
+        Some(field.ok_or(Malformed))
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn field(&mut self) -> Option<(u64, Wire<'a>)> {
+        let key = self.number()?;
+        let wire = match key & 7 {
+            0 => Wire::Number(self.number()?),
+            1 => Wire::Fixed(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            2 => {
+                let length = usize::try_from(self.number()?).ok()?;
+                Wire::Bytes(self.take(length)?)
+            }
+            5 => Wire::Fixed(u32::from_le_bytes(self.take(4)?.try_into().ok()?).into()),
+            _ => return None,
+        };
+        Some((key >> 3, wire))
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.take(1)?.first()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(number: u8, inner: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(inner.len()).unwrap();
+        [&[(number << 3) | 2, length][..], inner].concat()
+    }
+
+    fn sample() -> Vec<u8> {
+        let value = bytes(2, &[0x18, 0x08]);
+        let attribute = [bytes(1, b"mlflow.spanOutputs"), value].concat();
+        let span = [
+            bytes(1, &[1; 16]),
+            bytes(2, &[2; 8]),
+            bytes(5, b"outer"),
+            [&[0x39][..], &7_u64.to_le_bytes()].concat(),
+            bytes(9, &attribute),
+            bytes(15, &[0x18, 0x02]),
+        ]
+        .concat();
+        bytes(1, &bytes(2, &bytes(2, &span)))
+    }
+
+    #[test]
+    fn a_span_is_read() {
+        let spans = spans_of(&sample()).unwrap();
+        let span = &spans[0];
+        assert_eq!(
+            (span.trace.as_str(), span.name.as_str()),
+            ("01".repeat(16).as_str(), "outer")
+        );
+        assert_eq!(
+            (span.began_nanos, span.is_root, span.failed),
+            (7, true, true)
+        );
+        assert_eq!(span.outputs.as_deref(), Some("8"));
+        assert_eq!(span.json["attributes"][0]["value"], json!({"int_value": 8}));
+    }
+
+    #[test]
+    fn what_is_cut_is_malformed() {
+        let whole = sample();
+        for length in 1..whole.len() {
+            assert_eq!(spans_of(&whole[..length]), Err(Malformed), "{length}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body: Vec<u8>) {
+            let _either = spans_of(&body);
+        }
+    }
+}

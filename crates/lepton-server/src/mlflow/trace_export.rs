@@ -1,0 +1,136 @@
+//! Spans as OpenTelemetry's exporters send them, MLflow's own among them.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use lepton_access::Access;
+use lepton_types::Timestamp;
+use lepton_types::resources::{Experiment, Kind};
+use lepton_types::trace::{Trace, TraceSpan};
+
+use super::ask::Visitor;
+use super::error::{MlflowError, shown};
+use super::experiments::find_active;
+use super::otlp;
+use super::rules::cut;
+use super::traces::{NAME_TAG, SPANS_TAG, check_id, keep};
+use crate::extract::read_body;
+
+/// The longest body of spans, packed and unpacked.
+const BODY_BYTES_MAX: usize = 32 << 20;
+
+/// Takes spans from an exporter of OpenTelemetry; the header names the experiment.
+pub(super) async fn export(
+    visitor: Visitor,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, MlflowError> {
+    visitor.may(Access::Write, Kind::Experiment)?;
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let named = text("x-mlflow-experiment-id")
+        .ok_or_else(|| MlflowError::invalid("the header `x-mlflow-experiment-id` is missing"))?;
+    let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/x-protobuf") {
+        return Err(MlflowError::invalid(format!(
+            "Invalid Content-Type: {}. Expected: application/x-protobuf",
+            shown(kind)
+        )));
+    }
+    let experiment = find_active(&visitor, named).await?;
+    let packed = read_body(&headers, body, BODY_BYTES_MAX).await?;
+    let bytes = match text(header::CONTENT_ENCODING.as_str()) {
+        None | Some("identity") => packed.to_vec(),
+        Some("gzip") => unpack(&packed)?,
+        Some(other) => {
+            return Err(MlflowError::invalid(format!(
+                "Unsupported Content-Encoding: {}",
+                shown(other)
+            )));
+        }
+    };
+    let spans = otlp::spans_of(&bytes).map_err(|error| MlflowError::invalid(error.to_string()))?;
+    if spans.is_empty() {
+        return Err(MlflowError::invalid(
+            "Invalid OpenTelemetry format - no spans found",
+        ));
+    }
+    let mut by_trace: BTreeMap<String, Vec<otlp::Span>> = BTreeMap::new();
+    for span in spans {
+        let id = span
+            .request
+            .clone()
+            .unwrap_or_else(|| format!("tr-{}", span.trace));
+        check_id(&id)?;
+        by_trace.entry(id).or_default().push(span);
+    }
+    for (id, spans) in by_trace {
+        take_in(&visitor, &experiment, id, spans).await?;
+    }
+    // An `ExportTraceServiceResponse` in which nothing was refused has no bytes.
+    Ok((
+        [(header::CONTENT_TYPE, "application/x-protobuf")],
+        Vec::new(),
+    )
+        .into_response())
+}
+
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, MlflowError> {
+    let mut bytes = Vec::new();
+    let mut reader = flate2::read::GzDecoder::new(packed).take(BODY_BYTES_MAX as u64 + 1);
+    let read = reader.read_to_end(&mut bytes);
+    match read {
+        Ok(_) if bytes.len() <= BODY_BYTES_MAX => Ok(bytes),
+        Ok(_) => Err(MlflowError::invalid(
+            "the body is too long once it is unpacked",
+        )),
+        Err(_) => Err(MlflowError::invalid("the body is no gzip")),
+    }
+}
+
+/// Adds spans to their trace, which is made if it is new.
+async fn take_in(
+    visitor: &Visitor,
+    experiment: &Experiment,
+    id: String,
+    spans: Vec<otlp::Span>,
+) -> Result<(), MlflowError> {
+    let known = visitor.app.store.trace(&visitor.project, &id).await?;
+    let is_new = known.is_none();
+    let mut trace = known.map_or_else(Trace::empty, |(_, trace)| trace);
+    if is_new {
+        trace.id.clone_from(&id);
+        let first = spans
+            .iter()
+            .map(|span| span.began_nanos)
+            .min()
+            .unwrap_or_default();
+        trace.began_at = Timestamp::from_millis(first / 1_000_000);
+        trace.state = "IN_PROGRESS".to_owned();
+    }
+    if let Some(root) = spans.iter().find(|span| span.is_root)
+        && !trace.complete
+    {
+        trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
+        trace.took_ms = Some((root.ended_nanos - root.began_nanos) / 1_000_000);
+        trace
+            .tags
+            .entry(NAME_TAG.to_owned())
+            .or_insert_with(|| root.name.clone());
+        trace.request_preview = root.inputs.clone().map(|text| cut(text, 1_000));
+        trace.response_preview = root.outputs.clone().map(|text| cut(text, 1_000));
+    }
+    trace
+        .tags
+        .insert(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned());
+    let step = |span: otlp::Span| TraceSpan {
+        trace: id.clone(),
+        span: span.id,
+        began_nanos: span.began_nanos,
+        body: span.json.to_string(),
+    };
+    let spans = spans.into_iter().map(step).collect();
+    keep(visitor, experiment, trace, spans).await
+}

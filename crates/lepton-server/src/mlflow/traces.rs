@@ -1,0 +1,416 @@
+//! Traces of models and agents, in the form of MLflow 3 and in that of OpenTelemetry.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::Path;
+use lepton_access::Access;
+use lepton_store::Transaction;
+use lepton_types::resources::{Experiment, Kind};
+use lepton_types::trace::{Trace, TraceSpan};
+use lepton_types::{Id, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ask::{Ask, Visitor, int, list, need};
+use super::error::{Answer, MlflowError, shown};
+use super::experiments::{default_id, find_active};
+use super::rules::{TAG_CHARS_MAX, check_key, cut};
+use super::wire::{DefaultExperiment, Done, artifact_location};
+
+/// Traces that are read at once when they are searched or deleted.
+pub(super) const PIECE: usize = 500;
+
+/// The tags that say where the files and the spans of a trace are.
+const LOCATION_TAG: &str = "mlflow.artifactLocation";
+pub(super) const SPANS_TAG: &str = "mlflow.trace.spansLocation";
+pub(super) const NAME_TAG: &str = "mlflow.traceName";
+
+/// The longest id of a trace.
+const ID_BYTES_MAX: usize = 256;
+
+/// A trace as MLflow 3 writes it.
+#[derive(Debug, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TraceInfo {
+    trace_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_request_id: Option<String>,
+    trace_location: Location,
+    request_time: Value,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    execution_duration: Value,
+    state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_preview: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_preview: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    trace_metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Location {
+    r#type: String,
+    pub(super) mlflow_experiment: Option<InExperiment>,
+}
+
+#[derive(Debug, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct InExperiment {
+    pub(super) experiment_id: String,
+}
+
+impl TraceInfo {
+    pub(super) fn of(trace: Trace, experiment_id: String) -> Self {
+        Self {
+            trace_id: trace.id,
+            client_request_id: trace.client_request_id,
+            trace_location: Location {
+                r#type: "MLFLOW_EXPERIMENT".to_owned(),
+                mlflow_experiment: Some(InExperiment { experiment_id }),
+            },
+            request_time: trace.began_at.to_string().into(),
+            execution_duration: trace.took_ms.map_or(Value::Null, |ms| seconds(ms).into()),
+            state: Some(trace.state),
+            request_preview: trace.request_preview,
+            response_preview: trace.response_preview,
+            trace_metadata: trace.metadata,
+            tags: trace.tags,
+        }
+    }
+
+    fn read(self) -> Result<Trace, MlflowError> {
+        let invalid = |what: &str| MlflowError::invalid(format!("Invalid {what} of a trace"));
+        check_id(&self.trace_id)?;
+        let text = self.request_time.as_str().unwrap_or_default();
+        Ok(Trace {
+            began_at: parse_time(text).ok_or_else(|| invalid("request_time"))?,
+            took_ms: match &self.execution_duration {
+                Value::Null => None,
+                Value::String(text) => {
+                    Some(parse_seconds(text).ok_or_else(|| invalid("execution_duration"))?)
+                }
+                _ => return Err(invalid("execution_duration")),
+            },
+            id: self.trace_id,
+            client_request_id: self.client_request_id,
+            state: self.state.unwrap_or_else(|| "STATE_UNSPECIFIED".to_owned()),
+            request_preview: self.request_preview,
+            response_preview: self.response_preview,
+            complete: false,
+            metadata: self.trace_metadata,
+            tags: self.tags,
+        })
+    }
+}
+
+pub(super) fn check_id(id: &str) -> Result<(), MlflowError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    match !id.is_empty() && id.len() <= ID_BYTES_MAX && id.chars().all(fits) {
+        true => Ok(()),
+        false => Err(MlflowError::invalid(format!(
+            "Invalid trace id '{}'",
+            shown(id)
+        ))),
+    }
+}
+
+/// `0.18s`, as protobuf writes a duration.
+fn seconds(ms: i64) -> String {
+    match (ms / 1_000, ms % 1_000) {
+        (whole, 0) => format!("{whole}s"),
+        (whole, part) => format!("{whole}.{:03}s", part.abs()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Option<i64> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    let fits = seconds.is_finite() && seconds.abs() < 1e12;
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be small")]
+    fits.then_some((seconds * 1_000.0).round() as i64)
+}
+
+/// `2026-11-21T06:26:46.579Z`, as protobuf writes a time.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let stamp: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_millis(stamp.as_millisecond()))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Start {
+    trace: Option<Whole>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Whole {
+    trace_info: TraceInfo,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spans: Vec<Value>,
+}
+
+#[derive(Serialize)]
+pub(super) struct One {
+    trace: Whole,
+}
+
+/// Records a trace. What its spans brought before stays.
+pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Answer<One> {
+    visitor.may(Access::Write, Kind::Experiment)?;
+    let info = ask
+        .trace
+        .ok_or_else(|| MlflowError::required("trace"))?
+        .trace_info;
+    let place = info.trace_location.mlflow_experiment.as_ref();
+    let named = place
+        .map(|place| place.experiment_id.clone())
+        .unwrap_or_default();
+    let experiment = find_active(&visitor, need(&Some(named), "experiment_id")?).await?;
+    let mut trace = info.read()?;
+    trace
+        .metadata
+        .insert("mlflow.trace.infoFinalized".to_owned(), "true".to_owned());
+    trace.complete = true;
+    let id = trace.id.clone();
+    keep(&visitor, &experiment, trace, Vec::new()).await?;
+    one(&visitor, &id, false).await
+}
+
+/// Writes a trace with its spans, and where its files are.
+pub(super) async fn keep(
+    visitor: &Visitor,
+    experiment: &Experiment,
+    mut trace: Trace,
+    spans: Vec<TraceSpan>,
+) -> Result<(), MlflowError> {
+    let root = artifact_location(experiment);
+    let root = root.trim_end_matches('/');
+    let location = format!("{root}/traces/{}/artifacts", trace.id);
+    trace.tags.insert(LOCATION_TAG.to_owned(), location);
+    let mut transaction = Transaction::new();
+    transaction.merge_trace(&visitor.project, experiment.metadata.id, trace);
+    if !spans.is_empty() {
+        transaction.put_spans(&visitor.project, spans);
+    }
+    visitor.app.store.commit(transaction).await?;
+    Ok(())
+}
+
+pub(super) fn missing(id: &str) -> MlflowError {
+    MlflowError::missing(format!("Trace with ID '{}' not found.", shown(id)))
+}
+
+/// The trace of this id, and its experiment.
+pub(super) async fn find(visitor: &Visitor, id: &str) -> Result<(Id, Trace), MlflowError> {
+    let found = visitor.app.store.trace(&visitor.project, id).await?;
+    found.ok_or_else(|| missing(id))
+}
+
+async fn one(visitor: &Visitor, id: &str, with_spans: bool) -> Answer<One> {
+    let trace = whole(visitor, id, with_spans, default_id(visitor).await?).await?;
+    Ok(Json(One { trace }))
+}
+
+async fn whole(
+    visitor: &Visitor,
+    id: &str,
+    with_spans: bool,
+    default: DefaultExperiment,
+) -> Result<Whole, MlflowError> {
+    let (experiment, trace) = find(visitor, id).await?;
+    let spans = match with_spans {
+        true => visitor.app.store.spans(&visitor.project, id).await?,
+        false => Vec::new(),
+    };
+    let span = |json: String| serde_json::from_str(&json).unwrap_or(Value::Null);
+    Ok(Whole {
+        trace_info: TraceInfo::of(trace, default.id_of(experiment.into())),
+        spans: spans.into_iter().map(span).collect(),
+    })
+}
+
+pub(super) async fn get_info(visitor: Visitor, Path(id): Path<String>) -> Answer<One> {
+    visitor.may(Access::Read, Kind::Experiment)?;
+    one(&visitor, &id, false).await
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ById {
+    trace_id: Option<String>,
+    #[serde(deserialize_with = "list")]
+    trace_ids: Vec<String>,
+}
+
+pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
+    visitor.may(Access::Read, Kind::Experiment)?;
+    one(&visitor, need(&ask.trace_id, "trace_id")?, true).await
+}
+
+#[derive(Serialize)]
+pub(super) struct Many {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    traces: Vec<Whole>,
+}
+
+/// Traces with their spans; those that are not there are left out.
+pub(super) async fn batch_get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Many> {
+    visitor.may(Access::Read, Kind::Experiment)?;
+    if ask.trace_ids.is_empty() || ask.trace_ids.len() > PIECE {
+        return Err(MlflowError::invalid(format!(
+            "`trace_ids` takes 1 to {PIECE} ids"
+        )));
+    }
+    let default = default_id(&visitor).await?;
+    let mut traces = Vec::with_capacity(ask.trace_ids.len());
+    for id in &ask.trace_ids {
+        match whole(&visitor, id, true, default).await {
+            Err(error) if error.code == super::error::Code::ResourceDoesNotExist => {}
+            found => traces.push(found?),
+        }
+    }
+    Ok(Json(Many { traces }))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TagOf {
+    key: Option<String>,
+    value: Option<String>,
+}
+
+/// Changes the tags of a trace.
+async fn change_tags(
+    visitor: &Visitor,
+    id: &str,
+    alter: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), MlflowError>,
+) -> Answer<Done> {
+    visitor.may(Access::Write, Kind::Experiment)?;
+    let (experiment, mut trace) = find(visitor, id).await?;
+    alter(&mut trace.tags)?;
+    let mut transaction = Transaction::new();
+    transaction.put_trace(&visitor.project, experiment, trace);
+    visitor.app.store.commit(transaction).await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn set_tag(
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Ask(ask): Ask<TagOf>,
+) -> Answer<Done> {
+    let key = need(&ask.key, "key")?.to_owned();
+    check_key(&key, "key")?;
+    check_free(&key)?;
+    let value = cut(ask.value.unwrap_or_default(), TAG_CHARS_MAX);
+    change_tags(&visitor, &id, |tags| {
+        tags.insert(key, value);
+        Ok(())
+    })
+    .await
+}
+
+/// Some tags say where things are, and are the server's own.
+fn check_free(key: &str) -> Result<(), MlflowError> {
+    match key {
+        SPANS_TAG | LOCATION_TAG => Err(MlflowError::invalid(format!(
+            "Tag '{key}' is immutable and cannot be changed on a trace."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn delete_tag(
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Ask(ask): Ask<TagOf>,
+) -> Answer<Done> {
+    let key = need(&ask.key, "key")?.to_owned();
+    check_free(&key)?;
+    change_tags(&visitor, &id, |tags| match tags.remove(&key) {
+        Some(_) => Ok(()),
+        None => Err(MlflowError::missing(format!(
+            "No trace tag with key '{}' for trace",
+            shown(&key)
+        ))),
+    })
+    .await
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Delete {
+    experiment_id: Option<String>,
+    #[serde(deserialize_with = "int")]
+    max_timestamp_millis: Option<i64>,
+    #[serde(deserialize_with = "int")]
+    max_traces: Option<i64>,
+    #[serde(deserialize_with = "list")]
+    request_ids: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    traces_deleted: usize,
+}
+
+/// Deletes traces by their ids, or those that are older than a time.
+pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<Delete>) -> Answer<Deleted> {
+    visitor.may(Access::Delete, Kind::Experiment)?;
+    let named = need(&ask.experiment_id, "experiment_id")?;
+    let experiment = super::experiments::find(&visitor, named).await?.metadata.id;
+    let mut ids = Vec::new();
+    match (ask.max_timestamp_millis, ask.request_ids.is_empty()) {
+        (Some(_), false) | (None, true) => {
+            return Err(MlflowError::invalid(
+                "Either `max_timestamp_millis` or `request_ids` must be specified, and not both.",
+            ));
+        }
+        (None, false) => {
+            for id in &ask.request_ids {
+                let found = visitor.app.store.trace(&visitor.project, id).await?;
+                ids.extend(
+                    found
+                        .filter(|(home, _)| *home == experiment)
+                        .map(|(_, trace)| trace.id),
+                );
+            }
+        }
+        (Some(until), true) => {
+            let most = ask
+                .max_traces
+                .map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(0));
+            let mut before = Some((
+                Timestamp::from_millis(until.saturating_add(1)),
+                String::new(),
+            ));
+            while before.is_some() {
+                let (store, project) = (&visitor.app.store, &visitor.project);
+                let piece = store
+                    .traces(project, vec![experiment], before, PIECE)
+                    .await?;
+                before = piece
+                    .last()
+                    .map(|(_, trace)| (trace.began_at, trace.id.clone()));
+                ids.extend(piece.into_iter().map(|(_, trace)| trace.id));
+            }
+            // The oldest go first.
+            ids.reverse();
+            ids.truncate(most);
+        }
+    }
+    for some in ids.chunks(PIECE) {
+        let mut transaction = Transaction::new();
+        for id in some {
+            transaction.delete_trace(&visitor.project, id);
+        }
+        visitor.app.store.commit(transaction).await?;
+    }
+    let traces_deleted = ids.len();
+    Ok(Json(Deleted { traces_deleted }))
+}

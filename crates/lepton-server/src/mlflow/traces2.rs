@@ -1,0 +1,144 @@
+//! Traces as MLflow 2 writes them: begun, then ended.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::Path;
+use lepton_access::Access;
+use lepton_store::Transaction;
+use lepton_types::Timestamp;
+use lepton_types::resources::Kind;
+use lepton_types::trace::Trace;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::ask::{Ask, Pair, Visitor, int, list, need, word};
+use super::error::{Answer, MlflowError};
+use super::experiments::{default_id, find_active};
+use super::trace_search::{Search, found};
+use super::traces::{find, keep};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Write {
+    experiment_id: Option<String>,
+    #[serde(deserialize_with = "int")]
+    timestamp_ms: Option<i64>,
+    #[serde(deserialize_with = "word")]
+    status: Option<String>,
+    #[serde(deserialize_with = "list")]
+    request_metadata: Vec<Pair>,
+    #[serde(deserialize_with = "list")]
+    tags: Vec<Pair>,
+}
+
+impl Write {
+    /// Adds what came along to a trace.
+    fn add_to(&mut self, trace: &mut Trace) {
+        for (pairs, map) in [
+            (&mut self.request_metadata, &mut trace.metadata),
+            (&mut self.tags, &mut trace.tags),
+        ] {
+            for pair in pairs.drain(..) {
+                map.insert(pair.key.unwrap_or_default(), pair.value.unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct One {
+    trace_info: Value,
+}
+
+pub(super) async fn start(visitor: Visitor, Ask(mut ask): Ask<Write>) -> Answer<One> {
+    visitor.may(Access::Write, Kind::Experiment)?;
+    let experiment = find_active(&visitor, need(&ask.experiment_id, "experiment_id")?).await?;
+    let mut trace = Trace::empty();
+    trace.id = visitor.app.ids.next_id().to_string();
+    trace.began_at = Timestamp::from_millis(ask.timestamp_ms.unwrap_or_default());
+    trace.state = "IN_PROGRESS".to_owned();
+    ask.add_to(&mut trace);
+    let id = trace.id.clone();
+    keep(&visitor, &experiment, trace, Vec::new()).await?;
+    one(&visitor, &id).await
+}
+
+async fn one(visitor: &Visitor, id: &str) -> Answer<One> {
+    let (experiment, trace) = find(visitor, id).await?;
+    let experiment_id = default_id(visitor).await?.id_of(experiment.into());
+    let trace_info = second(trace, &experiment_id);
+    Ok(Json(One { trace_info }))
+}
+
+pub(super) async fn end(
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Ask(mut ask): Ask<Write>,
+) -> Answer<One> {
+    visitor.may(Access::Write, Kind::Experiment)?;
+    let (experiment, mut trace) = find(&visitor, &id).await?;
+    let ended = ask
+        .timestamp_ms
+        .ok_or_else(|| MlflowError::required("timestamp_ms"))?;
+    trace.took_ms = Some(ended - trace.began_at.as_millis());
+    trace.state = match ask.status.as_deref() {
+        Some("OK" | "1") => "OK",
+        Some("ERROR" | "2") => "ERROR",
+        Some("IN_PROGRESS" | "3") => "IN_PROGRESS",
+        _ => "TRACE_STATUS_UNSPECIFIED",
+    }
+    .to_owned();
+    ask.add_to(&mut trace);
+    let mut transaction = Transaction::new();
+    transaction.put_trace(&visitor.project, experiment, trace);
+    visitor.app.store.commit(transaction).await?;
+    one(&visitor, &id).await
+}
+
+pub(super) async fn get(visitor: Visitor, Path(id): Path<String>) -> Answer<One> {
+    visitor.may(Access::Read, Kind::Experiment)?;
+    one(&visitor, &id).await
+}
+
+#[derive(Serialize)]
+pub(super) struct Page {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    traces: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Page> {
+    visitor.may(Access::Read, Kind::Experiment)?;
+    let default = default_id(&visitor).await?;
+    let (found, next_page_token) = found(&visitor, &ask, default).await?;
+    let traces = found
+        .into_iter()
+        .map(|(id, trace)| second(trace, &default.id_of(id.into())))
+        .collect();
+    Ok(Json(Page {
+        traces,
+        next_page_token,
+    }))
+}
+
+/// What clients before MLflow 3 read of a trace.
+fn second(trace: Trace, experiment_id: &str) -> Value {
+    let pairs = |map: BTreeMap<String, String>| -> Vec<Value> {
+        let pair = |(key, value): (String, String)| json!({"key": key, "value": value});
+        map.into_iter().map(pair).collect()
+    };
+    let mut info = json!({
+        "request_id": trace.id,
+        "experiment_id": experiment_id,
+        "timestamp_ms": trace.began_at.as_millis(),
+        "status": trace.state,
+        "request_metadata": pairs(trace.metadata),
+        "tags": pairs(trace.tags),
+    });
+    if let Some(ms) = trace.took_ms {
+        info["execution_time_ms"] = ms.into();
+    }
+    info
+}

@@ -1,0 +1,136 @@
+//! What calls of models and agents did.
+//!
+//! | table | key | holds |
+//! |---|---|---|
+//! | `traces` | `project, id` | one row a trace; `body` is its JSON |
+//! | `trace_spans` | `project, trace, span` | its steps; `body` is what clients read |
+
+use lepton_types::trace::Trace;
+use lepton_types::{Id, Timestamp};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::reader::Reader;
+use crate::traces::TraceWrite;
+use crate::{CommitError, StoreError};
+
+/// From schema 3 to schema 4.
+pub(super) const SCHEMA: &str = r"
+CREATE TABLE traces (
+    project TEXT NOT NULL, id TEXT NOT NULL, experiment BLOB NOT NULL, began INTEGER NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (project, id)
+) WITHOUT ROWID;
+CREATE INDEX traces_began ON traces (experiment, began DESC, id DESC);
+CREATE TABLE trace_spans (
+    project TEXT NOT NULL, trace TEXT NOT NULL, span TEXT NOT NULL, began INTEGER NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (project, trace, span)
+) WITHOUT ROWID;
+";
+
+pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), CommitError> {
+    match write {
+        TraceWrite::Put {
+            project,
+            experiment,
+            trace,
+            merged,
+        } => {
+            let known = match merged {
+                true => Reader::new(connection).trace(project, &trace.id)?,
+                false => None,
+            };
+            let trace = match known {
+                Some((_, known)) => Trace::merged(known, trace.as_ref().clone()),
+                None => trace.as_ref().clone(),
+            };
+            let body = serde_json::to_string(&trace).expect("invariant: texts serialise");
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    project,
+                    trace.id,
+                    experiment.to_bytes(),
+                    trace.began_at.as_millis(),
+                    body,
+                ])?;
+        }
+        TraceWrite::Spans { project, spans } => {
+            let mut insert = connection.prepare_cached(
+                "INSERT OR REPLACE INTO trace_spans (project, trace, span, began, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for span in spans {
+                let (trace, id) = (&span.trace, &span.span);
+                insert.execute(params![project, trace, id, span.began_nanos, span.body])?;
+            }
+        }
+        TraceWrite::Delete { project, id } => {
+            connection
+                .prepare_cached("DELETE FROM traces WHERE project = ?1 AND id = ?2")?
+                .execute(params![project, id])?;
+            connection
+                .prepare_cached("DELETE FROM trace_spans WHERE project = ?1 AND trace = ?2")?
+                .execute(params![project, id])?;
+        }
+    }
+    Ok(())
+}
+
+impl Reader<'_> {
+    pub(crate) fn trace(&self, project: &str, id: &str) -> Result<Option<(Id, Trace)>, StoreError> {
+        let found = self
+            .connection()
+            .prepare_cached("SELECT experiment, body FROM traces WHERE project = ?1 AND id = ?2")?
+            .query_row(params![project, id], trace_of)
+            .optional()?;
+        Ok(found.flatten())
+    }
+
+    pub(crate) fn spans(&self, project: &str, trace: &str) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.connection().prepare_cached(
+            "SELECT body FROM trace_spans WHERE project = ?1 AND trace = ?2 ORDER BY began, span",
+        )?;
+        let rows = statement.query_map(params![project, trace], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) fn traces(
+        &self,
+        project: &str,
+        experiments: &[Id],
+        before: Option<&(Timestamp, String)>,
+        limit: usize,
+    ) -> Result<Vec<(Id, Trace)>, StoreError> {
+        let marks = vec!["?"; experiments.len()].join(",");
+        let mut sql = format!(
+            "SELECT experiment, body FROM traces WHERE experiment IN ({marks}) AND project = ?"
+        );
+        let ids = experiments
+            .iter()
+            .map(|id| Value::from(id.to_bytes().to_vec()));
+        let mut arguments: Vec<Value> = ids.collect();
+        arguments.push(project.to_owned().into());
+        if let Some((at, id)) = before {
+            sql.push_str(" AND (began, id) < (?, ?)");
+            arguments.extend([at.as_millis().into(), id.clone().into()]);
+        }
+        sql.push_str(" ORDER BY began DESC, id DESC LIMIT ?");
+        arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+        let mut statement = self.connection().prepare_cached(&sql)?;
+        let rows = statement.query_map(params_from_iter(arguments), trace_of)?;
+        Ok(rows
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
+    }
+}
+
+/// None for a row that does not read back.
+fn trace_of(row: &Row<'_>) -> rusqlite::Result<Option<(Id, Trace)>> {
+    let body: String = row.get(1)?;
+    let trace = serde_json::from_str(&body).ok();
+    let experiment = Id::from_bytes(row.get(0)?);
+    Ok(trace.map(|trace| (experiment, trace)))
+}

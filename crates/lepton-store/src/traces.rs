@@ -1,0 +1,110 @@
+//! Traces: the writes and reads of them. The tables are in `sqlite/traces.rs`.
+
+use lepton_types::trace::{Trace, TraceSpan};
+use lepton_types::{Id, Name, Timestamp};
+
+use crate::transaction::Write;
+use crate::{Backend, Store, StoreError, Transaction};
+
+/// A write of this module, on its way to disk.
+#[derive(Debug)]
+pub(crate) enum TraceWrite {
+    Put {
+        project: String,
+        experiment: Id,
+        trace: Box<Trace>,
+        merged: bool,
+    },
+    Spans {
+        project: String,
+        spans: Vec<TraceSpan>,
+    },
+    Delete {
+        project: String,
+        id: String,
+    },
+}
+
+impl Transaction {
+    /// Records a trace, over what was recorded of it.
+    pub fn put_trace(&mut self, project: &Name, experiment: Id, trace: Trace) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::Put {
+            project: project.to_string(),
+            experiment,
+            trace: Box::new(trace),
+            merged: false,
+        }));
+        self
+    }
+
+    /// Records what is known of a trace, together with what was recorded of it.
+    pub fn merge_trace(&mut self, project: &Name, experiment: Id, trace: Trace) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::Put {
+            project: project.to_string(),
+            experiment,
+            trace: Box::new(trace),
+            merged: true,
+        }));
+        self
+    }
+
+    /// Records steps of traces, each over what was recorded of it.
+    pub fn put_spans(&mut self, project: &Name, spans: Vec<TraceSpan>) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::Spans {
+            project: project.to_string(),
+            spans,
+        }));
+        self
+    }
+
+    /// Deletes a trace with its steps.
+    pub fn delete_trace(&mut self, project: &Name, id: &str) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::Delete {
+            project: project.to_string(),
+            id: id.to_owned(),
+        }));
+        self
+    }
+}
+
+impl Store {
+    /// A trace, and its experiment.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn trace(&self, project: &Name, id: &str) -> Result<Option<(Id, Trace)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, id) = (project.to_string(), id.to_owned());
+        sqlite.read(move |reader| reader.trace(&project, &id)).await
+    }
+
+    /// The steps of a trace, in the order of their beginning, each as JSON.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn spans(&self, project: &Name, trace: &str) -> Result<Vec<String>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, trace) = (project.to_string(), trace.to_owned());
+        sqlite
+            .read(move |reader| reader.spans(&project, &trace))
+            .await
+    }
+
+    /// Traces of these experiments that began before `before`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn traces(
+        &self,
+        project: &Name,
+        experiments: Vec<Id>,
+        before: Option<(Timestamp, String)>,
+        limit: usize,
+    ) -> Result<Vec<(Id, Trace)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let project = project.to_string();
+        sqlite
+            .read(move |reader| reader.traces(&project, &experiments, before.as_ref(), limit))
+            .await
+    }
+}

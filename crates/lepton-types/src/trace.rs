@@ -1,0 +1,121 @@
+//! Traces: what a call to a model or an agent did, step by step, as its client tells it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// One trace, without its spans.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Its client's id: `tr-` and 32 hex digits, mostly.
+    pub id: String,
+    /// The client's own name for the request, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_request_id: Option<String>,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// How many milliseconds it took; none while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<i64>,
+    /// `OK`, `ERROR`, `IN_PROGRESS` or `STATE_UNSPECIFIED`.
+    pub state: String,
+    /// The beginning of what was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_preview: Option<String>,
+    /// The beginning of what was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_preview: Option<String>,
+    /// Whether its client has told all of it; what is gathered from its steps then gives way.
+    #[serde(default)]
+    pub complete: bool,
+    /// What does not change.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// What may.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Trace {
+    /// A trace of which nothing is known.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            id: String::new(),
+            client_request_id: None,
+            began_at: Timestamp::from_millis(0),
+            took_ms: None,
+            state: "STATE_UNSPECIFIED".to_owned(),
+            request_preview: None,
+            response_preview: None,
+            complete: false,
+            metadata: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+}
+
+impl Trace {
+    /// What two who tell of one trace know together. Who knows all of it goes over who does not,
+    /// else the later one goes over the earlier.
+    #[must_use]
+    pub fn merged(earlier: Self, later: Self) -> Self {
+        let (mut over, under) = match earlier.complete && !later.complete {
+            true => (earlier, later),
+            false => (later, earlier),
+        };
+        for (key, value) in under.tags {
+            over.tags.entry(key).or_insert(value);
+        }
+        for (key, value) in under.metadata {
+            over.metadata.entry(key).or_insert(value);
+        }
+        over.took_ms = over.took_ms.or(under.took_ms);
+        over.request_preview = over.request_preview.or(under.request_preview);
+        over.response_preview = over.response_preview.or(under.response_preview);
+        over
+    }
+}
+
+/// One step of a trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceSpan {
+    /// Its trace.
+    pub trace: String,
+    /// Its id within the trace.
+    pub span: String,
+    /// When it began, in nanoseconds since 1970.
+    pub began_nanos: i64,
+    /// All of it, as protobuf's JSON has it.
+    pub body: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_its_client_tells_of_a_trace_stays_whoever_comes_first() {
+        let tag = |key: &str| BTreeMap::from([(key.to_owned(), "1".to_owned())]);
+        let told = Trace {
+            state: "OK".to_owned(),
+            complete: true,
+            tags: tag("told"),
+            ..Trace::empty()
+        };
+        let gathered = Trace {
+            took_ms: Some(5),
+            tags: tag("gathered"),
+            ..Trace::empty()
+        };
+        for merged in [
+            Trace::merged(told.clone(), gathered.clone()),
+            Trace::merged(gathered, told),
+        ] {
+            assert_eq!((merged.state.as_str(), merged.took_ms), ("OK", Some(5)));
+            assert_eq!(merged.tags.len(), 2);
+        }
+    }
+}
