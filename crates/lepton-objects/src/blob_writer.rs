@@ -119,6 +119,14 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
         Ok(())
     }
 
+    /// The SHA-256 of all that was written.
+    async fn digest(&mut self) -> Result<BlobDigest, BlobStoreError<I::Error>> {
+        let mut hasher = self.take_hasher().await?;
+        self.hashing = Hashing::Waiting(hasher.clone());
+        hasher.update(&self.buffer);
+        Ok(BlobDigest::from_bytes(hasher.finalize().into()))
+    }
+
     async fn take_hasher(&mut self) -> Result<Sha256, ContentError> {
         let idle = Hashing::Waiting(Sha256::new());
         std::mem::replace(&mut self.hashing, idle).settled().await

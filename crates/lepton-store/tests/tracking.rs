@@ -1,5 +1,7 @@
 //! What training code records: searched, linked, kept, merged.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use lepton_store::{
     CommitError, Comparison, Conflict, Lifecycle, NumberField, RunClause, RunField, RunOrder,
     RunSearch, Store, Test, TextField, Transaction,

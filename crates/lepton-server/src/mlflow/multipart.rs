@@ -16,7 +16,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use lepton_access::KeyPurpose;
-use lepton_objects::BlobRef;
 use lepton_store::Transaction;
 use lepton_types::resources::BlobDigest;
 use lepton_types::tracking::KeptFile;
@@ -28,6 +27,7 @@ use super::ask::{Ask, Visitor, int, list, need};
 use super::error::{Answer, MlflowError};
 use super::wire::Done;
 use crate::app::App;
+use crate::blobs::BlobSummary;
 use crate::http::blobs::keep_body;
 
 /// Parts of one upload, as S3 has it.
@@ -231,12 +231,13 @@ pub(super) async fn complete(
 async fn join(
     visitor: &Visitor,
     parts: impl Iterator<Item = BlobDigest>,
-) -> Result<BlobRef, MlflowError> {
+) -> Result<BlobSummary, MlflowError> {
     let app = &visitor.app;
     let limit = app.config.limits.upload_bytes_max.as_bytes();
     let mut whole = app.blobs.begin(&visitor.project, limit).await?;
     for part in parts {
-        let (_, mut stream) = app.blobs.read(&visitor.project, part).await?;
+        let (_, stream) = app.blobs.read(&visitor.project, part).await?;
+        let mut stream = std::pin::pin!(stream);
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|error| crate::error::ApiError::internal(&error))?;
             whole.write(&piece).await?;

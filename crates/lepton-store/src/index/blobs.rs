@@ -144,12 +144,16 @@ fn release_pieces(
     digest: [u8; 32],
 ) -> Result<(), IndexError> {
     let pieces: Vec<Key> = connection
-        .prepare_cached("DELETE FROM blob_pieces WHERE project = ?1 AND digest = ?2 RETURNING piece")?
+        .prepare_cached(
+            "DELETE FROM blob_pieces WHERE project = ?1 AND digest = ?2 RETURNING piece",
+        )?
         .query_map(params![project, digest], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for key in pieces {
         connection
-            .prepare_cached("UPDATE pieces SET needed = needed - 1 WHERE project = ?1 AND key = ?2")?
+            .prepare_cached(
+                "UPDATE pieces SET needed = needed - 1 WHERE project = ?1 AND key = ?2",
+            )?
             .execute(params![project, key])?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use lepton_types::resources::BlobDigest;
 use lepton_types::{ContentId, Id, Name};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{IndexError, ObjectIndex, blobs, Refusal, StoredPiece};
+use super::{IndexError, ObjectIndex, Refusal, StoredPiece, blobs};
 
 /// A body's number; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

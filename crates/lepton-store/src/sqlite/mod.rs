@@ -1,8 +1,8 @@
 //! The embedded backend: SQLite in WAL mode, one writer thread that commits many
 //! transactions at once, and a few read connections.
 
-mod compactor;
 mod batches;
+mod compactor;
 mod lineage;
 mod old_points;
 mod reader;

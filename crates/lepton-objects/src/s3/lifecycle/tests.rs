@@ -17,6 +17,10 @@ impl Gate for Nobody {
     async fn holder(&self, _access_key: &str) -> Result<Option<Holder>, GateError> {
         Ok(None)
     }
+
+    fn keeps(&self, _: &str, _: &str) -> bool {
+        false
+    }
 }
 
 const DAY: u64 = 86_400_000;
