@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
-use crate::startup::StartError;
+use crate::start_error::StartError;
 
 /// Makes the folders that are there from the first start.
 pub(crate) fn prepare(data_dir: &Path) -> io::Result<()> {

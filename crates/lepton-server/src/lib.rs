@@ -22,6 +22,7 @@ mod plain_blobs;
 mod reconcile;
 mod s3;
 pub mod simulation;
+mod start_error;
 mod startup;
 mod tables;
 
@@ -29,4 +30,5 @@ pub use config::{
     Config, ConfigError, DEFAULT_LISTEN, ExecutorConfig, IsolationConfig, LimitsConfig, PoolConfig,
     ServingConfig,
 };
-pub use startup::{OwnerCredential, Server, StartError, run};
+pub use start_error::StartError;
+pub use startup::{OwnerCredential, Server, run};

@@ -24,7 +24,7 @@ use crate::auth::{holder_of, live_workload, working_token};
 use crate::config::Config;
 use crate::datasets;
 use crate::error::ApiError;
-use crate::startup::StartError;
+use crate::start_error::StartError;
 
 /// Between two looks for garbage: what was deleted is gone from the disk soon after.
 const COLLECT_EVERY: DurationMs = DurationMs::from_secs(2);

@@ -19,7 +19,8 @@ use crate::config::Config;
 use crate::data_dir;
 use crate::http;
 use crate::reconcile::{Decision, PassError, Reconciler};
-use crate::startup::{self, Sources, StartError};
+use crate::start_error::StartError;
+use crate::startup::{self, Sources};
 
 /// What the server is given instead of a machine. Whatever of it outlives a crash is the caller's.
 #[derive(Clone)]

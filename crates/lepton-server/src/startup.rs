@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use lepton_access::{MasterKey, MasterKeyError, SecretToken};
+use lepton_access::{MasterKey, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
 use lepton_objects::{BlobStore, IndexedContents};
 use lepton_serving::gateway::Gateway;
-use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
+use lepton_store::{Query, Store, StoreError, Transaction};
 use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
 use lepton_types::{
     Clock, CpuMillis, IdSource, MemoryBytes, Name, Resources, SystemClock, SystemIds, TokenId,
@@ -26,84 +26,11 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Parts};
 use crate::blobs::Blobs;
 use crate::cache::Cache;
-use crate::config::{Config, ConfigError, IsolationConfig};
+use crate::config::{Config, IsolationConfig};
 use crate::inputs::Inputs;
 use crate::reconcile::{Reconciler, probe_replicas};
+use crate::start_error::StartError;
 use crate::{data_dir, housekeeping, http, lineage, listener, plain_blobs, s3};
-
-/// Lepton could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Another server has the data directory.
-    #[error(
-        "another Lepton (process {pid}) uses `{data_dir}`: stop it first, or choose another \
-         --data-dir"
-    )]
-    DataDirInUse {
-        /// The directory.
-        data_dir: PathBuf,
-        /// Its process.
-        pid: String,
-    },
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory `{data_dir}`")]
-    DataDir {
-        /// The directory.
-        data_dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Nothing can listen at the address.
-    #[error("cannot listen on {listen}: is another program there? choose another with --listen")]
-    Listen {
-        /// The address.
-        listen: std::net::SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// Nothing can listen at the address of the S3 face.
-    #[error(
-        "cannot listen on {listen} for S3: is another program there? choose another with --s3-listen"
-    )]
-    ListenS3 {
-        /// The address.
-        listen: std::net::SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The sealed contents cannot be opened.
-    #[error(transparent)]
-    Contents(#[from] lepton_objects::OpenError),
-    /// The master key cannot be used.
-    #[error(transparent)]
-    MasterKey(#[from] MasterKeyError),
-    /// The metadata cannot be opened.
-    #[error(transparent)]
-    OpenStore(#[from] OpenError),
-    /// The metadata cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The metadata cannot be written.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The objects cannot be opened.
-    #[error("objects of an earlier version cannot be taken over")]
-    Objects(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Workers cannot be run.
-    #[error(transparent)]
-    Executor(#[from] lepton_executors::OpenError),
-    /// The machine refuses threads or signals.
-    #[error("the machine refuses {what}")]
-    Machine {
-        /// What.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// What the owner's credential file holds, mode 0600.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use super::checksums::{Algorithm, Expected, tell_sum, told, told_type};
 use super::customer_keys::{Brought, brought, check_encryption, content_key};
 use super::errors::{denied, of_index, precondition};
 use super::get::{Demands, Held, Opened, which};
-use super::multipart::part_number;
+use super::parts::{part_number, sum_of};
 use super::policy::Asked;
 use super::put::{PUT_BYTES_MAX, WantedLock, told_encoding, told_version};
 use super::reading::blob_of;
@@ -306,7 +306,7 @@ impl Face {
             last_modified: Some(stamp(part.modified)),
             ..dto::CopyPartResult::default()
         };
-        tell_sum!(result, told(super::multipart::sum_of(&part).as_ref()));
+        tell_sum!(result, told(sum_of(&part).as_ref()));
         Ok(S3Response::new(dto::UploadPartCopyOutput {
             copy_part_result: Some(result),
             copy_source_version_id: told_source,

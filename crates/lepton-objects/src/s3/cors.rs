@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use s3s::dto;
 use s3s::{S3Result, s3_error};
 
-use super::policy::is_like;
+use super::patterns::is_like;
 
 /// Rules of one bucket, as in S3.
 const RULES_MAX: usize = 100;

@@ -10,7 +10,7 @@ use s3s::service::S3Service;
 use s3s::{Body, HttpRequest, HttpResponse};
 
 use super::cors::{self, Origin};
-use super::policy::form_pairs;
+use super::patterns::form_pairs;
 use super::{Face, settings};
 
 /// How long a presigned URL may be good, as in S3.

@@ -28,6 +28,8 @@ mod locks;
 mod multipart;
 mod object_attributes;
 mod operations;
+mod parts;
+mod patterns;
 mod policy;
 mod put;
 mod reading;

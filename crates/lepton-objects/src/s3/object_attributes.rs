@@ -102,7 +102,6 @@ fn parts(kept: &Attributes, after: i32, size: i32) -> dto::GetObjectAttributesPa
         next_part_number_marker: listed.last().and_then(|last| last.part_number),
         part_number_marker: Some(after),
         total_parts_count: i32::try_from(kept.parts.len()).ok(),
-        // S3 lists parts only of uploads with checksums.
-        parts: algorithm.is_some().then_some(listed),
+        parts: Some(listed),
     }
 }

@@ -6,7 +6,8 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::errors::of_index;
 use super::get::which;
-use super::policy::{Asked, form_pairs};
+use super::patterns::form_pairs;
+use super::policy::Asked;
 use super::{Face, entered, settings};
 
 /// Tags of one object, and of one bucket, as in S3.

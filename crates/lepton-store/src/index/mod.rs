@@ -13,6 +13,7 @@ mod access_keys;
 mod blobs;
 mod bodies;
 mod buckets;
+mod conditions;
 mod error;
 mod listing;
 mod locks;
@@ -35,13 +36,14 @@ pub use access_keys::AccessKey;
 pub use blobs::{BlobPiece, BlobRow, NewBlobPiece, NewBlobRow};
 pub use bodies::{BodyId, Garbage, Piece};
 pub use buckets::{Bucket, BucketId, NewBucket, Versioning};
+pub use conditions::Condition;
 pub use error::{IndexError, Refusal};
 pub use listing::{
     ListQuery, Listed, ListedUpload, ListedVersion, Start, UploadsQuery, UploadsStart,
     VersionsQuery, VersionsStart,
 };
 pub use locks::{Retention, RetentionMode};
-pub use objects::{Condition, Deletion, NewBody, NewVersion, ToDelete, VersionChange, Which};
+pub use objects::{Deletion, NewBody, NewVersion, ToDelete, VersionChange, Which};
 pub use records::{ObjectVersion, StoredPiece, VersionId};
 pub use uploads::{NewUpload, Part, Upload, UploadId};
 pub use usage::{Quota, Traffic, Usage};
