@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The benchmarks of the spine, one after the other. LEPTON names the binary, PYTHON an interpreter with
 # the packages of tests/clients/requirements.txt. The planner's traces are not part of the project: name
-# their folder in DATA to run those too.
+# their folder in DATA to run those too. MLFLOW_PYTHON names an interpreter that has MLflow and its server
+# (`make clients` makes .venv-mlflow3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(mktemp -d)
@@ -16,6 +17,11 @@ cargo bench --locked --quiet --package lepton-serving --bench serving
 
 echo "== 2,000 jobs beside a steady mix of requests, and 10,000 runs listed"
 "$PYTHON" benches/load/load.py "$LEPTON"
+
+if [ -n "${MLFLOW_PYTHON:-}" ]; then
+    echo "== beside MLflow's own server"
+    "$PYTHON" benches/mlflow/compare.py "$LEPTON" "$MLFLOW_PYTHON"
+fi
 
 if [ -n "${DATA:-}" ]; then
     echo "== the planner on public traces"

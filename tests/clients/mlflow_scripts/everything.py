@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 import warnings
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -381,7 +382,13 @@ def traces():
     search = lambda **more: client.search_traces(**where, **more)
     identity = lambda trace: trace.info.trace_id if MAJOR >= 3 else trace.info.request_id
     by_state = lambda found: sorted(str(t.info.state if MAJOR >= 3 else t.info.status) for t in found)
-    found = search()
+    # Clients send traces in the background.
+    end = time.monotonic() + 60
+    while True:
+        found = search()
+        if len(found) == 2 and not any("PROGRESS" in state for state in by_state(found)) or time.monotonic() > end:
+            break
+        time.sleep(0.2)
     say("traces", by_state(found))
     good = next(t for t in found if "OK" in by_state([t])[0])
     say("spans", [[s.name, s.inputs, s.outputs, str(s.status.status_code), s.span_type, s.parent_id is None]
@@ -501,7 +508,9 @@ def main():
     flavours()
     autologging()
     registry(parent)
-    traces()
+    # What 2.22 says of traces is not compared yet.
+    if MAJOR >= 3:
+        traces()
     # Standard output is MLflow's own: it says there where runs can be looked at.
     pathlib.Path(sys.argv[1]).write_text(json.dumps(answers))
 
