@@ -60,6 +60,14 @@ def test_a_second_put_makes_a_second_version(lepton):
     assert [item["spec"]["version"] for item in listed] == [1, 2]
 
 
+def test_a_version_number_never_means_other_bytes(lepton):
+    for at, text in [(1, "a,b\n1,2\n"), (2, "a,b\n3,4\n")]:
+        lepton.ok("data", "put", "again", lepton.write("again.csv", text))
+        assert lepton.got("GET", "datasets/again/versions/latest")["spec"]["version"] == at
+        lepton.ok("delete", "dataset", "again")
+    assert lepton.api("GET", "datasets/again/versions/1").status == 404
+
+
 def test_the_training_is_recorded(wine):
     job = wine.ok("get", "job", "wine", "-o", "json").json()
     assert job["status"]["phase"] == "succeeded"

@@ -2,7 +2,7 @@
 
 use lepton_api::{List, PutModelVersion, SetAlias, UpdateModel};
 use lepton_types::resources::{Model, ModelSelector, ModelVersion};
-use lepton_types::{FreeName, Name};
+use lepton_types::{AliasName, FreeName};
 use ureq::http::Method;
 
 use crate::Client;
@@ -106,7 +106,7 @@ impl Client {
     pub fn set_alias(
         &self,
         name: &FreeName,
-        alias: &Name,
+        alias: &AliasName,
         version: u32,
     ) -> Result<Model, ClientError> {
         let target = self.in_this_project(&["models", name.as_str(), "aliases", alias.as_str()])?;
@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// Takes an alias away.
-    pub fn delete_alias(&self, name: &FreeName, alias: &Name) -> Result<Model, ClientError> {
+    pub fn delete_alias(&self, name: &FreeName, alias: &AliasName) -> Result<Model, ClientError> {
         self.delete(&self.in_this_project(&["models", name.as_str(), "aliases", alias.as_str()])?)
     }
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::MasterKey;
 use lepton_executors::Executor;
-use lepton_objects::{BlobError, Blobs};
 use lepton_planner::workloads::{Health, View};
 use lepton_serving::gateway::Gateway;
 use lepton_store::Store;
@@ -16,8 +15,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::inputs::Inputs;
 use crate::lineage::Ledger;
 
 /// The parts of a running Lepton. Cheap to clone.
@@ -29,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
+    pub(crate) inputs: Inputs,
     pub(crate) key: MasterKey,
     pub(crate) cache: Cache,
     pub(crate) clock: Arc<dyn Clock>,
@@ -75,18 +77,6 @@ impl App {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Does work on blobs off the async threads.
-    pub(crate) async fn with_blobs<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Blobs) -> Result<T, BlobError> + Send + 'static,
-    ) -> Result<T, BlobError> {
-        let blobs = self.blobs.clone();
-        match tokio::task::spawn_blocking(move || work(&blobs)).await {
-            Ok(result) => result,
-            Err(panicked) => Err(BlobError::Disk(std::io::Error::other(panicked))),
-        }
     }
 
     /// Under which URL workloads and clients of this machine reach the server.

@@ -122,7 +122,12 @@ impl From<CommitError> for ApiError {
             CommitError::Conflict(conflict) => {
                 let code = match conflict {
                     Conflict::AlreadyExists { .. } => ErrorCode::AlreadyExists,
-                    Conflict::Changed { .. } | Conflict::ParamChanged { .. } => ErrorCode::Conflict,
+                    Conflict::Changed { .. }
+                    | Conflict::ParamChanged { .. }
+                    | Conflict::RunDeleted { .. } => ErrorCode::Conflict,
+                    Conflict::RunMissing { .. } | Conflict::TagMissing { .. } => {
+                        ErrorCode::NotFound
+                    }
                 };
                 Self::new(code, conflict.to_string())
             }

@@ -46,11 +46,9 @@ pub(crate) async fn sweep(app: &App) -> Result<u64, SweepError> {
     let cited = cited(app).await?;
     let mut gone = 0;
     // Of the objects and not of the store: what a deleted project left goes too.
-    for name in app.with_blobs(lepton_objects::Blobs::projects).await? {
+    for name in app.blobs.projects().await? {
         let keep = cited.get(&name).cloned().unwrap_or_default();
-        gone += app
-            .with_blobs(move |blobs| blobs.sweep(&name, &keep, now, ORPHAN_AGE))
-            .await?;
+        gone += app.blobs.sweep(&name, keep, now, ORPHAN_AGE).await?;
     }
     Ok(gone)
 }
@@ -76,6 +74,14 @@ async fn cited(app: &App) -> Result<Cited, StoreError> {
         .await?
     {
         cite(&version.metadata.project, &version.spec.files);
+    }
+    for file in app.store.all_kept_files().await? {
+        let entry = FileEntry {
+            path: file.path,
+            digest: file.digest,
+            size_bytes: file.size_bytes,
+        };
+        cite(&file.project, &[entry]);
     }
     for run in app.store.list_all::<RunSpec>(Query::default()).await? {
         cite(&run.metadata.project, &run.status.artifacts);

@@ -4,6 +4,7 @@
 
 mod app;
 mod auth;
+mod blobs;
 mod cache;
 mod config;
 mod data_dir;
@@ -11,9 +12,11 @@ mod error;
 mod extract;
 mod housekeeping;
 mod http;
+mod inputs;
 mod lineage;
 mod listener;
 mod metrics;
+mod mlflow;
 mod reconcile;
 pub mod simulation;
 mod startup;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lepton_access::{MasterKey, MasterKeyError, SecretToken};
 use lepton_executors::{Executor, Isolation, LocalConfig, LocalExecutor, StopReason};
-use lepton_objects::{BlobError, Blobs};
+use lepton_objects::BlobError;
 use lepton_serving::gateway::Gateway;
 use lepton_store::{CommitError, OpenError, Query, Store, StoreError, Transaction};
 use lepton_types::resources::{Node, PoolSpec, ProjectSpec, Resource, Role, TokenSpec};
@@ -24,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Parts};
+use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, IsolationConfig};
+use crate::inputs::Inputs;
 use crate::reconcile::{Reconciler, probe_replicas};
 use crate::{data_dir, housekeeping, http, lineage, listener};
 
@@ -253,11 +255,17 @@ pub(crate) async fn open(
     let key = MasterKey::open_or_create(&config.data_dir.join("master.key"))?;
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
     let blobs = Blobs::open(&config.data_dir.join("objects"))?;
+    let inputs = config.data_dir.join("inputs");
+    let inputs = Inputs::open(inputs).map_err(|source| StartError::DataDir {
+        data_dir: config.data_dir.clone(),
+        source,
+    })?;
     let cache = Cache::load(&store).await?;
     let body_bytes_max = usize::try_from(config.serving.body_bytes_max.as_bytes());
     Ok(App::new(Parts {
         store,
         blobs,
+        inputs,
         key,
         cache,
         clock: sources.clock,

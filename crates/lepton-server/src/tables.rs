@@ -1,12 +1,41 @@
 //! What is recorded of a dataset's files when a version is frozen: rows, columns, or why they
 //! are not known.
 
-use lepton_ml::tabular::{ColumnType, Source, summary};
+use std::io;
+use std::sync::Arc;
+
+use lepton_ml::tabular::{ColumnType, ReadAt, Source, summary};
 use lepton_types::Name;
-use lepton_types::resources::{ColumnSummary, DatasetVersionStatus, FileEntry};
+use lepton_types::resources::{BlobDigest, ColumnSummary, DatasetVersionStatus, FileEntry};
+use tokio::runtime::Handle;
 
 use crate::app::App;
+use crate::blobs::Blobs;
 use crate::error::ApiError;
+
+/// A blob that blocking code reads by position.
+#[derive(Debug)]
+struct Stored {
+    blobs: Blobs,
+    project: Name,
+    digest: BlobDigest,
+    length: u64,
+    runtime: Handle,
+}
+
+impl ReadAt for Stored {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let range = offset..offset.saturating_add(buffer.len() as u64);
+        let read = self.blobs.read_range(&self.project, self.digest, range);
+        let bytes = self.runtime.block_on(read).map_err(io::Error::other)?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
 
 /// Reads tables once, in bounded memory, off the async threads.
 pub(crate) async fn summarise(
@@ -27,21 +56,23 @@ pub(crate) async fn summarise(
             ..DatasetVersionStatus::default()
         });
     }
-    let (owner, files) = (project.clone(), files.to_vec());
     // Long reads take turns, so that they never hold all threads that short ones need.
     let _turn = app.long_reads.acquire().await;
-    let result = app
-        .with_blobs(move |blobs| {
-            let sources: Vec<Source> = files
-                .iter()
-                .map(|file| Source::Stored {
-                    name: file.path.clone(),
-                    path: blobs.path(&owner, file.digest),
-                })
-                .collect();
-            Ok(summary::summarise(&sources))
+    let sources: Vec<Source> = files
+        .iter()
+        .map(|file| Source::Remote {
+            name: file.path.clone(),
+            file: Arc::new(Stored {
+                blobs: app.blobs.clone(),
+                project: project.clone(),
+                digest: file.digest,
+                length: file.size_bytes,
+                runtime: Handle::current(),
+            }),
         })
-        .await?;
+        .collect();
+    let result = tokio::task::spawn_blocking(move || summary::summarise(&sources)).await;
+    let result = result.map_err(|panicked| ApiError::internal(&panicked))?;
     Ok(match result {
         Err(error) => {
             let note = crate::error::Chain(&error).to_string();

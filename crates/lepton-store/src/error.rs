@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lepton_types::Id;
 use lepton_types::resources::Kind;
 
 /// The store could not be read or written.
@@ -57,6 +58,26 @@ pub enum Conflict {
         kind: Kind,
         /// Its name.
         name: String,
+    },
+    /// There is no such run in the project.
+    #[error("run `{run}` not found")]
+    RunMissing {
+        /// Its id.
+        run: Id,
+    },
+    /// The run is in the bin, and takes nothing more.
+    #[error("run `{run}` is deleted: restore it first")]
+    RunDeleted {
+        /// Its id.
+        run: Id,
+    },
+    /// A run has no such tag.
+    #[error("run `{run}` has no tag `{key}`")]
+    TagMissing {
+        /// Its id.
+        run: Id,
+        /// The tag, cut to 64 characters.
+        key: String,
     },
     /// A parameter of a run has another value; parameters are written once.
     #[error("parameter `{key}` is already set to `{stored}`; parameters cannot be changed")]

@@ -10,7 +10,9 @@
 
 mod error;
 mod query;
+mod search;
 mod sqlite;
+mod tracking;
 mod transaction;
 
 use std::path::Path;
@@ -23,6 +25,11 @@ pub use error::{CommitError, Conflict, OpenError, StoreError};
 pub use query::{
     Change, Comparison, EventQuery, LineageQuery, MetricFilter, Page, Query, RunRecord, SeriesQuery,
 };
+pub use search::{
+    DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunOrder,
+    RunSearch, Test, TextField,
+};
+pub use tracking::{LoggedModelRecord, RunInputs};
 pub use transaction::{EventDraft, Transaction};
 
 /// The metadata of one Lepton. Cheap to clone.
@@ -202,6 +209,19 @@ impl Store {
     pub async fn series(&self, query: SeriesQuery) -> Result<Vec<MetricPoint>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         sqlite.read(move |reader| reader.series(&query)).await
+    }
+
+    /// The newest version that a dataset of this name had when it was deleted; 0 if there was none.
+    /// A new one counts on from there, so that a number always means the same bytes.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn retired_number(&self, project: &Name, dataset: &str) -> Result<u32, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, key) = (project.to_string(), dataset.to_owned());
+        sqlite
+            .read(move |reader| reader.retired_number(&project, &key))
+            .await
     }
 
     /// What something came from and what came of it, however far; at most

@@ -63,6 +63,19 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    /// Whether `left` compares so with `right`.
+    #[must_use]
+    pub fn holds(self, left: f64, right: f64) -> bool {
+        match self {
+            Self::Above => left > right,
+            Self::AtLeast => left >= right,
+            Self::Below => left < right,
+            Self::AtMost => left <= right,
+            Self::Equals => left == right,
+            Self::Differs => left != right,
+        }
+    }
+
     pub(crate) const fn sql(self) -> &'static str {
         match self {
             Self::Above => ">",

@@ -3,6 +3,8 @@
 use lepton_types::resources::{EventSeverity, Kind, LineageEdge, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId, Timestamp};
 
+use crate::tracking::TrackingWrite;
+
 /// Writes that happen together or not at all.
 #[derive(Debug, Default)]
 pub struct Transaction {
@@ -40,6 +42,7 @@ pub(crate) enum Write {
         project: String,
         edge: LineageEdge,
     },
+    Tracking(TrackingWrite),
 }
 
 /// A resource on its way to disk.

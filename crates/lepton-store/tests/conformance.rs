@@ -28,9 +28,7 @@ fn project(number: u8, name: &str) -> Project {
 }
 
 fn run(number: u8, experiment: u8) -> Run {
-    let spec = RunSpec {
-        experiment: id(experiment).into(),
-    };
+    let spec = RunSpec::of(id(experiment).into());
     let at = Timestamp::from_millis(i64::from(number));
     Resource::draft(
         id(number),

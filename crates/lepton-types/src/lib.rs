@@ -9,11 +9,12 @@ mod names;
 mod quantities;
 pub mod resources;
 mod time;
+pub mod tracking;
 
 pub use ids::{
     AttemptId, DatasetId, EndpointId, ExperimentId, Id, IdSource, JobId, ModelId, ParseIdError,
     PoolId, ProjectId, ReplicaId, RunId, SystemIds, TokenId,
 };
-pub use names::{FreeName, Name, ParseNameError};
+pub use names::{AliasName, FreeName, Name, ParseNameError};
 pub use quantities::{CpuMillis, MemoryBytes, ParseQuantityError, Resources};
 pub use time::{Clock, DurationMs, ManualClock, ParseDurationError, SystemClock, Timestamp};

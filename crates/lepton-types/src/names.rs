@@ -14,6 +14,11 @@ pub struct Name(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FreeName(String);
 
+/// A name that points at a version of a model, as MLflow allows it: 1 to 255 of letters, digits,
+/// `_` and `-`; neither `latest` nor a `v` with a number, which mean versions themselves.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AliasName(String);
+
 /// A text that is no name of the wanted sort.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a valid name: {rule}")]
@@ -28,6 +33,8 @@ const NAME_RULE: &str =
     "use 1 to 63 of the characters a-z, 0-9 and -, not beginning or ending with -";
 const FREE_NAME_RULE: &str =
     "use 1 to 500 characters without control characters, `/` or `:`, and not `.` or `..`";
+
+const ALIAS_RULE: &str = "use 1 to 255 letters, digits, _ and -, and neither `latest` nor `v1`";
 
 /// The bound that MLflow's clients were seen to respect.
 const FREE_NAME_CHARS_MAX: usize = 500;
@@ -51,6 +58,35 @@ impl FreeName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl AliasName {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AliasName {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let number = text.strip_prefix(['v', 'V']);
+        let is_version =
+            number.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()));
+        let inner = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let valid = !text.is_empty()
+            && text.chars().count() <= 255
+            && text.chars().all(inner)
+            && !text.eq_ignore_ascii_case("latest")
+            && !is_version;
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(refuse(text, ALIAS_RULE))
+        }
     }
 }
 
@@ -126,7 +162,11 @@ macro_rules! text_impls {
     )+};
 }
 
-text_impls!(Name: "a DNS label", FreeName: "1 to 500 characters without `/` and `:`");
+text_impls!(
+    Name: "a DNS label",
+    FreeName: "1 to 500 characters without `/` and `:`",
+    AliasName: "1 to 255 letters, digits, `_` and `-`"
+);
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +189,16 @@ mod tests {
             &"x".repeat(64),
         ] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn aliases_never_look_like_versions() {
+        for good in ["champion", "Best_1", "v1-final", "v"] {
+            assert!(good.parse::<AliasName>().is_ok(), "{good}");
+        }
+        for bad in ["", "latest", "Latest", "v12", "V3", "a b", "a/b", "@"] {
+            assert!(bad.parse::<AliasName>().is_err(), "{bad}");
         }
     }
 

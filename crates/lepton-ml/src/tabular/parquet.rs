@@ -4,6 +4,7 @@
 //! columns are for. Reads without Arrow, which would triple the build.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -14,6 +15,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::frame::{Column, ColumnType, Frame, TextBuilder};
 use super::read::{ReadError, ReadFault, ReadLimits, ReadOptions, Source, same_columns};
+use super::remote::Pages;
 use super::summary::{ColumnSummary, TableSummary};
 
 /// A count of days or microseconds since 1970 would pass for a number and be served as one.
@@ -123,6 +125,7 @@ enum Kind {
 fn open(source: &Source, limits: ReadLimits, rows: &mut usize) -> Result<Table, ReadFault> {
     let reader: Box<dyn FileReader> = match source {
         Source::Path(path) | Source::Stored { path, .. } => Box::new(reader(File::open(path)?)?),
+        Source::Remote { file, .. } => Box::new(reader(Pages(Arc::clone(file)))?),
         Source::Bytes { data, .. } => Box::new(reader(data.clone())?),
     };
     let metadata = reader.metadata().file_metadata();
@@ -338,6 +341,7 @@ impl<'a> Sink<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ReadAt;
     use std::sync::Arc;
 
     use parquet::basic::{Compression, ZstdLevel};
@@ -509,6 +513,40 @@ mod tests {
         }
     }
 
+    #[derive(Debug)]
+    struct Held(bytes::Bytes);
+
+    impl ReadAt for Held {
+        fn length(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+            // As little as is allowed, to catch whoever counts on more.
+            let from = usize::try_from(offset).unwrap().min(self.0.len());
+            let count = buffer.len().min(7).min(self.0.len() - from);
+            buffer[..count].copy_from_slice(&self.0[from..from + count]);
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_read_by_position_is_the_same_table() {
+        let Source::Bytes { data, .. } = mixed(Compression::SNAPPY) else {
+            unreachable!()
+        };
+        for data in [data, "a,b\n1,x\n2,\n".into()] {
+            let whole = Source::bytes("t", data.clone());
+            let remote = Source::Remote {
+                name: "t".into(),
+                file: Arc::new(Held(data)),
+            };
+            let read = |source| super::super::read(&[source], &ReadOptions::default()).unwrap();
+            // As text, in which one NaN is like another.
+            assert_eq!(format!("{:?}", read(whole)), format!("{:?}", read(remote)));
+        }
+    }
+
     #[test]
     fn broken_and_empty_files_are_refused_in_words() {
         let refusal = |source| {
@@ -520,6 +558,10 @@ mod tests {
         };
         let cut = Source::bytes("cut.parquet", data.slice(..data.len() - 9));
         assert!(refusal(cut).starts_with("`cut.parquet`: not a readable Parquet file"));
+        // A footer that points past the end, in a file that is read by position.
+        let cut: Arc<dyn ReadAt> = Arc::new(Held(data.slice(data.len() / 2..)));
+        let name = "far.parquet".to_owned();
+        assert!(refusal(Source::Remote { name, file: cut }).starts_with("`far.parquet`"));
         let none = file(MIXED, Compression::SNAPPY, &[]);
         assert!(refusal(none).contains("no rows"));
     }

@@ -8,10 +8,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::frame::{ColumnType, DuplicateColumn, Frame};
+use super::remote::{Cursor, ReadAt};
 use super::{csv, parquet};
 
 /// Where a table's bytes are. CSV is read twice: once for the types, once for the
@@ -26,6 +28,13 @@ pub enum Source {
         name: String,
         /// Where it is.
         path: PathBuf,
+    },
+    /// Bytes that are kept elsewhere, and what to call them in messages.
+    Remote {
+        /// A file name.
+        name: String,
+        /// The bytes.
+        file: Arc<dyn ReadAt>,
     },
     /// Bytes in memory, and what to call them in messages.
     Bytes {
@@ -205,13 +214,16 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
-            Self::Stored { name, .. } | Self::Bytes { name, .. } => name.clone(),
+            Self::Stored { name, .. } | Self::Remote { name, .. } | Self::Bytes { name, .. } => {
+                name.clone()
+            }
         }
     }
 
     pub(super) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
             Self::Path(path) | Self::Stored { path, .. } => Box::new(File::open(path)?),
+            Self::Remote { file, .. } => Box::new(Cursor::ahead(file, 0)),
             Self::Bytes { data, .. } => Box::new(&data[..]),
         })
     }

@@ -169,8 +169,8 @@ impl Wanted {
                 self.bring(app, caller, spec.clone(), mode, replace).await
             }
             WantedSpec::Model(spec) => {
-                for (alias, version) in &spec.aliases {
-                    models::check_alias(app, &self.project, &self.name, alias, *version).await?;
+                for version in spec.aliases.values() {
+                    models::check_alias(app, &self.project, &self.name, *version).await?;
                 }
                 self.bring(app, caller, spec.clone(), mode, replace).await
             }

@@ -7,10 +7,9 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use lepton_access::Access;
 use lepton_api::{BlobInfo, ErrorCode};
-use lepton_objects::{BlobError, BlobRef, BlobWriter};
+use lepton_objects::{BlobError, BlobRef};
 use lepton_types::Name;
 use lepton_types::resources::{BlobDigest, FileEntry, Kind};
-use tokio_util::io::ReaderStream;
 
 use super::enter;
 use crate::app::App;
@@ -63,7 +62,7 @@ pub(super) async fn download(
 }
 
 /// Streams a body to disk, a piece at a time.
-pub(super) async fn keep_body(
+pub(crate) async fn keep_body(
     app: &App,
     project: &Name,
     headers: &HeaderMap,
@@ -79,61 +78,24 @@ pub(super) async fn keep_body(
     {
         return Err(BlobError::TooLarge { limit_bytes }.into());
     }
-    let owner = project.clone();
-    let mut writer = app
-        .with_blobs(move |blobs| blobs.begin(&owner, limit_bytes))
-        .await?;
+    let mut upload = app.blobs.begin(project, limit_bytes).await?;
     let mut stream = body.into_data_stream();
-    let mut pending = Vec::with_capacity(PIECE_BYTES);
     while let Some(piece) = stream.next().await {
         let piece =
             piece.map_err(|_| ApiError::invalid("the upload ended before it was complete"))?;
-        pending.extend_from_slice(&piece);
-        if pending.len() >= PIECE_BYTES {
-            (writer, pending) = write_piece(app, writer, pending).await?;
-        }
+        upload.write(&piece).await?;
     }
-    Ok(app
-        .with_blobs(move |_| {
-            writer.write(&pending)?;
-            writer.finish()
-        })
-        .await?)
-}
-
-/// Written at once; large enough that handing it to another thread costs little.
-const PIECE_BYTES: usize = 1 << 20;
-
-async fn write_piece(
-    app: &App,
-    mut writer: BlobWriter,
-    mut pending: Vec<u8>,
-) -> Result<(BlobWriter, Vec<u8>), ApiError> {
-    Ok(app
-        .with_blobs(move |_| {
-            writer.write(&pending)?;
-            pending.clear();
-            Ok((writer, pending))
-        })
-        .await?)
+    Ok(upload.finish().await?)
 }
 
 /// A response with the bytes of a blob.
-pub(super) async fn send_blob(
+pub(crate) async fn send_blob(
     app: &App,
     project: &Name,
     digest: BlobDigest,
     file_name: Option<&str>,
 ) -> Result<Response, ApiError> {
-    let owner = project.clone();
-    let (file, length) = app
-        .with_blobs(move |blobs| {
-            let file = blobs.open_blob(&owner, digest)?;
-            let length = file.metadata()?.len();
-            Ok((file, length))
-        })
-        .await?;
-    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 << 10);
+    let (length, stream) = app.blobs.read(project, digest).await?;
     let content_type = file_name.map_or("application/octet-stream", content_type_of);
     Response::builder()
         .header(header::CONTENT_TYPE, content_type)
@@ -178,17 +140,11 @@ pub(super) async fn check_files(
             )));
         }
     }
-    let (owner, digests) = (project.clone(), files.to_vec());
-    let missing = app
-        .with_blobs(move |blobs| {
-            for file in digests {
-                if blobs.size_of(&owner, file.digest)? != Some(file.size_bytes) {
-                    return Ok(Some(file));
-                }
-            }
-            Ok(None)
-        })
-        .await?;
+    let digests: Vec<BlobDigest> = files.iter().map(|file| file.digest).collect();
+    let sizes = app.blobs.sizes(project, &digests).await?;
+    let missing = files
+        .iter()
+        .find(|file| sizes.get(&file.digest) != Some(&file.size_bytes));
     match missing {
         None => Ok(()),
         Some(file) => Err(ApiError::new(

@@ -121,7 +121,10 @@ pub(super) async fn put_version(
             )
             .created_by(caller.0.label())
         });
-        if !is_new {
+        if is_new {
+            dataset.status.latest_version =
+                app.store.retired_number(&project, name.as_str()).await?;
+        } else {
             let newest = version_key(&name, dataset.status.latest_version);
             if let Some(newest) = app
                 .store

@@ -41,7 +41,10 @@ pub(super) async fn create(
     Json(request): Json<CreateExperiment>,
 ) -> Result<(StatusCode, axum::Json<Experiment>), ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Experiment, &project).await?;
-    let spec = ExperimentSpec { tags: request.tags };
+    let spec = ExperimentSpec {
+        tags: request.tags,
+        artifact_location: None,
+    };
     let draft = Resource::draft(
         app.ids.next_id(),
         project,

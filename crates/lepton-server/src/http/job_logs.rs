@@ -277,21 +277,12 @@ async fn read_sealed(
     from: u64,
     most: usize,
 ) -> Result<(Vec<u8>, u64, bool), ApiError> {
-    use std::os::unix::fs::FileExt;
     let Some(file) = worker.logs.iter().find(|file| file.path == stream.as_str()) else {
         return Ok((Vec::new(), from, true));
     };
-    let (owner, digest, size) = (project.clone(), file.digest, file.size_bytes);
-    let bytes = app
-        .with_blobs(move |blobs| {
-            let left = usize::try_from(size.saturating_sub(from)).unwrap_or(usize::MAX);
-            let mut bytes = vec![0; left.min(most)];
-            blobs
-                .open_blob(&owner, digest)?
-                .read_exact_at(&mut bytes, from)?;
-            Ok(bytes)
-        })
-        .await?;
+    let size = file.size_bytes;
+    let range = from..from.saturating_add(most as u64);
+    let bytes = app.blobs.read_range(project, file.digest, range).await?;
     let next = from + bytes.len() as u64;
     Ok((bytes, next, next >= size))
 }

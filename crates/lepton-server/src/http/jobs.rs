@@ -281,11 +281,8 @@ async fn accept_program(
                 return Err(ApiError::invalid("`command` has a NUL character"));
             }
             if let Some(digest) = *code {
-                let owner = project.clone();
-                let size = app
-                    .with_blobs(move |blobs| blobs.size_of(&owner, digest))
-                    .await?;
-                size.ok_or(BlobError::NotFound { digest })?;
+                let sizes = app.blobs.sizes(project, &[digest]).await?;
+                sizes.get(&digest).ok_or(BlobError::NotFound { digest })?;
             }
             Ok(Program::Command(CommandSpec {
                 command: command.clone(),
@@ -320,9 +317,7 @@ async fn draft(
         project.clone(),
         request.name.as_str(),
         now,
-        RunSpec {
-            experiment: experiment.metadata.id.into(),
-        },
+        RunSpec::of(experiment.metadata.id.into()),
     )
     .created_by(by.clone())
     .owned_by(Kind::Job, id);

@@ -2,7 +2,7 @@
 
 mod apply;
 mod artifacts;
-mod blobs;
+pub(crate) mod blobs;
 mod datasets;
 mod decisions;
 mod endpoints;
@@ -12,7 +12,7 @@ mod inference;
 mod job_logs;
 mod jobs;
 mod lineage;
-mod models;
+pub(crate) mod models;
 mod pools;
 mod projects;
 mod runs;
@@ -141,6 +141,7 @@ pub(crate) fn router(app: App) -> Router {
             axum::routing::get(serve_description),
         )
         .merge(inference::open_inference_protocol())
+        .merge(crate::mlflow::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(app)
@@ -177,7 +178,7 @@ async fn enter(
     Ok(project)
 }
 
-async fn require_project(app: &App, project: &Name) -> Result<(), ApiError> {
+pub(crate) async fn require_project(app: &App, project: &Name) -> Result<(), ApiError> {
     let home = Name::default_project();
     match app
         .store
@@ -229,6 +230,16 @@ async fn change<S: Spec>(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The same as [`change`], for the faces of other protocols.
+pub(crate) async fn change_resource<S: Spec>(
+    app: &App,
+    project: &Name,
+    key: &str,
+    alter: impl FnMut(&mut Resource<S, S::Status>) -> Result<(), ApiError>,
+) -> Result<Resource<S, S::Status>, ApiError> {
+    change::<S>(app, project, key, alter).await
 }
 
 /// Writes one new resource.

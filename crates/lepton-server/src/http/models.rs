@@ -11,7 +11,7 @@ use lepton_types::resources::{
     Endpoint, EndpointSpec, FileEntry, Kind, Model, ModelSelector, ModelSpec, ModelVersion,
     ModelVersionSpec, Resource,
 };
-use lepton_types::{FreeName, Name};
+use lepton_types::{AliasName, FreeName, Name};
 
 use super::blobs::{check_files, send_blob};
 use super::endpoints::SERVABLE;
@@ -153,6 +153,8 @@ pub(super) async fn put_version(
             files: request.files.clone(),
             run: request.run,
             description: request.description.clone(),
+            tags: std::collections::BTreeMap::new(),
+            origin: None,
         };
         let key = version_key(&name, number);
         let mut version = Resource::draft(app.ids.next_id(), project.clone(), key, app.now(), spec)
@@ -256,8 +258,8 @@ pub(super) async fn set_alias(
     Json(request): Json<SetAlias>,
 ) -> Result<axum::Json<Model>, ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Model, &project).await?;
-    let alias: Name = parse_name(&alias)?;
-    check_alias(&app, &project, &model, &alias, request.version).await?;
+    let alias: AliasName = parse_name(&alias)?;
+    check_alias(&app, &project, &model, request.version).await?;
     let model = change::<ModelSpec>(&app, &project, &model, |model| {
         model.spec.aliases.insert(alias.clone(), request.version);
         model.metadata.generation += 1;
@@ -277,7 +279,7 @@ pub(super) async fn delete_alias(
     Segments((project, model, alias)): Segments<(String, String, String)>,
 ) -> Result<axum::Json<Model>, ApiError> {
     let project = enter(&app, &caller, Access::Delete, Kind::Model, &project).await?;
-    let alias: Name = parse_name(&alias)?;
+    let alias: AliasName = parse_name(&alias)?;
     let model = change::<ModelSpec>(&app, &project, &model, |model| {
         if model.spec.aliases.remove(&alias).is_none() {
             let message = format!("model `{}` has no alias `{alias}`", model.metadata.name);
@@ -290,20 +292,13 @@ pub(super) async fn delete_alias(
     Ok(axum::Json(model))
 }
 
-/// Refuses an alias that would point at nothing, or hide a word that means something.
+/// Refuses an alias that would point at nothing.
 pub(super) async fn check_alias(
     app: &App,
     project: &Name,
     model: &str,
-    alias: &Name,
     version: u32,
 ) -> Result<(), ApiError> {
-    if alias.as_str() == "latest" {
-        return Err(ApiError::new(
-            ErrorCode::InvalidName,
-            "alias `latest` always means the newest version",
-        ));
-    }
     select_version(app, project, model, &ModelSelector::Version(version)).await?;
     Ok(())
 }
@@ -366,7 +361,12 @@ async fn newest_version(app: &App, model: &Model) -> Result<ModelVersion, ApiErr
     })
 }
 
-async fn refuse_if_served(app: &App, model: &Model, version: Option<u32>) -> Result<(), ApiError> {
+/// Refuses while an endpoint serves the model, or this version of it.
+pub(crate) async fn refuse_if_served(
+    app: &App,
+    model: &Model,
+    version: Option<u32>,
+) -> Result<(), ApiError> {
     let endpoints = app
         .store
         .list_all::<EndpointSpec>(Query::project(&model.metadata.project))
@@ -407,9 +407,9 @@ async fn check_servable(app: &App, project: &Name, files: &[FileEntry]) -> Resul
     let Some(file) = servable.filter(|file| file.size_bytes <= CHECKED_BYTES_MAX) else {
         return Ok(());
     };
-    let (owner, digest) = (project.clone(), file.digest);
     let bytes = app
-        .with_blobs(move |blobs| blobs.read(&owner, digest, CHECKED_BYTES_MAX))
+        .blobs
+        .read_all(project, file.digest, CHECKED_BYTES_MAX)
         .await?;
     // Outputs that are no tensors are for the engine to take or refuse.
     match lepton_ml::onnx::signature_of(&bytes) {

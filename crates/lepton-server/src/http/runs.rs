@@ -104,9 +104,7 @@ pub(super) async fn create(
             experiments::find_or_add(&app, &caller, &project, &experiment, &mut transaction)
                 .await?;
         let id = app.ids.next_id();
-        let spec = RunSpec {
-            experiment: group.metadata.id.into(),
-        };
+        let spec = RunSpec::of(group.metadata.id.into());
         let name = if name.is_empty() {
             format!("run-{}", &id.to_string()[24..])
         } else {

@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt as _;
 use lepton_executors::{StartError, StopReason, WorkloadId};
+use lepton_objects::BlobError;
 use lepton_planner::workloads::{Change, Effect, Plan, Report, StopCause, View, WorkerKey};
 use lepton_store::{CommitError, Transaction};
 use lepton_types::resources::{Kind, Waiting};
@@ -172,6 +173,13 @@ async fn start(app: &App, key: WorkerKey, kind: Kind) -> Result<Done, PassError>
         Err(LaunchError::Gone) => return Ok(Done::Already),
         Err(LaunchError::Store(error)) => return Err(error.into()),
         Err(LaunchError::Impossible(message)) => return Ok(Done::Never(key, message)),
+        Err(error @ LaunchError::Input(BlobError::NotFound { .. } | BlobError::Damaged { .. })) => {
+            return Ok(Done::Never(key, Chain(&error).to_string()));
+        }
+        Err(error @ LaunchError::Input(_)) => {
+            tracing::warn!(worker = %id_of(key), error = %Chain(&error), "a worker could not be started yet");
+            return Ok(Done::Later(key, Chain(&error).to_string()));
+        }
     };
     let started = app
         .with_executor(move |executor| executor.start(&spec))

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use lepton_access::{SecretToken, WorkloadKind};
 use lepton_executors::{Input, Program as Start, SecretText, WorkloadId, WorkloadSpec};
+use lepton_objects::BlobError;
 use lepton_planner::workloads::WorkerKey;
 use lepton_store::StoreError;
 use lepton_types::resources::{
@@ -24,6 +25,9 @@ pub(super) enum LaunchError {
     /// It will never be possible.
     #[error("{0}")]
     Impossible(String),
+    /// What it begins with cannot be laid out.
+    #[error("an input cannot be laid out")]
+    Input(#[from] BlobError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,12 +57,18 @@ pub(super) async fn of_attempt(app: &App, key: WorkerKey) -> Result<WorkloadSpec
         })
         .ok_or(LaunchError::Gone)?;
     let project = job.metadata.project.clone();
+    let id = WorkloadId {
+        attempt: key.id,
+        rank: key.rank,
+    };
     let mut inputs = Vec::new();
     let program = match &job.spec.program {
         Program::Command(command) => {
             if let Some(code) = command.code {
+                let place = (id, inputs.len());
+                let source = app.inputs.lay_out(&app.blobs, &project, code, place);
                 inputs.push(Input::Archive {
-                    source: app.blobs.path(&project, code),
+                    source: source.await?,
                 });
             }
             Start::Command(command.command.clone())
@@ -70,10 +80,7 @@ pub(super) async fn of_attempt(app: &App, key: WorkerKey) -> Result<WorkloadSpec
     env.extend(run_environment(&job, &attempt, key.rank));
     env.extend(job.spec.env.clone());
     Ok(WorkloadSpec {
-        id: WorkloadId {
-            attempt: key.id,
-            rank: key.rank,
-        },
+        id,
         project,
         name: job.metadata.name.clone(),
         program,
@@ -174,21 +181,26 @@ pub(super) async fn of_replica(app: &App, key: WorkerKey) -> Result<WorkloadSpec
                 .to_owned(),
         )
     })?;
-    let file = |file: &lepton_types::resources::FileEntry| Input::File {
-        source: app.blobs.path(&project, file.digest),
-        path: file.path.clone(),
+    let id = WorkloadId {
+        attempt: key.id,
+        rank: 0,
     };
-    let inputs = version.spec.files.iter().map(file).collect();
+    let mut inputs = Vec::new();
+    for file in &version.spec.files {
+        let place = (id, inputs.len());
+        let source = app.inputs.lay_out(&app.blobs, &project, file.digest, place);
+        inputs.push(Input::File {
+            source: source.await?,
+            path: file.path.clone(),
+        });
+    }
     let token = SecretToken::for_workload(&app.key, WorkloadKind::Replica, key.id);
     let secrets = [(
         ADMISSION_FILE.to_owned(),
         admission(app, key.id).reveal().to_owned(),
     )];
     Ok(WorkloadSpec {
-        id: WorkloadId {
-            attempt: key.id,
-            rank: 0,
-        },
+        id,
         name: replica.metadata.name.clone(),
         program: Start::Builtin(serve_arguments(app, &replica, &library)),
         inputs,

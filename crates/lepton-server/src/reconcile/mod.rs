@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lepton_planner::PlanRng;
-use lepton_planner::workloads::{self, Finding, Plan, Report, View, WorkerKey};
+use lepton_planner::workloads::{self, Finding, Plan, Report, View, WorkerFact, WorkerKey};
 use lepton_types::{DurationMs, Timestamp};
 
 use crate::app::{App, Taken};
@@ -119,6 +119,15 @@ impl Reconciler {
         let mut view = gather::gather(&app, &self.unstartable).await?;
         self.unstartable.retain(|key, _| {
             view.attempts.contains_key(&key.id) || view.replicas.contains_key(&key.id)
+        });
+        app.inputs.release(|worker| {
+            let key = WorkerKey {
+                id: worker.attempt,
+                rank: worker.rank,
+            };
+            let recorded =
+                view.attempts.contains_key(&key.id) || view.replicas.contains_key(&key.id);
+            recorded && matches!(view.workers.get(&key), None | Some(WorkerFact::Starting))
         });
         self.publish_routes(&view);
         // Counted after the routes are out: a draining replica without requests gets no more.

@@ -1,11 +1,13 @@
 //! Sealing: what the workers of an attempt printed becomes objects when it is over.
 
-use lepton_executors::{LogStream, ReadError, WorkloadId};
+use lepton_executors::{Executor, LogStream, ReadError, WorkloadId};
 use lepton_objects::BlobError;
+use lepton_types::Name;
 use lepton_types::resources::{Attempt, AttemptStatus, FileEntry};
 
 use super::PassError;
 use crate::app::App;
+use crate::blobs::Upload;
 use crate::error::Chain;
 
 /// Read from a log at once.
@@ -27,10 +29,7 @@ pub(super) async fn seal_logs(
             rank: worker.rank,
         };
         for stream in [LogStream::Stdout, LogStream::Stderr] {
-            let (app2, project) = (app.clone(), attempt.metadata.project.clone());
-            let sealed =
-                tokio::task::spawn_blocking(move || seal(&app2, &project, id, stream)).await?;
-            match sealed {
+            match seal(app, &attempt.metadata.project, id, stream).await? {
                 Ok(Some(file)) => worker.logs.push(file),
                 Ok(None) => {}
                 Err(error) => {
@@ -50,41 +49,55 @@ enum SealError {
     Keep(#[from] BlobError),
 }
 
-fn seal(
+/// The log as one object; none if nothing was printed.
+async fn seal(
     app: &App,
-    project: &lepton_types::Name,
+    project: &Name,
     id: WorkloadId,
     stream: LogStream,
-) -> Result<Option<FileEntry>, SealError> {
-    let mut writer = None;
+) -> Result<Result<Option<FileEntry>, SealError>, PassError> {
+    let mut upload = None;
     let mut cursor = 0;
     loop {
-        let chunk = match app.executor.read_log(id, stream, cursor, PIECE_BYTES) {
+        let read =
+            move |executor: &dyn Executor| executor.read_log(id, stream, cursor, PIECE_BYTES);
+        let chunk = match app.with_executor(read).await? {
             Ok(chunk) => chunk,
             Err(ReadError::UnknownWorkload { .. } | ReadError::NotFound { .. }) => break,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Ok(Err(error.into())),
         };
         cursor = chunk.next;
-        if !chunk.bytes.is_empty() {
-            if writer.is_none() {
-                writer = Some(app.blobs.begin(project, u64::MAX)?);
-            }
-            if let Some(writer) = &mut writer {
-                writer.write(&chunk.bytes)?;
-            }
+        if !chunk.bytes.is_empty()
+            && let Err(error) = keep(app, project, &mut upload, &chunk.bytes).await
+        {
+            return Ok(Err(error.into()));
         }
         if chunk.end || chunk.bytes.is_empty() {
             break;
         }
     }
-    let Some(writer) = writer else {
-        return Ok(None);
+    let Some(upload) = upload else {
+        return Ok(Ok(None));
     };
-    let blob = writer.finish()?;
-    let path = stream.as_str().to_owned();
-    Ok(Some(FileEntry {
-        path,
-        digest: blob.digest,
-        size_bytes: blob.size_bytes,
-    }))
+    let sealed = upload.finish().await.map(|blob| {
+        Some(FileEntry {
+            path: stream.as_str().to_owned(),
+            digest: blob.digest,
+            size_bytes: blob.size_bytes,
+        })
+    });
+    Ok(sealed.map_err(SealError::from))
+}
+
+async fn keep(
+    app: &App,
+    project: &Name,
+    upload: &mut Option<Upload>,
+    bytes: &[u8],
+) -> Result<(), BlobError> {
+    let upload = match upload {
+        Some(upload) => upload,
+        None => upload.insert(app.blobs.begin(project, u64::MAX).await?),
+    };
+    upload.write(bytes).await
 }

@@ -25,6 +25,27 @@ const BACKWARD: &str =
             first_at, last_at, requests
      FROM lineage WHERE project = ?1 AND target = ?2 ORDER BY last_at DESC, source LIMIT ?3";
 
+pub(super) const SCHEMA: &str = r"
+CREATE TABLE lineage (
+    project TEXT NOT NULL,
+    source BLOB NOT NULL,
+    relation TEXT NOT NULL,
+    target BLOB NOT NULL,
+    source_kind INTEGER NOT NULL,
+    source_name TEXT NOT NULL,
+    target_kind INTEGER NOT NULL,
+    target_name TEXT NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (source, relation, target)
+) WITHOUT ROWID;
+CREATE INDEX lineage_target ON lineage (target, relation, source);
+CREATE TABLE retired_numbers (
+    project TEXT NOT NULL, key TEXT NOT NULL, latest INTEGER NOT NULL, PRIMARY KEY (project, key)
+) WITHOUT ROWID;
+";
+
 pub(super) fn record(
     connection: &Connection,
     project: &str,
@@ -57,9 +78,11 @@ pub(super) fn record(
 
 /// What is deleted alone stays in the record of what came of it; a project takes its own along.
 pub(super) fn forget(connection: &Connection, project: &str) -> Result<(), rusqlite::Error> {
-    connection
-        .prepare_cached("DELETE FROM lineage WHERE project = ?1")?
-        .execute([project])?;
+    for table in ["lineage", "retired_numbers"] {
+        connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE project = ?1"))?
+            .execute([project])?;
+    }
     Ok(())
 }
 

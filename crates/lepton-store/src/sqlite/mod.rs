@@ -4,6 +4,8 @@
 mod lineage;
 mod reader;
 mod schema;
+mod search;
+mod tracking;
 mod writer;
 
 use std::fs::{OpenOptions, Permissions};

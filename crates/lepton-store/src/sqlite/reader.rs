@@ -24,6 +24,10 @@ impl<'a> Reader<'a> {
         Self { connection }
     }
 
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
     pub(crate) fn get<S: Spec>(
         &self,
         project: &str,
@@ -64,13 +68,17 @@ impl<'a> Reader<'a> {
         filter: Option<&MetricFilter>,
     ) -> Result<Page<RunRecord>, StoreError> {
         let page = self.list_where::<RunSpec>(query, filter)?;
+        let ids: Vec<Id> = page.items.iter().map(|run| run.metadata.id).collect();
+        let mut params = self.pairs_by_run("run_params", &ids)?;
+        let mut tags = self.pairs_by_run("run_tags", &ids)?;
+        let mut metrics = self.latest_metrics_by_run(&ids)?;
         let mut items = Vec::with_capacity(page.items.len());
         for run in page.items {
             let id = run.metadata.id;
             items.push(RunRecord {
-                params: self.pairs(Pairs::Params, id)?,
-                tags: self.pairs(Pairs::Tags, id)?,
-                metrics: self.latest_metrics(id)?,
+                params: params.remove(&id).unwrap_or_default(),
+                tags: tags.remove(&id).unwrap_or_default(),
+                metrics: metrics.remove(&id).unwrap_or_default(),
                 run,
             });
         }
@@ -136,6 +144,15 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(changes)
+    }
+
+    pub(crate) fn retired_number(&self, project: &str, key: &str) -> Result<u32, StoreError> {
+        let latest = self
+            .connection
+            .prepare_cached("SELECT latest FROM retired_numbers WHERE project = ?1 AND key = ?2")?
+            .query_row([project, key], |row| row.get(0))
+            .optional()?;
+        Ok(latest.unwrap_or(0))
     }
 
     pub(crate) fn events(&self, query: &EventQuery) -> Result<Vec<Event>, StoreError> {
@@ -288,7 +305,7 @@ fn body_and_version(row: &Row<'_>) -> rusqlite::Result<(String, u64)> {
     Ok((row.get(0)?, row.get(1)?))
 }
 
-fn point_of(row: &Row<'_>) -> rusqlite::Result<MetricPoint> {
+pub(super) fn point_of(row: &Row<'_>) -> rusqlite::Result<MetricPoint> {
     let bits: i64 = row.get(3)?;
     Ok(MetricPoint {
         key: row.get(0)?,

@@ -8,6 +8,8 @@
 //! | `run_params`, `run_tags` | `run, key` | text of runs |
 //! | `metric_points` | `run, key, step, at, value` | series; `value` holds the bits of the float, so NaN is kept |
 //! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
+//! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
+//! | see `tracking.rs` | | what else training code records, and the index by which runs are searched |
 //! | `metric_latest` | `run, key` | the newest point of each series; `number` is its value for comparisons, null for NaN |
 
 use std::path::Path;
@@ -17,8 +19,9 @@ use rusqlite::Connection;
 use crate::OpenError;
 
 /// Each entry brings the schema from its index to the next. Never edit one that was released.
-const MIGRATIONS: [&str; 2] = [
-    r"
+const MIGRATIONS: [&str; 3] = [FIRST, super::lineage::SCHEMA, super::tracking::SCHEMA];
+
+const FIRST: &str = r"
 CREATE TABLE resources (
     id BLOB NOT NULL PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -70,25 +73,7 @@ CREATE TABLE metric_latest (
     run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
     value INTEGER NOT NULL, number REAL, PRIMARY KEY (run, key)
 ) WITHOUT ROWID;
-",
-    r"
-CREATE TABLE lineage (
-    project TEXT NOT NULL,
-    source BLOB NOT NULL,
-    relation TEXT NOT NULL,
-    target BLOB NOT NULL,
-    source_kind INTEGER NOT NULL,
-    source_name TEXT NOT NULL,
-    target_kind INTEGER NOT NULL,
-    target_name TEXT NOT NULL,
-    first_at INTEGER NOT NULL,
-    last_at INTEGER NOT NULL,
-    requests INTEGER NOT NULL,
-    PRIMARY KEY (source, relation, target)
-) WITHOUT ROWID;
-CREATE INDEX lineage_target ON lineage (target, relation, source);
-",
-];
+";
 
 /// Brings the schema up to date; an older store is copied beside itself first.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::lineage;
+use super::tracking;
 use crate::transaction::{EventDraft, Row, Write};
 use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
 
@@ -243,6 +244,7 @@ fn apply(
             }
             Write::Metrics { run, points } => append_metrics(connection, *run, points)?,
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
+            Write::Tracking(write) => tracking::apply(connection, write)?,
         }
     }
     Ok(())
@@ -328,6 +330,14 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
                  SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
             )?
             .execute(params![next(version), id.to_bytes()])?;
+        connection
+            .prepare_cached(
+                "INSERT INTO retired_numbers (project, key, latest)
+                 SELECT project, key, json_extract(body, '$.status.latest_version')
+                 FROM resources WHERE id = ?1 AND kind = ?2
+                 ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
+            )?
+            .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
         for table in ["run_params", "run_tags", "metric_points", "metric_latest"] {
             connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?

@@ -18,6 +18,9 @@ pub struct ExperimentSpec {
     /// Free words.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// Where its runs keep their artifacts, as a URI; in Lepton itself where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_location: Option<String>,
 }
 
 /// What is of an experiment.
@@ -26,6 +29,9 @@ pub struct ExperimentStatus {
     /// When it was put in the bin, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
+    /// When it was last renamed, put in the bin or taken out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
 }
 
 spec_of!(ExperimentSpec, ExperimentStatus, Experiment, named: true, |status| {

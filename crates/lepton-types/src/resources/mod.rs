@@ -42,8 +42,8 @@ pub use job::{
 };
 pub use lineage::{LineageEdge, LineageNode, LineageRelation};
 pub use model::{
-    Model, ModelRef, ModelSelector, ModelSpec, ModelStatus, ModelVersion, ModelVersionSpec,
-    ModelVersionStatus, ParseModelRefError,
+    Model, ModelOrigin, ModelRef, ModelSelector, ModelSpec, ModelStage, ModelStatus, ModelVersion,
+    ModelVersionSpec, ModelVersionStatus, ParseModelRefError,
 };
 pub use pool::{Node, Pool, PoolSpec, PoolStatus};
 pub use project::{Project, ProjectSpec, ProjectStatus};

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FileEntry, Resource, spec_of};
+use super::{FileEntry, Resource, spec_of, word_enum};
 use crate::ids::serde_as_text;
-use crate::{FreeName, Name, ParseNameError, RunId};
+use crate::{AliasName, FreeName, Id, ParseNameError, RunId, Timestamp};
 
 /// A registered model, across its versions.
 pub type Model = Resource<ModelSpec, ModelStatus>;
@@ -25,7 +25,10 @@ pub struct ModelSpec {
     pub description: String,
     /// Names that point at versions.
     #[serde(default)]
-    pub aliases: BTreeMap<Name, u32>,
+    pub aliases: BTreeMap<AliasName, u32>,
+    /// Free words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// What is of a model.
@@ -33,6 +36,9 @@ pub struct ModelSpec {
 pub struct ModelStatus {
     /// The newest version; 0 before the first. Numbers are never used again.
     pub latest_version: u32,
+    /// When it or a version of it last changed; when it was made where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
 }
 
 /// What a version is.
@@ -50,11 +56,58 @@ pub struct ModelVersionSpec {
     /// What it is.
     #[serde(default)]
     pub description: String,
+    /// Free words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Where it was registered from, if it was not uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ModelOrigin>,
+}
+
+/// Where a version came from that was registered rather than uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelOrigin {
+    /// The URI that was registered.
+    pub source: String,
+    /// The URI of its files.
+    pub storage: String,
+    /// The logged model, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged_model: Option<Id>,
+    /// A page about the run, elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_link: Option<String>,
+}
+
+word_enum! {
+    /// How far a version has come, in MLflow's words; aliases have taken its place.
+    ModelStage {
+        /// Nowhere yet.
+        None = "None",
+        /// Being tried.
+        Staging = "Staging",
+        /// In use.
+        Production = "Production",
+        /// Not in use any more.
+        Archived = "Archived",
+    }
+}
+
+impl ModelStage {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Staging, Self::Production, Self::Archived];
 }
 
 /// What is of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-pub struct ModelVersionStatus {}
+pub struct ModelVersionStatus {
+    /// How far it has come; nowhere where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<ModelStage>,
+    /// When it last changed; when it was made where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
+}
 
 /// Which version of which model: `NAME`, `NAME:VERSION` or `NAME@ALIAS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +126,7 @@ pub enum ModelSelector {
     /// This one.
     Version(u32),
     /// What the alias points at, followed as it moves.
-    Alias(Name),
+    Alias(AliasName),
 }
 
 /// A text that names no model version.
@@ -144,7 +197,16 @@ mod tests {
                 Ok(text.to_owned())
             );
         }
-        for text in ["", "../x", "wine:", "wine:0", "wine:x", "wine@", "wine@A b"] {
+        for text in [
+            "",
+            "../x",
+            "wine:",
+            "wine:0",
+            "wine:x",
+            "wine@",
+            "wine@A b",
+            "wine@latest",
+        ] {
             assert!(text.parse::<ModelRef>().is_err(), "{text}");
         }
     }

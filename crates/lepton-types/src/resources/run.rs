@@ -14,6 +14,24 @@ pub type Run = Resource<RunSpec, RunStatus>;
 pub struct RunSpec {
     /// Its experiment.
     pub experiment: ExperimentId,
+    /// Who ran it, in the words of its client; who made the record where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where its artifacts are, as a URI; in Lepton itself where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_uri: Option<String>,
+}
+
+impl RunSpec {
+    /// A run of `experiment`.
+    #[must_use]
+    pub const fn of(experiment: ExperimentId) -> Self {
+        Self {
+            experiment,
+            user: None,
+            artifact_uri: None,
+        }
+    }
 }
 
 word_enum! {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lepton_api::PutModelVersion;
 use lepton_types::resources::{FileEntry, Kind, ModelSelector};
-use lepton_types::{FreeName, Name, RunId};
+use lepton_types::{AliasName, FreeName, RunId};
 
 use crate::commands::data::{self, Local, unreadable};
 use crate::context::Context;
@@ -43,7 +43,7 @@ pub(crate) enum ModelCommand {
         /// The model
         name: FreeName,
         /// The alias
-        alias: Name,
+        alias: AliasName,
         /// The version
         #[arg(required_unless_present = "delete", conflicts_with = "delete")]
         version: Option<u32>,
@@ -151,7 +151,7 @@ fn import(
 fn point(
     ctx: &Context,
     name: &FreeName,
-    alias: &Name,
+    alias: &AliasName,
     version: Option<u32>,
 ) -> Result<(), Failure> {
     let client = ctx.client()?;

@@ -1,0 +1,464 @@
+//! Artifacts through the proxy: `mlflow-artifacts:/PATH` is `…/mlflow-artifacts/artifacts/PATH`.
+//!
+//! A path of the form `EXPERIMENT/RUN/artifacts/…` means a run's own artifacts, those that
+//! `lepton artifacts` shows. What lies elsewhere, the files of logged models among it, is kept under
+//! its path for the project.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use lepton_access::Access;
+use lepton_objects::BlobRef;
+use lepton_store::Transaction;
+use lepton_types::RunId;
+use lepton_types::resources::{FileEntry, Kind, ModelVersionSpec, RunSpec};
+use lepton_types::tracking::KeptFile;
+use serde::{Deserialize, Serialize};
+
+use super::ask::{Ask, Visitor, given};
+use super::error::{Answer, Code, MlflowError, shown};
+use super::experiments::default_id;
+use super::model_versions::VERSIONS;
+use super::runs::{ById, enter, find, parse};
+use super::wire::{Done, RunInfo};
+use crate::extract::parse_relative_path;
+use crate::http::blobs::{keep_body, send_blob};
+use crate::http::change_resource;
+
+/// More files of one run belong into an archive.
+const RUN_FILES_MAX: usize = 10_000;
+
+/// How often a change of a run's list of files starts over, beyond the tries that it has itself:
+/// clients upload many files at once.
+const ROUNDS: u32 = 16;
+
+/// Where a path leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Into the artifacts of a run: below them, and empty for all.
+    Run(RunId, String),
+    /// Into the files of a model version that was uploaded: `MODEL/NUMBER`, and below it.
+    Version(String, String),
+    /// Elsewhere.
+    Kept(String),
+}
+
+/// Parses a path of the proxy; it stays within the project whatever it says.
+pub(super) fn place_of(path: &str) -> Result<Place, MlflowError> {
+    check_path(path)?;
+    let mut parts = path.splitn(4, '/');
+    if let Some((name, below)) = path
+        .strip_prefix(VERSIONS)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .and_then(|rest| rest.split_once('/'))
+    {
+        let (number, below) = below.split_once('/').unwrap_or((below, ""));
+        return Ok(Place::Version(format!("{name}/{number}"), below.to_owned()));
+    }
+    let (_experiment, run, folder) = (parts.next(), parts.next(), parts.next());
+    if let (Some(run), Some("artifacts")) = (run, folder)
+        && let Ok(run) = run.parse::<RunId>()
+    {
+        return Ok(Place::Run(run, parts.next().unwrap_or_default().to_owned()));
+    }
+    Ok(Place::Kept(path.to_owned()))
+}
+
+/// Refuses what would lead out of the folder, written plainly or escaped any number of times.
+fn check_path(path: &str) -> Result<(), MlflowError> {
+    let refuse = || MlflowError::invalid(format!("Invalid path: '{}'", shown(path)));
+    let mut decoded = path.to_owned();
+    // Each round makes it shorter, so this ends.
+    while let Some(next) = unescaped(&decoded) {
+        decoded = next;
+    }
+    for form in [path, &decoded] {
+        parse_relative_path(form).map_err(|_| refuse())?;
+    }
+    Ok(())
+}
+
+/// The text with its `%XX` resolved, if it has any.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let pair = tail
+            .get(..2)
+            .and_then(|pair| std::str::from_utf8(pair).ok());
+        let code = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match (first, code) {
+            (b'%', Some(code)) => {
+                bytes.push(code);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    let decoded = String::from_utf8_lossy(&bytes).into_owned();
+    (decoded.len() < text.len()).then_some(decoded)
+}
+
+pub(super) async fn upload(
+    visitor: Visitor,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Done> {
+    let place = place_of(&path)?;
+    may_write(&visitor, &place).await?;
+    let blob = keep_body(&visitor.app, &visitor.project, &headers, body).await?;
+    put(&visitor, place, blob).await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn may_write(visitor: &Visitor, place: &Place) -> Result<(), MlflowError> {
+    match place {
+        Place::Run(_, below) | Place::Kept(below) if below.is_empty() => {
+            Err(MlflowError::invalid("Invalid path: a file has a name"))
+        }
+        Place::Version(..) => Err(frozen()),
+        Place::Run(run, _) => {
+            let run = enter(visitor, &run.to_string()).await?;
+            find(visitor, run).await.map(drop)
+        }
+        Place::Kept(_) => visitor.may(Access::Write, Kind::Run),
+    }
+}
+
+fn frozen() -> MlflowError {
+    MlflowError::invalid("Invalid path: the files of a model version never change")
+}
+
+/// Records bytes that are on disk as the file of this place.
+pub(super) async fn put(visitor: &Visitor, place: Place, blob: BlobRef) -> Result<(), MlflowError> {
+    let (run, path) = match place {
+        Place::Version(..) => return Err(frozen()),
+        Place::Kept(path) => {
+            let mut transaction = Transaction::new();
+            transaction.keep_file(KeptFile {
+                project: visitor.project.clone(),
+                path,
+                digest: blob.digest,
+                size_bytes: blob.size_bytes,
+            });
+            visitor.app.store.commit(transaction).await?;
+            return Ok(());
+        }
+        Place::Run(run, path) => (run, path),
+    };
+    let entry = FileEntry {
+        path,
+        digest: blob.digest,
+        size_bytes: blob.size_bytes,
+    };
+    change_files(visitor, run, |files| {
+        match files.binary_search_by(|file| file.path.cmp(&entry.path)) {
+            Ok(at) => files[at] = entry.clone(),
+            Err(_) if files.len() >= RUN_FILES_MAX => return false,
+            Err(at) => files.insert(at, entry.clone()),
+        }
+        true
+    })
+    .await
+}
+
+/// Changes a run's list of files; `alter` says whether there is room.
+async fn change_files(
+    visitor: &Visitor,
+    run: RunId,
+    mut alter: impl FnMut(&mut Vec<FileEntry>) -> bool,
+) -> Result<(), MlflowError> {
+    let mut rounds = 0;
+    loop {
+        let mut fits = true;
+        let key = run.to_string();
+        let changed = change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
+            fits = alter(&mut run.status.artifacts);
+            Ok(())
+        });
+        match changed.await.map_err(MlflowError::from) {
+            Ok(_) if fits => return Ok(()),
+            Ok(_) => {
+                return Err(MlflowError::invalid(format!(
+                    "a run takes {RUN_FILES_MAX} artifacts: put many into an archive"
+                )));
+            }
+            Err(error) if error.code == Code::ResourceConflict && rounds < ROUNDS => rounds += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(super) async fn download(
+    visitor: Visitor,
+    Path(path): Path<String>,
+) -> Result<Response, MlflowError> {
+    visitor.may(Access::Read, Kind::Run)?;
+    let place = place_of(&path)?;
+    let found = files_at(&visitor, &place).await?;
+    let wanted = match &place {
+        Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path,
+    };
+    let file = found.into_iter().find(|file| file.path == *wanted);
+    let file =
+        file.ok_or_else(|| MlflowError::missing(format!("No such artifact: '{}'", shown(&path))))?;
+    Ok(send_blob(
+        &visitor.app,
+        &visitor.project,
+        file.digest,
+        Some(&file.path),
+    )
+    .await?)
+}
+
+/// The file of this place, and all below it.
+pub(super) async fn files_at(
+    visitor: &Visitor,
+    place: &Place,
+) -> Result<Vec<FileEntry>, MlflowError> {
+    match place {
+        Place::Run(run, path) => {
+            let mut files = find(visitor, *run).await?.status.artifacts;
+            files.retain(|file| path.is_empty() || is_within(&file.path, path));
+            Ok(files)
+        }
+        Place::Version(key, path) => {
+            let (store, project) = (&visitor.app.store, &visitor.project);
+            let found = store.get::<ModelVersionSpec>(project, key).await?;
+            let mut files = found.map(|version| version.spec.files).unwrap_or_default();
+            files.retain(|file| path.is_empty() || is_within(&file.path, path));
+            Ok(files)
+        }
+        Place::Kept(path) => {
+            let files = visitor.app.store.kept_files(&visitor.project, path).await?;
+            let entry = |file: KeptFile| FileEntry {
+                path: file.path,
+                digest: file.digest,
+                size_bytes: file.size_bytes,
+            };
+            Ok(files.into_iter().map(entry).collect())
+        }
+    }
+}
+
+fn is_within(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct List {
+    path: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Listing {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_uri: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<FileInfo>,
+}
+
+impl Listing {
+    pub(super) fn of(root_uri: String, files: Vec<FileInfo>) -> Self {
+        Self {
+            root_uri: Some(root_uri),
+            files,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub(super) struct FileInfo {
+    path: String,
+    is_dir: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_size: Option<u64>,
+}
+
+/// What lies directly in a folder of the proxy, by its last name.
+pub(super) async fn list(visitor: Visitor, Ask(ask): Ask<List>) -> Answer<Listing> {
+    visitor.may(Access::Read, Kind::Run)?;
+    let path = given(ask.path.as_ref())
+        .unwrap_or_default()
+        .trim_end_matches('/');
+    let place = match path {
+        "" => Place::Kept(String::new()),
+        path => place_of(path)?,
+    };
+    let folder = match &place {
+        Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path.clone(),
+    };
+    let files = match files_at(&visitor, &place).await {
+        Err(error) if error.code == Code::ResourceDoesNotExist => Vec::new(),
+        files => files?,
+    };
+    let files = children(&files, &folder, "");
+    Ok(Json(Listing {
+        root_uri: None,
+        files,
+    }))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ListOfRun {
+    run_id: Option<String>,
+    run_uuid: Option<String>,
+    path: Option<String>,
+}
+
+/// What lies directly in a folder of a run, by its path in the run.
+pub(super) async fn list_of_run(visitor: Visitor, Ask(ask): Ask<ListOfRun>) -> Answer<Listing> {
+    visitor.may(Access::Read, Kind::Run)?;
+    let id = ById::of(ask.run_id, ask.run_uuid);
+    let run = parse(id.id()?)?;
+    let folder = given(ask.path.as_ref())
+        .unwrap_or_default()
+        .trim_end_matches('/');
+    if !folder.is_empty() {
+        check_path(folder)?;
+    }
+    let found = find(&visitor, run).await?;
+    let info = RunInfo::of(&found, default_id(&visitor).await?);
+    let files = files_at(&visitor, &Place::Run(run, folder.to_owned())).await?;
+    let prefix = match folder {
+        "" => String::new(),
+        folder => format!("{folder}/"),
+    };
+    let files = children(&files, folder, &prefix);
+    Ok(Json(Listing::of(info.artifact_uri, files)))
+}
+
+/// The files and folders directly in `folder`, each with `prefix` before its name.
+pub(super) fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<FileInfo> {
+    let mut children: Vec<FileInfo> = Vec::new();
+    for file in files {
+        let below = match folder {
+            "" => Some(file.path.as_str()),
+            folder => file
+                .path
+                .strip_prefix(folder)
+                .and_then(|rest| rest.strip_prefix('/')),
+        };
+        let Some(below) = below.filter(|below| !below.is_empty()) else {
+            continue;
+        };
+        let (name, is_dir) = match below.split_once('/') {
+            Some((name, _)) => (name, true),
+            None => (below, false),
+        };
+        let path = format!("{prefix}{name}");
+        if is_dir
+            && children
+                .iter()
+                .rev()
+                .any(|child| child.is_dir && child.path == path)
+        {
+            continue;
+        }
+        children.push(FileInfo {
+            path,
+            is_dir,
+            file_size: (!is_dir).then_some(file.size_bytes),
+        });
+    }
+    children
+}
+
+/// Deletes a file, or a folder with all that is in it.
+pub(super) async fn delete(visitor: Visitor, Path(path): Path<String>) -> Answer<Done> {
+    let place = place_of(path.trim_end_matches('/'))?;
+    match &place {
+        Place::Run(run, below) => {
+            let run = enter(&visitor, &run.to_string()).await?;
+            find(&visitor, run).await?;
+            change_files(&visitor, run, |files| {
+                files.retain(|file| !(below.is_empty() || is_within(&file.path, below)));
+                true
+            })
+            .await?;
+        }
+        Place::Version(..) => return Err(frozen()),
+        Place::Kept(path) => {
+            visitor.may(Access::Write, Kind::Run)?;
+            let mut transaction = Transaction::new();
+            transaction.drop_files(&visitor.project, path);
+            visitor.app.store.commit(transaction).await?;
+        }
+    }
+    Ok(Json(Done {}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> FileEntry {
+        FileEntry {
+            path: path.to_owned(),
+            digest: lepton_objects::digest_of(b""),
+            size_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn no_path_leads_out_however_it_is_escaped() {
+        for bad in [
+            "../x",
+            "a/../../b",
+            "a/%2e%2e/b",
+            "a/%252e%252e/b",
+            "/etc",
+            "a//b",
+            "a\\b",
+            "",
+            ".",
+            "a/%2F%2e%2e",
+            "%2fetc",
+        ] {
+            assert!(place_of(bad).is_err(), "{bad}");
+        }
+        assert!(place_of("a/100%/b").is_ok());
+    }
+
+    #[test]
+    fn paths_of_runs_are_told_from_others() {
+        let run = "0".repeat(32);
+        let place = place_of(&format!("0/{run}/artifacts/a/b")).unwrap();
+        assert_eq!(place, Place::Run(run.parse().unwrap(), "a/b".to_owned()));
+        let model = format!("0/models/m-{run}/artifacts/MLmodel");
+        assert_eq!(place_of(&model).unwrap(), Place::Kept(model));
+    }
+
+    #[test]
+    fn a_folder_is_listed_once() {
+        let files = [
+            file("m/MLmodel"),
+            file("m/data/a"),
+            file("m/data/b"),
+            file("mm"),
+        ];
+        let names = |list: Vec<FileInfo>| -> Vec<(String, bool)> {
+            list.into_iter()
+                .map(|info| (info.path, info.is_dir))
+                .collect()
+        };
+        assert_eq!(
+            names(children(&files, "", "")),
+            [("m".to_owned(), true), ("mm".to_owned(), false)]
+        );
+        assert_eq!(
+            names(children(&files, "m", "m/")),
+            [("m/MLmodel".to_owned(), false), ("m/data".to_owned(), true)]
+        );
+        assert_eq!(children(&files, "mm", ""), []);
+    }
+}

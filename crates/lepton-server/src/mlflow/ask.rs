@@ -1,0 +1,275 @@
+//! Requests of MLflow's clients: who asks, in which workspace, and for what.
+//!
+//! A GET carries its fields in the query, everything else as JSON. Numbers may come as text, and
+//! what is not known is passed over, as protobuf's JSON has it.
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::Method;
+use axum::http::request::Parts;
+use lepton_access::Access;
+use lepton_types::resources::Kind;
+use lepton_types::{Id, Name};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::error::MlflowError;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::extract::{JSON_BYTES_MAX, read_body};
+
+/// The header that names the workspace, which is Lepton's project.
+const WORKSPACE: &str = "x-mlflow-workspace";
+
+/// Somebody in a project.
+pub(super) struct Visitor {
+    pub(super) app: App,
+    pub(super) caller: Caller,
+    pub(super) project: Name,
+}
+
+impl Visitor {
+    /// Refuses unless the caller may do `access` to `kind`s of the project.
+    pub(super) fn may(&self, access: Access, kind: Kind) -> Result<(), MlflowError> {
+        Ok(self.caller.may(access, kind, &self.project)?)
+    }
+
+    /// Refuses unless the caller may do `access` to this one.
+    pub(super) fn may_touch(&self, access: Access, kind: Kind, id: Id) -> Result<(), MlflowError> {
+        Ok(self.caller.may_touch(access, kind, &self.project, id)?)
+    }
+}
+
+impl FromRequestParts<App> for Visitor {
+    type Rejection = MlflowError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, MlflowError> {
+        let caller = Caller::identify(app, &parts.headers).await?;
+        let home = caller.0.home();
+        let project = match parts.headers.get(WORKSPACE) {
+            None => home,
+            Some(named) => {
+                let named = named.to_str().unwrap_or_default();
+                let project: Name = named
+                    .parse()
+                    .map_err(|error| MlflowError::invalid(format!("workspace: {error}")))?;
+                if project != home {
+                    // Whoever may not look in there does not learn whether it exists.
+                    caller.may(Access::Read, Kind::Project, &project)?;
+                    crate::http::require_project(app, &project).await?;
+                }
+                project
+            }
+        };
+        Ok(Self {
+            app: app.clone(),
+            caller,
+            project,
+        })
+    }
+}
+
+/// The fields of a request.
+pub(super) struct Ask<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Ask<T> {
+    type Rejection = MlflowError;
+
+    async fn from_request(request: Request, _app: &App) -> Result<Self, MlflowError> {
+        let (parts, body) = request.into_parts();
+        let misfit =
+            |error: serde_json::Error| MlflowError::invalid(format!("Invalid request: {error}"));
+        if parts.method == Method::GET {
+            let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+                .map_err(|refused| MlflowError::invalid(refused.body_text()))?;
+            return serde_json::from_value(fields_of(pairs))
+                .map(Self)
+                .map_err(misfit);
+        }
+        let bytes = read_body(&parts.headers, body, JSON_BYTES_MAX).await?;
+        if bytes.is_empty() {
+            return serde_json::from_str("{}").map(Self).map_err(misfit);
+        }
+        serde_json::from_slice(&bytes).map(Self).map_err(misfit)
+    }
+}
+
+/// The fields of a query; one that comes more than once is a list.
+fn fields_of(pairs: Vec<(String, String)>) -> Value {
+    let mut fields = Map::new();
+    for (name, value) in pairs {
+        let value = Value::String(value);
+        match fields.get_mut(&name) {
+            None => {
+                fields.insert(name, value);
+            }
+            Some(Value::Array(list)) => list.push(value),
+            Some(one) => *one = Value::Array(vec![one.take(), value]),
+        }
+    }
+    Value::Object(fields)
+}
+
+/// A whole number, written as one or as text.
+pub(super) fn int<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Whole(i64),
+        Float(f64),
+        Text(String),
+    }
+    let refuse = || serde::de::Error::custom("a whole number is expected");
+    match Option::<Written>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Written::Whole(number)) => Ok(Some(number)),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked to be whole and small"
+        )]
+        Some(Written::Float(number)) if number.fract() == 0.0 && number.abs() < 9e15 => {
+            Ok(Some(number as i64))
+        }
+        Some(Written::Float(_)) => Err(refuse()),
+        Some(Written::Text(text)) => text.trim().parse().map(Some).map_err(|_| refuse()),
+    }
+}
+
+/// A float, written as a number or as text; `"NaN"`, `"Infinity"` and `"-Infinity"` among them.
+pub(super) fn float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(f64),
+        Text(String),
+    }
+    match Option::<Written>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Written::Number(number)) => Ok(Some(number)),
+        Some(Written::Text(text)) => match text.as_str() {
+            "NaN" => Ok(Some(f64::NAN)),
+            "Infinity" => Ok(Some(f64::INFINITY)),
+            "-Infinity" => Ok(Some(f64::NEG_INFINITY)),
+            other => other
+                .parse()
+                .map(Some)
+                .map_err(|_| serde::de::Error::custom("a number is expected")),
+        },
+    }
+}
+
+/// A truth, written as one or as text.
+pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Truth(bool),
+        Text(String),
+    }
+    match Option::<Written>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Written::Truth(truth)) => Ok(Some(truth)),
+        Some(Written::Text(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+        Some(Written::Text(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
+        Some(Written::Text(_)) => Err(serde::de::Error::custom("true or false is expected")),
+    }
+}
+
+/// A word of an enumeration, written as such or as its number.
+pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Word(String),
+    }
+    Ok(match Option::<Written>::deserialize(deserializer)? {
+        None => None,
+        Some(Written::Number(number)) => Some(number.to_string()),
+        Some(Written::Word(word)) => Some(word),
+    })
+}
+
+/// A list; one value alone is a list of one, and nothing is none.
+pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written<T> {
+        Many(Vec<T>),
+        One(T),
+    }
+    Ok(match Option::<Written<T>>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Written::Many(list)) => list,
+        Some(Written::One(one)) => vec![one],
+    })
+}
+
+/// A key with a value: a tag, a parameter.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct Pair {
+    pub(super) key: Option<String>,
+    pub(super) value: Option<String>,
+}
+
+/// A text that cannot be left out.
+pub(super) fn need<'a>(text: &'a Option<String>, what: &str) -> Result<&'a str, MlflowError> {
+    match text.as_deref() {
+        Some(text) if !text.is_empty() => Ok(text),
+        Some(_) | None => Err(MlflowError::required(what)),
+    }
+}
+
+/// A text that may be left out; an empty one is none.
+pub(super) fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Sample {
+        #[serde(deserialize_with = "int")]
+        step: Option<i64>,
+        #[serde(deserialize_with = "float")]
+        value: Option<f64>,
+        #[serde(deserialize_with = "list")]
+        ids: Vec<String>,
+        #[serde(deserialize_with = "truth")]
+        all: Option<bool>,
+    }
+
+    #[test]
+    fn numbers_come_as_numbers_or_as_text() {
+        let sample: Sample =
+            serde_json::from_str(r#"{"step":"12","value":"NaN","ids":null,"more":{}}"#).unwrap();
+        assert_eq!(sample.step, Some(12));
+        assert!(sample.value.is_some_and(f64::is_nan));
+        assert!(sample.ids.is_empty());
+        assert!(serde_json::from_str::<Sample>(r#"{"step":1.5}"#).is_err());
+        assert!(serde_json::from_str::<Sample>(r#"{"value":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_in_a_query_is_a_list() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let fields = fields_of(vec![
+            pair("ids", "a"),
+            pair("ids", "b"),
+            pair("all", "True"),
+        ]);
+        let sample: Sample = serde_json::from_value(fields).unwrap();
+        assert_eq!(sample.ids, ["a", "b"]);
+        assert_eq!(sample.all, Some(true));
+        let one: Sample = serde_json::from_value(fields_of(vec![pair("ids", "a")])).unwrap();
+        assert_eq!(one.ids, ["a"]);
+    }
+}

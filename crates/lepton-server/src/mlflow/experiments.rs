@@ -1,0 +1,521 @@
+//! Experiments, which group runs. The one called `Default` is always there, under the id `0`.
+
+use axum::Json;
+use lepton_access::Access;
+use lepton_store::{CommitError, Conflict, Query, Test, Transaction};
+use lepton_types::resources::{Experiment, ExperimentSpec, Kind, Resource, RunSpec};
+use lepton_types::{Id, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::ask::{Ask, Pair, Visitor, given, int, list, need, word};
+use super::error::{Answer, Code, MlflowError, shown};
+use super::filter::{self, Comparison, More, Order};
+use super::pages;
+use super::rules::{check_experiment_name, check_experiment_tag, check_key};
+use super::wire::{DEFAULT_EXPERIMENT, DefaultExperiment, Done, ExperimentWire, experiment_id};
+use crate::http::change_resource;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Create {
+    name: Option<String>,
+    artifact_location: Option<String>,
+    #[serde(deserialize_with = "list")]
+    tags: Vec<Pair>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Created {
+    experiment_id: String,
+}
+
+pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<Created> {
+    let name = need(&ask.name, "name")?;
+    visitor.may(Access::Write, Kind::Experiment)?;
+    check_experiment_name(name)?;
+    let mut spec = ExperimentSpec {
+        artifact_location: given(ask.artifact_location.as_ref()).map(str::to_owned),
+        ..ExperimentSpec::default()
+    };
+    if let Some(location) = &spec.artifact_location {
+        check_location(location)?;
+    }
+    for tag in &ask.tags {
+        let (key, value) = (
+            need(&tag.key, "key")?,
+            tag.value.as_deref().unwrap_or_default(),
+        );
+        check_experiment_tag(key, value)?;
+        spec.tags.insert(key.to_owned(), value.to_owned());
+    }
+    let experiment = draft(&visitor, name, spec);
+    let mut transaction = Transaction::new();
+    transaction.create(&experiment);
+    match visitor.app.store.commit(transaction).await {
+        Ok(_) => Ok(Json(Created {
+            experiment_id: experiment_id(&experiment),
+        })),
+        Err(CommitError::Conflict(Conflict::AlreadyExists { .. })) => Err(MlflowError::new(
+            Code::ResourceAlreadyExists,
+            format!("Experiment(name={}) already exists.", shown(name)),
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn draft(visitor: &Visitor, name: &str, spec: ExperimentSpec) -> Experiment {
+    let (id, now) = (visitor.app.ids.next_id(), visitor.app.now());
+    Resource::draft(id, visitor.project.clone(), name, now, spec)
+        .created_by(visitor.caller.0.label())
+}
+
+/// Refuses places that only a client's own disk has, or that lead back to runs.
+fn check_location(location: &str) -> Result<(), MlflowError> {
+    let scheme = location.split_once(':').map(|(scheme, _)| scheme);
+    let bad = location.len() > 2_048
+        || location.contains(char::is_control)
+        || location.split(['/', '\\']).any(|part| part == "..")
+        || matches!(scheme, Some("runs" | "models"));
+    match bad {
+        true => Err(MlflowError::invalid(format!(
+            "Invalid artifact_location: '{}'",
+            shown(location)
+        ))),
+        false => Ok(()),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ById {
+    experiment_id: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct One {
+    experiment: ExperimentWire,
+}
+
+pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
+    let id = need(&ask.experiment_id, "experiment_id")?;
+    visitor.may(Access::Read, Kind::Experiment)?;
+    let experiment = ExperimentWire::of(find(&visitor, id).await?);
+    Ok(Json(One { experiment }))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ByName {
+    experiment_name: Option<String>,
+}
+
+pub(super) async fn get_by_name(visitor: Visitor, Ask(ask): Ask<ByName>) -> Answer<One> {
+    let name = need(&ask.experiment_name, "experiment_name")?;
+    visitor.may(Access::Read, Kind::Experiment)?;
+    let found = match name {
+        DEFAULT_EXPERIMENT => Some(default_experiment(&visitor).await?),
+        name => {
+            visitor
+                .app
+                .store
+                .get::<ExperimentSpec>(&visitor.project, name)
+                .await?
+        }
+    };
+    let experiment = found.ok_or_else(|| {
+        MlflowError::missing(format!(
+            "Could not find experiment with name '{}'",
+            shown(name)
+        ))
+    })?;
+    let experiment = ExperimentWire::of(experiment);
+    Ok(Json(One { experiment }))
+}
+
+pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
+    let id = need(&ask.experiment_id, "experiment_id")?;
+    visitor.may(Access::Delete, Kind::Experiment)?;
+    move_to_bin(&visitor, id, true).await
+}
+
+pub(super) async fn restore(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
+    let id = need(&ask.experiment_id, "experiment_id")?;
+    visitor.may(Access::Write, Kind::Experiment)?;
+    move_to_bin(&visitor, id, false).await
+}
+
+/// Puts an experiment with its runs into the bin, or takes it out. The runs go first: who is cut
+/// off in between asks again.
+async fn move_to_bin(visitor: &Visitor, id: &str, deleted: bool) -> Answer<Done> {
+    let experiment = find(visitor, id).await?;
+    if experiment.status.deleted_at.is_some() == deleted {
+        return Err(MlflowError::missing(format!(
+            "No Experiment with id={} exists",
+            shown(id)
+        )));
+    }
+    let now = visitor.app.now();
+    let at = deleted.then_some(now);
+    let mut runs = Query {
+        group: Some(experiment.metadata.id),
+        ..Query::project(&visitor.project)
+    };
+    loop {
+        let page = visitor.app.store.list::<RunSpec>(runs.clone()).await?;
+        for run in page.items {
+            let key = run.metadata.id.to_string();
+            change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
+                run.status.deleted_at = at;
+                Ok(())
+            })
+            .await?;
+        }
+        match page.next {
+            Some(next) => runs.after = Some(next),
+            None => break,
+        }
+    }
+    alter(visitor, &experiment, |experiment| {
+        experiment.status.deleted_at = at;
+        experiment.status.updated_at = Some(now);
+    })
+    .await
+}
+
+async fn alter(
+    visitor: &Visitor,
+    experiment: &Experiment,
+    mut change: impl FnMut(&mut Experiment),
+) -> Answer<Done> {
+    let name = &experiment.metadata.name;
+    change_resource::<ExperimentSpec>(&visitor.app, &visitor.project, name, |experiment| {
+        change(experiment);
+        Ok(())
+    })
+    .await?;
+    Ok(Json(Done {}))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Update {
+    experiment_id: Option<String>,
+    new_name: Option<String>,
+}
+
+pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Done> {
+    let id = need(&ask.experiment_id, "experiment_id")?;
+    let name = need(&ask.new_name, "new_name")?;
+    visitor.may(Access::Write, Kind::Experiment)?;
+    check_experiment_name(name)?;
+    let experiment = find(&visitor, id).await?;
+    if experiment.status.deleted_at.is_some() {
+        let message = "Cannot rename a non-active experiment.";
+        return Err(MlflowError::new(Code::InvalidState, message));
+    }
+    // The id `0` means whatever bears that name.
+    let default = [experiment.metadata.name.as_str(), name].contains(&DEFAULT_EXPERIMENT);
+    if default && experiment.metadata.name != name {
+        return Err(MlflowError::invalid(format!(
+            "Experiment '{DEFAULT_EXPERIMENT}' keeps its name, and no other one takes it"
+        )));
+    }
+    let now = visitor.app.now();
+    alter(&visitor, &experiment, |experiment| {
+        name.clone_into(&mut experiment.metadata.name);
+        experiment.status.updated_at = Some(now);
+    })
+    .await
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TagOf {
+    experiment_id: Option<String>,
+    key: Option<String>,
+    value: Option<String>,
+}
+
+pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer<Done> {
+    let id = need(&ask.experiment_id, "experiment_id")?;
+    let key = need(&ask.key, "key")?;
+    let value = ask.value.as_deref().unwrap_or_default();
+    visitor.may(Access::Write, Kind::Experiment)?;
+    check_experiment_tag(key, value)?;
+    let experiment = find_active(&visitor, id).await?;
+    alter(&visitor, &experiment, |experiment| {
+        experiment
+            .spec
+            .tags
+            .insert(key.to_owned(), value.to_owned());
+    })
+    .await
+}
+
+pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer<Done> {
+    let id = need(&ask.experiment_id, "experiment_id")?;
+    let key = need(&ask.key, "key")?;
+    visitor.may(Access::Write, Kind::Experiment)?;
+    check_key(key, "key")?;
+    let experiment = find_active(&visitor, id).await?;
+    if !experiment.spec.tags.contains_key(key) {
+        return Err(MlflowError::missing(format!(
+            "No tag with name: {} in experiment with id {id}",
+            shown(key)
+        )));
+    }
+    alter(&visitor, &experiment, |experiment| {
+        experiment.spec.tags.remove(key);
+    })
+    .await
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Search {
+    #[serde(deserialize_with = "int")]
+    max_results: Option<i64>,
+    page_token: Option<String>,
+    filter: Option<String>,
+    #[serde(deserialize_with = "list")]
+    order_by: Vec<String>,
+    #[serde(deserialize_with = "word")]
+    view_type: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Page {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    experiments: Vec<ExperimentWire>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Page> {
+    visitor.may(Access::Read, Kind::Experiment)?;
+    let limit = pages::limit(ask.max_results, 1_000, 50_000)?;
+    let offset = pages::offset(ask.page_token.as_deref())?;
+    let lifecycle = pages::lifecycle(ask.view_type.as_deref())?;
+    let comparisons = filter::parse(ask.filter.as_deref().unwrap_or_default())?;
+    for comparison in &comparisons {
+        check(comparison)?;
+    }
+    let mut order = filter::parse_order(&ask.order_by)?;
+    for by in &order {
+        check_order(by)?;
+    }
+    if order.is_empty() {
+        order = filter::parse_order(&["creation_time DESC".to_owned()])?;
+    }
+    default_experiment(&visitor).await?;
+    let query = Query::project(&visitor.project);
+    let mut found = visitor.app.store.list_all::<ExperimentSpec>(query).await?;
+    found.retain(|experiment| {
+        lifecycle.includes(experiment.status.deleted_at.is_some())
+            && comparisons
+                .iter()
+                .all(|comparison| holds(comparison, experiment))
+    });
+    found.sort_by(|a, b| {
+        let by = |by: &Order| by_key(&by.key, a, b, by.descending);
+        let ties = || b.metadata.id.cmp(&a.metadata.id);
+        order
+            .iter()
+            .map(by)
+            .find(|way| way.is_ne())
+            .unwrap_or_else(ties)
+    });
+    let (page, next_page_token) = pages::cut(found, offset, limit);
+    Ok(Json(Page {
+        experiments: page.into_iter().map(ExperimentWire::of).collect(),
+        next_page_token,
+    }))
+}
+
+/// Refuses comparisons that experiments do not take.
+fn check(comparison: &Comparison) -> Result<(), MlflowError> {
+    match (comparison.entity.as_deref(), comparison.key.as_str()) {
+        (Some("tag" | "tags"), _) => comparison.text_test(More::Absence).map(drop),
+        (None | Some("attribute" | "attributes" | "attr"), "name") => {
+            comparison.text_test(More::Nothing).map(drop)
+        }
+        (None | Some("attribute" | "attributes" | "attr"), "experiment_id") => {
+            match comparison.text_test(More::Lists)? {
+                Test::Like(_) | Test::LikeAnyCase(_) => Err(MlflowError::invalid(
+                    "Invalid comparator for experiment_id: use =, !=, IN or NOT IN",
+                )),
+                _ => Ok(()),
+            }
+        }
+        (
+            None | Some("attribute" | "attributes" | "attr"),
+            "creation_time" | "last_update_time",
+        ) => comparison.whole_test().map(drop),
+        _ => Err(MlflowError::invalid(format!(
+            "Invalid attribute key '{}' specified. Valid keys are 'creation_time', \
+             'experiment_id', 'last_update_time', 'name', and tags",
+            shown(&comparison.subject())
+        ))),
+    }
+}
+
+fn check_order(order: &Order) -> Result<(), MlflowError> {
+    let known = ["name", "experiment_id", "creation_time", "last_update_time"];
+    let attribute = matches!(
+        order.entity.as_deref(),
+        None | Some("attribute" | "attributes")
+    );
+    match attribute && known.contains(&order.key.as_str()) {
+        true => Ok(()),
+        false => Err(MlflowError::invalid(format!(
+            "Invalid attribute key '{}' specified. Valid keys are {}",
+            shown(&order.key),
+            known.join(", ")
+        ))),
+    }
+}
+
+fn updated(experiment: &Experiment) -> Timestamp {
+    experiment
+        .status
+        .updated_at
+        .unwrap_or(experiment.metadata.created_at)
+}
+
+/// Whether a comparison that [`check`] let through holds.
+fn holds(comparison: &Comparison, experiment: &Experiment) -> bool {
+    let text = |test: &Test, text: Option<&str>| test.holds_for_text(text);
+    #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
+    let number = |at: Timestamp| {
+        comparison
+            .number_test()
+            .is_ok_and(|test| test.holds_for_number(Some(at.as_millis() as f64)))
+    };
+    if matches!(comparison.entity.as_deref(), Some("tag" | "tags")) {
+        let tag = experiment
+            .spec
+            .tags
+            .get(&comparison.key)
+            .map(String::as_str);
+        return comparison
+            .text_test(More::Absence)
+            .is_ok_and(|test| text(&test, tag));
+    }
+    let test = comparison.text_test(More::Lists);
+    match comparison.key.as_str() {
+        "name" => test.is_ok_and(|test| text(&test, Some(&experiment.metadata.name))),
+        "experiment_id" => test.is_ok_and(|test| text(&test, Some(&experiment_id(experiment)))),
+        "creation_time" => number(experiment.metadata.created_at),
+        _ => number(updated(experiment)),
+    }
+}
+
+fn by_key(key: &str, a: &Experiment, b: &Experiment, descending: bool) -> std::cmp::Ordering {
+    let way = match key {
+        "name" => a.metadata.name.cmp(&b.metadata.name),
+        "experiment_id" => a.metadata.id.cmp(&b.metadata.id),
+        "creation_time" => a.metadata.created_at.cmp(&b.metadata.created_at),
+        _ => updated(a).cmp(&updated(b)),
+    };
+    if descending { way.reverse() } else { way }
+}
+
+/// The experiment of this id, in the bin or not.
+pub(super) async fn find(visitor: &Visitor, id: &str) -> Result<Experiment, MlflowError> {
+    let missing = || MlflowError::missing(format!("No Experiment with id={} exists", shown(id)));
+    if id == "0" {
+        return default_experiment(visitor).await;
+    }
+    let parsed: Id = match id.parse() {
+        Ok(parsed) => parsed,
+        Err(_) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => {
+            return Err(missing());
+        }
+        Err(_) => {
+            return Err(MlflowError::invalid(format!(
+                "Invalid experiment ID: '{}'",
+                shown(id)
+            )));
+        }
+    };
+    let found = visitor
+        .app
+        .store
+        .get_by_id::<ExperimentSpec>(parsed)
+        .await?;
+    found
+        .filter(|experiment| experiment.metadata.project == visitor.project)
+        .ok_or_else(missing)
+}
+
+/// The experiment of this id, which must not be in the bin.
+pub(super) async fn find_active(visitor: &Visitor, id: &str) -> Result<Experiment, MlflowError> {
+    let experiment = find(visitor, id).await?;
+    match experiment.status.deleted_at {
+        None => Ok(experiment),
+        Some(_) => Err(MlflowError::invalid(format!(
+            "The experiment {} must be in the 'active' state. Current state is deleted.",
+            shown(id)
+        ))),
+    }
+}
+
+/// The experiment that MLflow knows as `0`; made if it is not there yet.
+pub(super) async fn default_experiment(visitor: &Visitor) -> Result<Experiment, MlflowError> {
+    let store = &visitor.app.store;
+    loop {
+        let found = store
+            .get::<ExperimentSpec>(&visitor.project, DEFAULT_EXPERIMENT)
+            .await?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let draft = draft(visitor, DEFAULT_EXPERIMENT, ExperimentSpec::default());
+        let mut transaction = Transaction::new();
+        transaction.create(&draft.created_by("lepton"));
+        match store.commit(transaction).await {
+            // Somebody else was faster, which is as good; read what is there now.
+            Ok(_) | Err(CommitError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Which experiment MLflow knows as `0`, if there is one yet.
+pub(super) async fn default_id(visitor: &Visitor) -> Result<DefaultExperiment, MlflowError> {
+    let found = visitor
+        .app
+        .store
+        .get::<ExperimentSpec>(&visitor.project, DEFAULT_EXPERIMENT)
+        .await?;
+    Ok(DefaultExperiment(found.map(|found| found.metadata.id)))
+}
+
+/// The ids of experiments that a search names; those that are not there are left out.
+pub(super) fn ids_of(named: &[String], default: DefaultExperiment) -> Result<Vec<Id>, MlflowError> {
+    let mut ids = Vec::with_capacity(named.len());
+    for id in named {
+        match id.parse::<Id>() {
+            Ok(id) => ids.push(id),
+            Err(_) if id == "0" => ids.extend(default.0),
+            Err(_) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => {}
+            Err(_) => {
+                return Err(MlflowError::invalid(format!(
+                    "Invalid experiment ID: '{}'",
+                    shown(id)
+                )));
+            }
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > EXPERIMENTS_MAX {
+        return Err(MlflowError::invalid(format!(
+            "a search takes {EXPERIMENTS_MAX} experiments"
+        )));
+    }
+    Ok(ids)
+}
+
+/// Experiments in one search: what one statement takes.
+const EXPERIMENTS_MAX: usize = 10_000;

@@ -1,0 +1,147 @@
+//! What MLflow allows in keys, values and names.
+
+use super::error::{MlflowError, shown};
+
+/// Characters of a key.
+pub(super) const KEY_CHARS_MAX: usize = 250;
+/// Characters of a parameter's value; what is longer is cut, as MLflow does.
+pub(super) const PARAM_CHARS_MAX: usize = 6_000;
+/// Characters of a run's tag; what is longer is cut, as MLflow does.
+pub(super) const TAG_CHARS_MAX: usize = 8_000;
+/// Characters of an experiment's tag.
+const EXPERIMENT_TAG_CHARS_MAX: usize = 20_000;
+/// Characters of a tag in the registry.
+const REGISTRY_TAG_CHARS_MAX: usize = 100_000;
+/// Characters of an experiment's name.
+const EXPERIMENT_NAME_CHARS_MAX: usize = 500;
+
+/// Refuses a key of a metric, a parameter or a tag that MLflow refuses: `path` says where it was.
+pub(super) fn check_key(key: &str, path: &str) -> Result<(), MlflowError> {
+    let refuse = |why: &str| {
+        let key = shown(key);
+        Err(MlflowError::invalid(format!(
+            "Invalid value \"{key}\" for parameter '{path}' supplied: {why}"
+        )))
+    };
+    let fits = |c: char| c.is_alphanumeric() || "_-. :/".contains(c);
+    if !key.chars().all(fits) {
+        return refuse(
+            "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), \
+             spaces ( ), colon(:) and slashes (/).",
+        );
+    }
+    if !is_own_path(key) {
+        return refuse(
+            "Names may be treated as files in certain cases, and must not resolve to other names \
+             when treated as such.",
+        );
+    }
+    check_length(key, KEY_CHARS_MAX, path)
+}
+
+/// Whether a name, taken for a path, means itself.
+pub(super) fn is_own_path(name: &str) -> bool {
+    !name.starts_with("..")
+        && name
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+fn check_length(text: &str, most: usize, what: &str) -> Result<(), MlflowError> {
+    // A character takes at least one byte, so short texts need no counting.
+    if text.len() <= most || text.chars().count() <= most {
+        return Ok(());
+    }
+    Err(MlflowError::invalid(format!(
+        "'{what}' exceeds the maximum length of {most} characters"
+    )))
+}
+
+/// The first `most` characters.
+pub(super) fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most
+        && let Some((at, _)) = text.char_indices().nth(most)
+    {
+        text.truncate(at);
+    }
+    text
+}
+
+/// Refuses an experiment's tag that MLflow refuses.
+pub(super) fn check_experiment_tag(key: &str, value: &str) -> Result<(), MlflowError> {
+    check_key(key, "key")?;
+    check_length(value, EXPERIMENT_TAG_CHARS_MAX, "value")
+}
+
+/// Refuses a tag of a model or a version that MLflow refuses.
+pub(super) fn check_registry_tag(key: &str, value: &str) -> Result<(), MlflowError> {
+    check_key(key, "key")?;
+    check_length(value, REGISTRY_TAG_CHARS_MAX, "value")
+}
+
+/// Refuses a name that no experiment can have.
+pub(super) fn check_experiment_name(name: &str) -> Result<(), MlflowError> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(MlflowError::invalid(format!(
+            "Invalid experiment name: '{}'",
+            shown(name)
+        )));
+    }
+    check_length(name, EXPERIMENT_NAME_CHARS_MAX, "name")
+}
+
+/// Refuses a name that no run can have.
+pub(super) fn check_run_name(name: &str) -> Result<(), MlflowError> {
+    if name.chars().any(char::is_control) {
+        return Err(MlflowError::invalid(
+            "The name of a run has no control characters",
+        ));
+    }
+    check_length(name, KEY_CHARS_MAX, "run_name")
+}
+
+/// Refuses a name that no logged model can have.
+pub(super) fn check_logged_model_name(name: &str) -> Result<(), MlflowError> {
+    let bad = |c: char| "/:.%\"'".contains(c) || c.is_control();
+    if name.is_empty() || name.chars().any(bad) {
+        return Err(MlflowError::invalid(format!(
+            "Invalid model name ({}) provided. Model name must be a non-empty string and cannot \
+             contain the following characters: / : . % \" '",
+            shown(name)
+        )));
+    }
+    check_length(name, EXPERIMENT_NAME_CHARS_MAX, "name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_checked_as_mlflow_checks_them() {
+        for good in ["loss", "val/acc", "a b", "α", "a:b", "mlflow.user", "..."] {
+            let expected = !good.starts_with("..");
+            assert_eq!(check_key(good, "key").is_ok(), expected, "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "/a",
+            "a/",
+            "a//b",
+            "a/./b",
+            "a$",
+            "a\n",
+            &"x".repeat(251),
+        ] {
+            assert!(check_key(bad, "key").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("äöü".to_owned(), 2), "äö");
+        assert_eq!(cut("ab".to_owned(), 2), "ab");
+    }
+}

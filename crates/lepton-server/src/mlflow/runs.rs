@@ -1,0 +1,349 @@
+//! Runs: made, read, moved to the bin and back, searched.
+
+use axum::Json;
+use lepton_access::{Access, Principal};
+use lepton_store::{FoundRun, RunClause, RunField, RunSearch, Test, TextField, Transaction};
+use lepton_types::resources::{Kind, Resource, Run, RunPhase, RunSpec};
+use lepton_types::{RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::ask::{Ask, Pair, Visitor, given, int, list, need, word};
+use super::error::{Answer, MlflowError, shown};
+use super::experiments::{default_id, find_active, ids_of};
+use super::filter::runs::{RUN_NAME_TAG, clauses, orders};
+use super::pages;
+use super::rules::{TAG_CHARS_MAX, check_key, check_run_name, cut};
+use super::wire::{DefaultExperiment, Done, RunInfo, RunWire, artifact_location};
+use crate::http::change_resource;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Create {
+    experiment_id: Option<String>,
+    user_id: Option<String>,
+    run_name: Option<String>,
+    #[serde(deserialize_with = "int")]
+    start_time: Option<i64>,
+    #[serde(deserialize_with = "list")]
+    tags: Vec<Pair>,
+}
+
+#[derive(Serialize)]
+pub(super) struct One {
+    run: RunWire,
+}
+
+/// More tags than this are data.
+const TAGS_MAX: usize = 1_000;
+
+pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<One> {
+    visitor.may(Access::Write, Kind::Run)?;
+    let named = given(ask.experiment_id.as_ref()).unwrap_or("0");
+    let experiment = find_active(&visitor, named).await?;
+    let (tags, tagged_name) = tags_of(&ask.tags)?;
+    let name = match (given(ask.run_name.as_ref()), tagged_name) {
+        (Some(name), Some(tagged)) if name != tagged => {
+            return Err(MlflowError::invalid(format!(
+                "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with \
+                 different values (run_name='{}', mlflow.runName='{}').",
+                shown(name),
+                shown(&tagged)
+            )));
+        }
+        (Some(name), _) => Some(name.to_owned()),
+        (None, tagged) => tagged,
+    };
+    check_run_name(name.as_deref().unwrap_or_default())?;
+    let (id, now) = (visitor.app.ids.next_id(), visitor.app.now());
+    let mut spec = RunSpec::of(experiment.metadata.id.into());
+    spec.user = Some(cut(ask.user_id.unwrap_or_default(), 256));
+    if experiment.spec.artifact_location.is_some() {
+        let root = artifact_location(&experiment);
+        let root = root.trim_end_matches('/');
+        spec.artifact_uri = Some(format!("{root}/{id}/artifacts"));
+    }
+    let name = name.unwrap_or_else(|| format!("run-{}", &id.to_string()[24..]));
+    let mut run = Resource::draft(id, visitor.project.clone(), name, now, spec)
+        .created_by(visitor.caller.0.label());
+    run.status.started_at = Some(Timestamp::from_millis(ask.start_time.unwrap_or_default()));
+    let mut transaction = Transaction::new();
+    transaction
+        .create(&run)
+        .set_tags(RunId::from(id), tags.clone());
+    visitor.app.store.commit(transaction).await?;
+    let default = DefaultExperiment((named == "0").then_some(experiment.metadata.id));
+    let record = lepton_store::RunRecord {
+        run,
+        params: Vec::new(),
+        tags,
+        metrics: Vec::new(),
+    };
+    let found = FoundRun {
+        record,
+        datasets: Vec::new(),
+        models: Vec::new(),
+    };
+    let run = RunWire::of(found, default);
+    Ok(Json(One { run }))
+}
+
+/// Tags that are valid, and the name among them.
+type Tags = (Vec<(String, String)>, Option<String>);
+
+/// Reads the tags of a request.
+pub(super) fn tags_of(pairs: &[Pair]) -> Result<Tags, MlflowError> {
+    if pairs.len() > TAGS_MAX {
+        return Err(MlflowError::invalid(format!(
+            "a run takes {TAGS_MAX} tags at once"
+        )));
+    }
+    let mut tags = Vec::with_capacity(pairs.len());
+    let mut name = None;
+    for (at, pair) in pairs.iter().enumerate() {
+        let path = format!("tags[{at}].key");
+        let key = need(&pair.key, &path)?;
+        check_key(key, &path)?;
+        let value = pair.value.clone().unwrap_or_default();
+        if key == RUN_NAME_TAG {
+            name = Some(value).filter(|value| !value.is_empty());
+        } else {
+            tags.push((key.to_owned(), cut(value, TAG_CHARS_MAX)));
+        }
+    }
+    Ok((tags, name))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ById {
+    run_id: Option<String>,
+    run_uuid: Option<String>,
+}
+
+impl ById {
+    pub(super) fn of(run_id: Option<String>, run_uuid: Option<String>) -> Self {
+        Self { run_id, run_uuid }
+    }
+
+    pub(super) fn id(&self) -> Result<&str, MlflowError> {
+        match given(self.run_id.as_ref()) {
+            Some(id) => Ok(id),
+            None => need(&self.run_uuid, "run_id"),
+        }
+    }
+}
+
+pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
+    visitor.may(Access::Read, Kind::Run)?;
+    let id = parse(ask.id()?)?;
+    let found = visitor.app.store.found_runs(vec![id.id()]).await?.pop();
+    let found = found.filter(|found| found.record.run.metadata.project == visitor.project);
+    let found = found.ok_or_else(|| missing(&id.to_string()))?;
+    let run = RunWire::of(found, default_id(&visitor).await?);
+    Ok(Json(One { run }))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Update {
+    run_id: Option<String>,
+    run_uuid: Option<String>,
+    #[serde(deserialize_with = "word")]
+    status: Option<String>,
+    #[serde(deserialize_with = "int")]
+    end_time: Option<i64>,
+    run_name: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Updated {
+    run_info: RunInfo,
+}
+
+pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Updated> {
+    let by = ById::of(ask.run_id, ask.run_uuid);
+    let id = enter(&visitor, by.id()?).await?;
+    let phase = ask.status.as_deref().map(parse_status).transpose()?;
+    let name = given(ask.run_name.as_ref());
+    check_run_name(name.unwrap_or_default())?;
+    let run = change(&visitor, id, |run| {
+        if let Some(phase) = phase {
+            run.status.phase = phase;
+        }
+        if let Some(at) = ask.end_time {
+            run.status.finished_at = Some(Timestamp::from_millis(at));
+        }
+        if let Some(name) = name {
+            name.clone_into(&mut run.metadata.name);
+        }
+    })
+    .await?;
+    let run_info = RunInfo::of(&run, default_id(&visitor).await?);
+    Ok(Json(Updated { run_info }))
+}
+
+fn parse_status(word: &str) -> Result<RunPhase, MlflowError> {
+    Ok(match word {
+        "RUNNING" | "1" => RunPhase::Running,
+        "SCHEDULED" | "2" => RunPhase::Scheduled,
+        "FINISHED" | "3" => RunPhase::Finished,
+        "FAILED" | "4" => RunPhase::Failed,
+        "KILLED" | "5" => RunPhase::Killed,
+        other => {
+            return Err(MlflowError::invalid(format!(
+                "Invalid value '{}' for parameter 'status' supplied.",
+                shown(other)
+            )));
+        }
+    })
+}
+
+/// Changes a run that is not in the bin.
+pub(super) async fn change(
+    visitor: &Visitor,
+    id: RunId,
+    mut alter: impl FnMut(&mut Run),
+) -> Result<Run, MlflowError> {
+    let run = find(visitor, id).await?;
+    if run.status.deleted_at.is_some() {
+        return Err(MlflowError::invalid(format!(
+            "The run {id} must be in the 'active' state. Current state is deleted."
+        )));
+    }
+    let key = id.to_string();
+    let changed = change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
+        alter(run);
+        Ok(())
+    });
+    Ok(changed.await?)
+}
+
+pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
+    let now = visitor.app.now();
+    move_to_bin(&visitor, ask.id()?, Some(now)).await
+}
+
+pub(super) async fn restore(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
+    move_to_bin(&visitor, ask.id()?, None).await
+}
+
+/// Puts a run into the bin, or takes it out.
+async fn move_to_bin(visitor: &Visitor, id: &str, at: Option<Timestamp>) -> Answer<Done> {
+    let id = enter(visitor, id).await?;
+    find(visitor, id).await?;
+    let key = id.to_string();
+    change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
+        run.status.deleted_at = at;
+        Ok(())
+    })
+    .await?;
+    Ok(Json(Done {}))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Search {
+    #[serde(deserialize_with = "list")]
+    experiment_ids: Vec<String>,
+    filter: Option<String>,
+    #[serde(deserialize_with = "word")]
+    run_view_type: Option<String>,
+    #[serde(deserialize_with = "int")]
+    max_results: Option<i64>,
+    #[serde(deserialize_with = "list")]
+    order_by: Vec<String>,
+    page_token: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Page {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<RunWire>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Page> {
+    visitor.may(Access::Read, Kind::Run)?;
+    let limit = pages::limit(ask.max_results, 1_000, RunSearch::LIMIT_MAX)?;
+    let offset = pages::offset(ask.page_token.as_deref())?;
+    let lifecycle = pages::lifecycle(ask.run_view_type.as_deref())?;
+    let mut clauses = clauses(ask.filter.as_deref().unwrap_or_default())?;
+    let order = orders(&ask.order_by)?;
+    let default = default_id(&visitor).await?;
+    for clause in &mut clauses {
+        name_default(clause, default);
+    }
+    let experiments = ids_of(&ask.experiment_ids, default)?;
+    let found = visitor
+        .app
+        .store
+        .search_runs(RunSearch {
+            project: visitor.project.clone(),
+            experiments,
+            lifecycle,
+            clauses,
+            order,
+            offset,
+            limit,
+        })
+        .await?;
+    let next_page_token = found.more.then(|| pages::token(offset + limit as u64));
+    let wire = |found| RunWire::of(found, default);
+    Ok(Json(Page {
+        runs: found.runs.into_iter().map(wire).collect(),
+        next_page_token,
+    }))
+}
+
+/// Artifacts of the experiment `0` are told by that id, and kept by its own.
+fn name_default(clause: &mut RunClause, default: DefaultExperiment) {
+    let (RunField::Text(TextField::ArtifactUri), Some(id)) = (&clause.field, default.0) else {
+        return;
+    };
+    if let Test::Is(text) | Test::IsNot(text) | Test::Like(text) | Test::LikeAnyCase(text) =
+        &mut clause.test
+        && let Some(rest) = text.strip_prefix("mlflow-artifacts:/0/")
+    {
+        *text = format!("mlflow-artifacts:/{id}/{rest}");
+    }
+}
+
+/// The id that a text says; what is no id is no run.
+pub(super) fn parse(id: &str) -> Result<RunId, MlflowError> {
+    id.parse().map_err(|_| missing(id))
+}
+
+fn missing(id: &str) -> MlflowError {
+    MlflowError::missing(format!("Run with id={} not found", shown(id)))
+}
+
+/// The run of this id in the visitor's project, in the bin or not.
+pub(super) async fn find(visitor: &Visitor, id: RunId) -> Result<Run, MlflowError> {
+    let found = visitor.app.store.get_by_id::<RunSpec>(id.id()).await?;
+    found
+        .filter(|run| run.metadata.project == visitor.project)
+        .ok_or_else(|| missing(&id.to_string()))
+}
+
+/// Authorises changing a run. A workload may change its own, and those that it made.
+pub(super) async fn enter(visitor: &Visitor, id: &str) -> Result<RunId, MlflowError> {
+    let id = parse(id)?;
+    if let Principal::Workload { run: own, .. } = &visitor.caller.0
+        && *own != Some(id.id())
+        && find(visitor, id).await?.metadata.created_by == visitor.caller.0.label()
+    {
+        visitor.may(Access::Write, Kind::Run)?;
+        return Ok(id);
+    }
+    visitor.may_touch(Access::Write, Kind::Run, id.id())?;
+    Ok(id)
+}
+
+/// The experiment of a run.
+pub(super) async fn experiment_of(
+    visitor: &Visitor,
+    run: RunId,
+) -> Result<lepton_types::ExperimentId, MlflowError> {
+    Ok(find(visitor, run).await?.spec.experiment)
+}

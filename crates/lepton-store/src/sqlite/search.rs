@@ -1,0 +1,291 @@
+//! Searching runs: from what must hold to SQL, and from the ids of a page to whole records.
+
+use lepton_types::Id;
+use lepton_types::resources::{Run, RunSpec};
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+
+use super::decode;
+use super::reader::Reader;
+use crate::search::{FoundRun, Test};
+use crate::{
+    Comparison, DatasetField, Found, Lifecycle, NumberField, RunClause, RunField, RunOrder,
+    RunRecord, RunSearch, StoreError, TextField,
+};
+
+impl Reader<'_> {
+    pub(crate) fn search_runs(&self, search: &RunSearch) -> Result<Found, StoreError> {
+        let limit = search.limit.clamp(1, RunSearch::LIMIT_MAX);
+        let (sql, arguments) = sql_of(search, limit + 1);
+        let mut statement = self.connection().prepare_cached(&sql)?;
+        let rows = statement.query_map(params_from_iter(arguments), |row| {
+            Ok(Id::from_bytes(row.get(0)?))
+        })?;
+        let mut ids: Vec<Id> = rows.collect::<Result<_, _>>()?;
+        let more = ids.len() > limit;
+        ids.truncate(limit);
+        Ok(Found {
+            runs: self.found_runs(&ids)?,
+            more,
+        })
+    }
+
+    pub(crate) fn found_runs(&self, ids: &[Id]) -> Result<Vec<FoundRun>, StoreError> {
+        let mut bodies = std::collections::HashMap::with_capacity(ids.len());
+        self.for_each_of(
+            ids,
+            "SELECT id, body, version FROM resources WHERE id IN (",
+            ")",
+            |row| {
+                let id = Id::from_bytes(row.get(0)?);
+                bodies.insert(id, (row.get::<_, String>(1)?, row.get::<_, u64>(2)?));
+                Ok(())
+            },
+        )?;
+        let mut params = self.pairs_by_run("run_params", ids)?;
+        let mut tags = self.pairs_by_run("run_tags", ids)?;
+        let mut metrics = self.latest_metrics_by_run(ids)?;
+        let mut inputs = self.inputs_by_run(ids)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some((body, version)) = bodies.remove(id) else {
+                continue;
+            };
+            let run: Run = decode::<RunSpec>(&body, version)?;
+            let inputs = inputs.remove(id).unwrap_or_default();
+            found.push(FoundRun {
+                record: RunRecord {
+                    run,
+                    params: params.remove(id).unwrap_or_default(),
+                    tags: tags.remove(id).unwrap_or_default(),
+                    metrics: metrics.remove(id).unwrap_or_default(),
+                },
+                datasets: inputs.datasets,
+                models: inputs.models,
+            });
+        }
+        Ok(found)
+    }
+}
+
+/// SQL under construction. Everything that a caller says is an argument, never text.
+struct Building {
+    joins: String,
+    join_arguments: Vec<Value>,
+    conditions: String,
+    arguments: Vec<Value>,
+}
+
+fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
+    let marks = vec!["?"; search.experiments.len()].join(",");
+    let mut building = Building {
+        joins: String::new(),
+        join_arguments: Vec::new(),
+        conditions: format!(" WHERE r.experiment IN ({marks}) AND r.project = ?"),
+        arguments: search
+            .experiments
+            .iter()
+            .map(|experiment| Value::from(experiment.to_bytes().to_vec()))
+            .collect(),
+    };
+    building
+        .arguments
+        .push(search.project.as_str().to_owned().into());
+    match search.lifecycle {
+        Lifecycle::Active => building.conditions.push_str(" AND r.deleted = 0"),
+        Lifecycle::Deleted => building.conditions.push_str(" AND r.deleted = 1"),
+        Lifecycle::Any => {}
+    }
+    for clause in &search.clauses {
+        building.add_clause(clause);
+    }
+    let mut order = String::new();
+    for (number, by) in search.order.iter().enumerate() {
+        order.push_str(&building.add_order(by, number));
+    }
+    let starts = RunField::Number(NumberField::Started);
+    if !search.order.iter().any(|by| by.field == starts) {
+        order.push_str("r.started DESC, ");
+    }
+    let sql = format!(
+        "SELECT r.run FROM run_index r{}{} ORDER BY {order}r.run LIMIT ? OFFSET ?",
+        building.joins, building.conditions
+    );
+    let mut arguments = building.join_arguments;
+    arguments.append(&mut building.arguments);
+    arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+    arguments.push(i64::try_from(search.offset).unwrap_or(i64::MAX).into());
+    (sql, arguments)
+}
+
+impl Building {
+    fn add_clause(&mut self, clause: &RunClause) {
+        self.conditions.push_str(" AND ");
+        let test = &clause.test;
+        match &clause.field {
+            RunField::Param(key) => self.add_pair("run_params", key, test),
+            RunField::Tag(key) => self.add_pair("run_tags", key, test),
+            RunField::Metric(key) => self.add_metric(key, test),
+            RunField::Text(field) => self.add_test(text_column(*field), test),
+            RunField::Number(field) => self.add_test(number_column(*field), test),
+            RunField::Dataset(field) => {
+                self.conditions
+                    .push_str("EXISTS (SELECT 1 FROM run_datasets d");
+                let column = match field {
+                    DatasetField::Name => " WHERE d.run = r.run AND ",
+                    DatasetField::Digest => " WHERE d.run = r.run AND ",
+                    DatasetField::Context => {
+                        ", json_each(d.tags) t WHERE d.run = r.run \
+                         AND t.value ->> 0 = 'mlflow.data.context' AND "
+                    }
+                };
+                self.conditions.push_str(column);
+                self.add_test(
+                    match field {
+                        DatasetField::Name => "d.name",
+                        DatasetField::Digest => "d.digest",
+                        DatasetField::Context => "(t.value ->> 1)",
+                    },
+                    test,
+                );
+                self.conditions.push(')');
+            }
+        }
+    }
+
+    fn add_pair(&mut self, table: &str, key: &str, test: &Test) {
+        if *test == Test::Absent {
+            self.conditions.push_str("NOT ");
+        }
+        self.conditions.push_str(&format!(
+            "EXISTS (SELECT 1 FROM {table} p WHERE p.run = r.run AND p.key = ?"
+        ));
+        self.arguments.push(key.to_owned().into());
+        if !matches!(test, Test::Absent | Test::Present) {
+            self.conditions.push_str(" AND ");
+            self.add_test("p.value", test);
+        }
+        self.conditions.push(')');
+    }
+
+    fn add_metric(&mut self, key: &str, test: &Test) {
+        self.conditions.push_str(
+            "EXISTS (SELECT 1 FROM metric_latest m WHERE m.run = r.run AND m.key = ? AND ",
+        );
+        self.arguments.push(key.to_owned().into());
+        match test {
+            // NaN, which has no number, differs from every number.
+            Test::Number(Comparison::Differs, bound) => {
+                self.conditions
+                    .push_str("(m.number <> ? OR m.number IS NULL)");
+                self.arguments.push((*bound).into());
+            }
+            _ => self.add_test("m.number", test),
+        }
+        self.conditions.push(')');
+    }
+
+    /// Adds what must hold of `column`.
+    fn add_test(&mut self, column: &str, test: &Test) {
+        let mut add = |condition: &str, argument: Value| {
+            self.conditions.push_str(&format!("{column} {condition}"));
+            self.arguments.push(argument);
+        };
+        match test {
+            Test::Number(comparison, bound) => {
+                add(&format!("{} ?", comparison.sql()), (*bound).into());
+            }
+            Test::Is(text) => add("= ?", text.clone().into()),
+            Test::IsNot(text) => add("<> ?", text.clone().into()),
+            // LIKE ignores the case in SQLite, GLOB does not.
+            Test::Like(pattern) => add("GLOB ?", glob_of(pattern).into()),
+            Test::LikeAnyCase(pattern) => add("LIKE ?", pattern.clone().into()),
+            Test::Among(list) | Test::NotAmong(list) => {
+                let not = match test {
+                    Test::NotAmong(_) => "NOT ",
+                    _ => "",
+                };
+                let marks = vec!["?"; list.len()].join(",");
+                self.conditions
+                    .push_str(&format!("{column} {not}IN ({marks})"));
+                self.arguments.extend(list.iter().cloned().map(Value::from));
+            }
+            Test::Present => self.conditions.push_str(&format!("{column} IS NOT NULL")),
+            Test::Absent => self.conditions.push_str(&format!("{column} IS NULL")),
+        }
+    }
+
+    /// Adds what `by` needs, and returns its terms of ORDER BY.
+    fn add_order(&mut self, by: &RunOrder, number: usize) -> String {
+        let way = if by.descending { "DESC" } else { "ASC" };
+        let name = format!("o{number}");
+        let mut join = |table: &str, key: &str| {
+            self.joins.push_str(&format!(
+                " LEFT JOIN {table} {name} ON {name}.run = r.run AND {name}.key = ?"
+            ));
+            self.join_arguments.push(key.to_owned().into());
+        };
+        match &by.field {
+            RunField::Param(key) => {
+                join("run_params", key);
+                format!("{name}.value IS NULL, {name}.value {way}, ")
+            }
+            RunField::Tag(key) => {
+                join("run_tags", key);
+                format!("{name}.value IS NULL, {name}.value {way}, ")
+            }
+            RunField::Metric(key) => {
+                join("metric_latest", key);
+                format!(
+                    "CASE WHEN {name}.run IS NULL THEN 2 WHEN {name}.number IS NULL THEN 1 \
+                     ELSE 0 END, {name}.number {way}, "
+                )
+            }
+            RunField::Text(field) => format!("{} {way}, ", text_column(*field)),
+            RunField::Number(field) => {
+                let column = number_column(*field);
+                format!("{column} IS NULL, {column} {way}, ")
+            }
+            // Data has no order among runs.
+            RunField::Dataset(_) => String::new(),
+        }
+    }
+}
+
+const fn text_column(field: TextField) -> &'static str {
+    match field {
+        TextField::Id => "lower(hex(r.run))",
+        TextField::Name => "r.name",
+        TextField::Status => "r.status",
+        TextField::User => "r.user",
+        TextField::ArtifactUri => {
+            "COALESCE(r.artifact_uri, 'mlflow-artifacts:/' || lower(hex(r.experiment)) || '/' || \
+             lower(hex(r.run)) || '/artifacts')"
+        }
+    }
+}
+
+const fn number_column(field: NumberField) -> &'static str {
+    match field {
+        NumberField::Started => "r.started",
+        NumberField::Finished => "r.finished",
+    }
+}
+
+/// The GLOB that means what a LIKE means, upper and lower case apart.
+fn glob_of(like: &str) -> String {
+    let mut glob = String::with_capacity(like.len());
+    for c in like.chars() {
+        match c {
+            '%' => glob.push('*'),
+            '_' => glob.push('?'),
+            '*' | '?' | '[' => {
+                glob.push('[');
+                glob.push(c);
+                glob.push(']');
+            }
+            _ => glob.push(c),
+        }
+    }
+    glob
+}

@@ -1,0 +1,506 @@
+//! What training code records beside parameters, tags and series.
+//!
+//! | table | key | holds |
+//! |---|---|---|
+//! | `run_index` | `run` | what runs are searched by; triggers keep it in step with `resources` |
+//! | `datasets` | `experiment, name, digest` | data that went into runs, once an experiment |
+//! | `run_datasets` | `run, name, digest` | which went into which run; `tags` is JSON |
+//! | `run_models` | `run, way, model` | logged models that runs used and made |
+//! | `logged_models` | `id` | models before they are registered; their tags and parameters are in `run_tags` and `run_params` |
+//! | `model_metrics` | `model, key, at, step, run, …` | measurements of logged models |
+//! | `kept_files` | `project, path` | files that clients keep under paths of their own |
+
+use std::collections::HashMap;
+
+use lepton_types::resources::{BlobDigest, MetricPoint};
+use lepton_types::tracking::{
+    KeptFile, LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, ModelUse, RunDataset,
+};
+use lepton_types::{Id, Name, Timestamp};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::reader::{Reader, point_of};
+use crate::tracking::{LoggedModelRecord, RunInputs, TrackingWrite};
+use crate::{CommitError, Conflict, StoreError};
+
+/// From schema 1 to schema 2.
+pub(super) const SCHEMA: &str = r"
+CREATE TABLE run_index (
+    run BLOB NOT NULL PRIMARY KEY,
+    project TEXT NOT NULL,
+    experiment BLOB NOT NULL,
+    name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    user TEXT NOT NULL,
+    artifact_uri TEXT,
+    started INTEGER NOT NULL,
+    finished INTEGER,
+    deleted INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX run_index_started ON run_index (experiment, started DESC, run);
+INSERT INTO run_index
+SELECT id, project, grp, name, body ->> '$.status.phase',
+       COALESCE(body ->> '$.spec.user', body ->> '$.metadata.created_by', ''),
+       body ->> '$.spec.artifact_uri',
+       COALESCE(body ->> '$.status.started_at', body ->> '$.metadata.created_at'),
+       body ->> '$.status.finished_at', body ->> '$.status.deleted_at' IS NOT NULL
+FROM resources WHERE kind = 8;
+CREATE TRIGGER run_made AFTER INSERT ON resources WHEN NEW.kind = 8 BEGIN
+    INSERT INTO run_index
+    VALUES (NEW.id, NEW.project, NEW.grp, NEW.name, NEW.body ->> '$.status.phase',
+            COALESCE(NEW.body ->> '$.spec.user', NEW.body ->> '$.metadata.created_by', ''),
+            NEW.body ->> '$.spec.artifact_uri',
+            COALESCE(NEW.body ->> '$.status.started_at', NEW.body ->> '$.metadata.created_at'),
+            NEW.body ->> '$.status.finished_at', NEW.body ->> '$.status.deleted_at' IS NOT NULL);
+END;
+CREATE TRIGGER run_changed AFTER UPDATE ON resources WHEN NEW.kind = 8 BEGIN
+    UPDATE run_index SET experiment = NEW.grp, name = NEW.name,
+        status = NEW.body ->> '$.status.phase',
+        user = COALESCE(NEW.body ->> '$.spec.user', NEW.body ->> '$.metadata.created_by', ''),
+        artifact_uri = NEW.body ->> '$.spec.artifact_uri',
+        started = COALESCE(NEW.body ->> '$.status.started_at', NEW.body ->> '$.metadata.created_at'),
+        finished = NEW.body ->> '$.status.finished_at',
+        deleted = NEW.body ->> '$.status.deleted_at' IS NOT NULL
+    WHERE run = NEW.id;
+END;
+CREATE TABLE datasets (
+    experiment BLOB NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, source_type TEXT NOT NULL,
+    source TEXT NOT NULL, schema TEXT, profile TEXT, PRIMARY KEY (experiment, name, digest)
+) WITHOUT ROWID;
+CREATE TABLE run_datasets (
+    position INTEGER PRIMARY KEY, run BLOB NOT NULL, experiment BLOB NOT NULL, name TEXT NOT NULL,
+    digest TEXT NOT NULL, tags TEXT NOT NULL, UNIQUE (run, name, digest)
+);
+CREATE TABLE run_models (
+    position INTEGER PRIMARY KEY, run BLOB NOT NULL, way INTEGER NOT NULL, model BLOB NOT NULL,
+    step INTEGER NOT NULL, UNIQUE (run, way, model, step)
+);
+CREATE TRIGGER run_gone AFTER DELETE ON resources WHEN OLD.kind = 8 BEGIN
+    DELETE FROM run_index WHERE run = OLD.id;
+    DELETE FROM run_datasets WHERE run = OLD.id;
+    DELETE FROM run_models WHERE run = OLD.id;
+END;
+CREATE TABLE logged_models (
+    id BLOB NOT NULL PRIMARY KEY, project TEXT NOT NULL, experiment BLOB NOT NULL,
+    name TEXT NOT NULL, model_type TEXT NOT NULL, source_run TEXT NOT NULL, phase TEXT NOT NULL,
+    artifact_uri TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER
+) WITHOUT ROWID;
+CREATE INDEX logged_models_experiment ON logged_models (experiment, id);
+CREATE TABLE model_metrics (
+    position INTEGER PRIMARY KEY, model BLOB NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL,
+    step INTEGER NOT NULL, run BLOB NOT NULL, value INTEGER NOT NULL, dataset_name TEXT NOT NULL,
+    dataset_digest TEXT NOT NULL, UNIQUE (model, key, at, step, run, dataset_name, dataset_digest)
+);
+CREATE TABLE kept_files (
+    project TEXT NOT NULL, path TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (project, path)
+) WITHOUT ROWID;
+";
+
+/// Ids that one statement takes: enough to make it worth it, and always as many, so that it is
+/// prepared once.
+const BATCH: usize = 128;
+
+pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<(), CommitError> {
+    match write {
+        TrackingWrite::RequireRun { run, project } => require_run(connection, *run, project)?,
+        TrackingWrite::RequireTag { run, key } => require_tag(connection, *run, key)?,
+        TrackingWrite::Datasets {
+            run,
+            experiment,
+            datasets,
+        } => link_datasets(connection, *run, *experiment, datasets)?,
+        TrackingWrite::Models { run, links } => {
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO run_models (run, way, model, step) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO NOTHING",
+            )?;
+            for link in links {
+                let (run, model) = (run.to_bytes(), link.model.to_bytes());
+                insert.execute(params![run, link.r#use as u8, model, link.step])?;
+            }
+        }
+        TrackingWrite::CreateModel(model) => create_model(connection, model)?,
+        TrackingWrite::ModelPhase { model, phase, at } => {
+            connection
+                .prepare_cached("UPDATE logged_models SET phase = ?2, updated = ?3 WHERE id = ?1")?
+                .execute(params![model.to_bytes(), phase.as_str(), at.as_millis()])?;
+        }
+        TrackingWrite::DeleteModel { model, at } => {
+            connection
+                .prepare_cached(
+                    "UPDATE logged_models SET deleted = ?2, updated = ?2 WHERE id = ?1",
+                )?
+                .execute(params![model.to_bytes(), at.as_millis()])?;
+        }
+        TrackingWrite::ModelMetrics(metrics) => append_model_metrics(connection, metrics)?,
+        TrackingWrite::KeepFile(file) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO kept_files (project, path, digest, size)
+                     VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![
+                    file.project.as_str(),
+                    file.path,
+                    file.digest.to_string(),
+                    file.size_bytes,
+                ])?;
+        }
+        TrackingWrite::DropFiles { project, path } => {
+            connection
+                .prepare_cached(
+                    "DELETE FROM kept_files WHERE project = ?1 AND (path = ?2
+                     OR (path > ?2 || '/' AND path < ?2 || '0'))",
+                )?
+                .execute(params![project, path])?;
+        }
+    }
+    Ok(())
+}
+
+fn require_run(connection: &Connection, run: Id, project: &str) -> Result<(), CommitError> {
+    let found: Option<(String, bool)> = connection
+        .prepare_cached("SELECT project, deleted FROM run_index WHERE run = ?1")?
+        .query_row([run.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match found {
+        Some((home, false)) if home == project => Ok(()),
+        Some((home, true)) if home == project => Err(Conflict::RunDeleted { run }.into()),
+        Some(_) | None => Err(Conflict::RunMissing { run }.into()),
+    }
+}
+
+fn require_tag(connection: &Connection, run: Id, key: &str) -> Result<(), CommitError> {
+    let there = connection
+        .prepare_cached("SELECT 1 FROM run_tags WHERE run = ?1 AND key = ?2")?
+        .exists(params![run.to_bytes(), key])?;
+    let key = key.chars().take(64).collect();
+    match there {
+        true => Ok(()),
+        false => Err(Conflict::TagMissing { run, key }.into()),
+    }
+}
+
+fn link_datasets(
+    connection: &Connection,
+    run: Id,
+    experiment: Id,
+    datasets: &[RunDataset],
+) -> Result<(), CommitError> {
+    let mut describe = connection.prepare_cached(
+        "INSERT INTO datasets (experiment, name, digest, source_type, source, schema, profile)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+    )?;
+    let mut link = connection.prepare_cached(
+        "INSERT INTO run_datasets (run, experiment, name, digest, tags)
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+    )?;
+    let (run, experiment) = (run.to_bytes(), experiment.to_bytes());
+    for data in datasets {
+        let (name, digest) = (&data.name, &data.digest);
+        describe.execute(params![
+            experiment,
+            name,
+            digest,
+            data.source_type,
+            data.source,
+            data.schema,
+            data.profile
+        ])?;
+        let tags = serde_json::to_string(&data.tags).expect("invariant: pairs of texts serialise");
+        link.execute(params![run, experiment, name, digest, tags])?;
+    }
+    Ok(())
+}
+
+fn create_model(connection: &Connection, model: &LoggedModel) -> Result<(), CommitError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO logged_models (id, project, experiment, name, model_type, source_run,
+                                        phase, artifact_uri, created, updated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            model.id.to_bytes(),
+            model.project.as_str(),
+            model.experiment.id().to_bytes(),
+            model.name,
+            model.model_type,
+            model.source_run,
+            model.phase.as_str(),
+            model.artifact_uri,
+            model.created_at.as_millis(),
+            model.updated_at.as_millis(),
+        ])?;
+    Ok(())
+}
+
+fn append_model_metrics(
+    connection: &Connection,
+    metrics: &[ModelMetric],
+) -> Result<(), CommitError> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO model_metrics (model, key, at, step, run, value, dataset_name, dataset_digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+    )?;
+    for metric in metrics {
+        insert.execute(params![
+            metric.model.to_bytes(),
+            metric.key,
+            metric.at.as_millis(),
+            metric.step,
+            metric.run.id().to_bytes(),
+            metric.value.to_bits().cast_signed(),
+            metric.dataset_name,
+            metric.dataset_digest,
+        ])?;
+    }
+    Ok(())
+}
+
+impl Reader<'_> {
+    pub(crate) fn logged_model(&self, id: Id) -> Result<Option<LoggedModelRecord>, StoreError> {
+        let sql = format!("SELECT {MODEL_COLUMNS} FROM logged_models WHERE id = ?1");
+        let found = self
+            .connection()
+            .prepare_cached(&sql)?
+            .query_row([id.to_bytes()], model_of)
+            .optional()?;
+        let models = found.into_iter().collect();
+        Ok(self.with_records(models)?.pop())
+    }
+
+    pub(crate) fn logged_models(
+        &self,
+        project: &str,
+        experiments: &[Id],
+    ) -> Result<Vec<LoggedModelRecord>, StoreError> {
+        let sql = format!(
+            "SELECT {MODEL_COLUMNS} FROM logged_models
+             WHERE experiment = ?1 AND project = ?2 AND deleted IS NULL ORDER BY id"
+        );
+        let mut statement = self.connection().prepare_cached(&sql)?;
+        let mut models = Vec::new();
+        for experiment in experiments {
+            let rows = statement.query_map(params![experiment.to_bytes(), project], model_of)?;
+            for row in rows {
+                models.push(row?);
+            }
+        }
+        self.with_records(models)
+    }
+
+    fn with_records(&self, models: Vec<LoggedModel>) -> Result<Vec<LoggedModelRecord>, StoreError> {
+        let ids: Vec<Id> = models.iter().map(|model| model.id).collect();
+        let mut params = self.pairs_by_run("run_params", &ids)?;
+        let mut tags = self.pairs_by_run("run_tags", &ids)?;
+        let mut metrics: HashMap<Id, Vec<ModelMetric>> = HashMap::new();
+        self.for_each_of(
+            &ids,
+            "SELECT model, key, at, step, run, value, dataset_name, dataset_digest
+             FROM model_metrics WHERE model IN (",
+            ") ORDER BY position",
+            |row| {
+                let metric = model_metric_of(row)?;
+                metrics.entry(metric.model).or_default().push(metric);
+                Ok(())
+            },
+        )?;
+        let record = |model: LoggedModel| LoggedModelRecord {
+            params: params.remove(&model.id).unwrap_or_default(),
+            tags: tags.remove(&model.id).unwrap_or_default(),
+            metrics: metrics.remove(&model.id).unwrap_or_default(),
+            model,
+        };
+        Ok(models.into_iter().map(record).collect())
+    }
+
+    pub(crate) fn kept_files(
+        &self,
+        project: &Name,
+        path: &str,
+    ) -> Result<Vec<KeptFile>, StoreError> {
+        // `0` follows `/`: between them lies all that is below the folder.
+        let mut statement = self.connection().prepare_cached(
+            "SELECT project, path, digest, size FROM kept_files WHERE project = ?1
+             AND (path = ?2 OR ?2 = '' OR (path > ?2 || '/' AND path < ?2 || '0')) ORDER BY path",
+        )?;
+        let rows = statement.query_map(params![project.as_str(), path], file_of)?;
+        Ok(rows
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) fn all_kept_files(&self) -> Result<Vec<KeptFile>, StoreError> {
+        let mut statement = self
+            .connection()
+            .prepare_cached("SELECT project, path, digest, size FROM kept_files")?;
+        let rows = statement.query_map([], file_of)?;
+        Ok(rows
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// The data and the models of runs.
+    pub(super) fn inputs_by_run(&self, runs: &[Id]) -> Result<HashMap<Id, RunInputs>, StoreError> {
+        let mut inputs: HashMap<Id, RunInputs> = HashMap::new();
+        self.for_each_of(
+            runs,
+            "SELECT run, name, digest, source_type, source, schema, profile, tags
+             FROM run_datasets JOIN datasets USING (experiment, name, digest) WHERE run IN (",
+            ") ORDER BY position",
+            |row| {
+                let tags: String = row.get(7)?;
+                let data = RunDataset {
+                    name: row.get(1)?,
+                    digest: row.get(2)?,
+                    source_type: row.get(3)?,
+                    source: row.get(4)?,
+                    schema: row.get(5)?,
+                    profile: row.get(6)?,
+                    tags: serde_json::from_str(&tags).unwrap_or_default(),
+                };
+                let run = Id::from_bytes(row.get(0)?);
+                inputs.entry(run).or_default().datasets.push(data);
+                Ok(())
+            },
+        )?;
+        self.for_each_of(
+            runs,
+            "SELECT run, way, model, step FROM run_models WHERE run IN (",
+            ") ORDER BY position",
+            |row| {
+                let link = ModelLink {
+                    r#use: match row.get::<_, u8>(1)? {
+                        0 => ModelUse::Input,
+                        _ => ModelUse::Output,
+                    },
+                    model: Id::from_bytes(row.get(2)?),
+                    step: row.get(3)?,
+                };
+                let run = Id::from_bytes(row.get(0)?);
+                inputs.entry(run).or_default().models.push(link);
+                Ok(())
+            },
+        )?;
+        Ok(inputs)
+    }
+
+    /// Parameters or tags of many at once, each sorted by key.
+    pub(super) fn pairs_by_run(
+        &self,
+        table: &str,
+        runs: &[Id],
+    ) -> Result<HashMap<Id, Vec<(String, String)>>, StoreError> {
+        let mut pairs: HashMap<Id, Vec<(String, String)>> = HashMap::new();
+        self.for_each_of(
+            runs,
+            &format!("SELECT run, key, value FROM {table} WHERE run IN ("),
+            ") ORDER BY run, key",
+            |row| {
+                let run = Id::from_bytes(row.get(0)?);
+                pairs
+                    .entry(run)
+                    .or_default()
+                    .push((row.get(1)?, row.get(2)?));
+                Ok(())
+            },
+        )?;
+        Ok(pairs)
+    }
+
+    /// The newest points of many runs at once, each sorted by key.
+    pub(crate) fn latest_metrics_by_run(
+        &self,
+        runs: &[Id],
+    ) -> Result<HashMap<Id, Vec<MetricPoint>>, StoreError> {
+        let mut points: HashMap<Id, Vec<MetricPoint>> = HashMap::new();
+        self.for_each_of(
+            runs,
+            "SELECT key, step, at, value, run FROM metric_latest WHERE run IN (",
+            ") ORDER BY run, key",
+            |row| {
+                let run = Id::from_bytes(row.get(4)?);
+                points.entry(run).or_default().push(point_of(row)?);
+                Ok(())
+            },
+        )?;
+        Ok(points)
+    }
+
+    /// Runs a query with `head IDS tail` for all ids, some at a time.
+    pub(super) fn for_each_of(
+        &self,
+        ids: &[Id],
+        head: &str,
+        tail: &str,
+        mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        for batch in ids.chunks(BATCH) {
+            let places = if batch.len() == 1 { 1 } else { BATCH };
+            let marks = vec!["?"; places].join(",");
+            let sql = format!("{head}{marks}{tail}");
+            let mut statement = self.connection().prepare_cached(&sql)?;
+            let last = batch.last().expect("invariant: chunks are not empty");
+            let filled = batch.iter().chain(std::iter::repeat(last)).take(places);
+            let arguments = filled.map(|id| Value::from(id.to_bytes().to_vec()));
+            let mut rows = statement.query(params_from_iter(arguments))?;
+            while let Some(row) = rows.next()? {
+                take(row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const MODEL_COLUMNS: &str = "id, project, experiment, name, model_type, source_run, phase, \
+                             artifact_uri, created, updated, deleted";
+
+fn model_of(row: &Row<'_>) -> rusqlite::Result<LoggedModel> {
+    let project: String = row.get(1)?;
+    let phase: String = row.get(6)?;
+    let deleted: Option<i64> = row.get(10)?;
+    Ok(LoggedModel {
+        id: Id::from_bytes(row.get(0)?),
+        project: project.parse().unwrap_or_else(|_| Name::default_project()),
+        experiment: Id::from_bytes(row.get(2)?).into(),
+        name: row.get(3)?,
+        model_type: row.get(4)?,
+        source_run: row.get(5)?,
+        phase: LoggedModelPhase::from_word(&phase).unwrap_or(LoggedModelPhase::Pending),
+        artifact_uri: row.get(7)?,
+        created_at: Timestamp::from_millis(row.get(8)?),
+        updated_at: Timestamp::from_millis(row.get(9)?),
+        deleted_at: deleted.map(Timestamp::from_millis),
+    })
+}
+
+fn model_metric_of(row: &Row<'_>) -> rusqlite::Result<ModelMetric> {
+    let bits: i64 = row.get(5)?;
+    Ok(ModelMetric {
+        model: Id::from_bytes(row.get(0)?),
+        key: row.get(1)?,
+        at: Timestamp::from_millis(row.get(2)?),
+        step: row.get(3)?,
+        run: Id::from_bytes(row.get(4)?).into(),
+        value: f64::from_bits(bits.cast_unsigned()),
+        dataset_name: row.get(6)?,
+        dataset_digest: row.get(7)?,
+    })
+}
+
+/// None for a row that does not read back.
+fn file_of(row: &Row<'_>) -> rusqlite::Result<Option<KeptFile>> {
+    let (project, digest): (String, String) = (row.get(0)?, row.get(2)?);
+    let (Ok(project), Ok(digest)) = (project.parse(), digest.parse::<BlobDigest>()) else {
+        return Ok(None);
+    };
+    Ok(Some(KeptFile {
+        project,
+        path: row.get(1)?,
+        digest,
+        size_bytes: row.get(3)?,
+    }))
+}

@@ -1,0 +1,260 @@
+//! What training code records beside parameters, tags and series: the writes and reads of it.
+//!
+//! The tables are in `sqlite/tracking.rs`.
+
+use lepton_types::resources::MetricPoint;
+use lepton_types::tracking::{
+    KeptFile, LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, RunDataset,
+};
+use lepton_types::{ExperimentId, Id, Name, RunId, Timestamp};
+
+use crate::search::FoundRun;
+use crate::transaction::Write;
+use crate::{Backend, Found, RunSearch, Store, StoreError, Transaction};
+
+/// A write of this module, on its way to disk.
+#[derive(Debug)]
+pub(crate) enum TrackingWrite {
+    RequireRun {
+        run: Id,
+        project: String,
+    },
+    RequireTag {
+        run: Id,
+        key: String,
+    },
+    Datasets {
+        run: Id,
+        experiment: Id,
+        datasets: Vec<RunDataset>,
+    },
+    Models {
+        run: Id,
+        links: Vec<ModelLink>,
+    },
+    CreateModel(Box<LoggedModel>),
+    ModelPhase {
+        model: Id,
+        phase: LoggedModelPhase,
+        at: Timestamp,
+    },
+    DeleteModel {
+        model: Id,
+        at: Timestamp,
+    },
+    ModelMetrics(Vec<ModelMetric>),
+    KeepFile(KeptFile),
+    DropFiles {
+        project: String,
+        path: String,
+    },
+}
+
+/// The data and the models of a run.
+#[derive(Debug, Clone, Default)]
+pub struct RunInputs {
+    /// The data that went in, in the order of logging.
+    pub datasets: Vec<RunDataset>,
+    /// The logged models that went in or came out, in the order of logging.
+    pub models: Vec<ModelLink>,
+}
+
+/// A logged model with what is recorded of it.
+#[derive(Debug, Clone)]
+pub struct LoggedModelRecord {
+    /// The model.
+    pub model: LoggedModel,
+    /// Its parameters, sorted by key.
+    pub params: Vec<(String, String)>,
+    /// Its tags, sorted by key.
+    pub tags: Vec<(String, String)>,
+    /// Its measurements, in the order of logging.
+    pub metrics: Vec<ModelMetric>,
+}
+
+impl Transaction {
+    fn track(&mut self, write: TrackingWrite) -> &mut Self {
+        self.writes.push(Write::Tracking(write));
+        self
+    }
+
+    /// A conflict unless the run is in `project` and not in the bin. Asked where the writes
+    /// happen, so that nothing comes in between, and nobody need read it first.
+    pub fn require_run(&mut self, run: RunId, project: &Name) -> &mut Self {
+        self.track(TrackingWrite::RequireRun {
+            run: run.id(),
+            project: project.to_string(),
+        })
+    }
+
+    /// A conflict unless the run has this tag.
+    pub fn require_tag(&mut self, run: RunId, key: &str) -> &mut Self {
+        self.track(TrackingWrite::RequireTag {
+            run: run.id(),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Records data that went into a run; what is recorded already stays as it is.
+    pub fn link_datasets(
+        &mut self,
+        run: RunId,
+        experiment: ExperimentId,
+        datasets: Vec<RunDataset>,
+    ) -> &mut Self {
+        self.track(TrackingWrite::Datasets {
+            run: run.id(),
+            experiment: experiment.id(),
+            datasets,
+        })
+    }
+
+    /// Records logged models that a run used or made.
+    pub fn link_models(&mut self, run: RunId, links: Vec<ModelLink>) -> &mut Self {
+        self.track(TrackingWrite::Models {
+            run: run.id(),
+            links,
+        })
+    }
+
+    /// Makes a logged model.
+    pub fn create_logged_model(
+        &mut self,
+        model: LoggedModel,
+        params: Vec<(String, String)>,
+        tags: Vec<(String, String)>,
+    ) -> &mut Self {
+        let id = RunId::from(model.id);
+        self.track(TrackingWrite::CreateModel(Box::new(model)))
+            .set_params(id, params)
+            .set_tags(id, tags)
+    }
+
+    /// Moves a logged model on.
+    pub fn set_logged_model_phase(
+        &mut self,
+        model: Id,
+        phase: LoggedModelPhase,
+        at: Timestamp,
+    ) -> &mut Self {
+        self.track(TrackingWrite::ModelPhase { model, phase, at })
+    }
+
+    /// Puts a logged model in the bin.
+    pub fn delete_logged_model(&mut self, model: Id, at: Timestamp) -> &mut Self {
+        self.track(TrackingWrite::DeleteModel { model, at })
+    }
+
+    /// Adds measurements of logged models; those that are there already change nothing.
+    pub fn append_model_metrics(&mut self, metrics: Vec<ModelMetric>) -> &mut Self {
+        self.track(TrackingWrite::ModelMetrics(metrics))
+    }
+
+    /// Keeps a file under its path, over one that was there.
+    pub fn keep_file(&mut self, file: KeptFile) -> &mut Self {
+        self.track(TrackingWrite::KeepFile(file))
+    }
+
+    /// Drops the file of this path, and all below it.
+    pub fn drop_files(&mut self, project: &Name, path: &str) -> &mut Self {
+        self.track(TrackingWrite::DropFiles {
+            project: project.to_string(),
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Store {
+    /// One page of the runs that `search` asks for. It takes a handful of queries, however many
+    /// runs there are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn search_runs(&self, search: RunSearch) -> Result<Found, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.search_runs(&search)).await
+    }
+
+    /// Runs with all that they logged, in the order of `runs`; those that are not there are left out.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn found_runs(&self, runs: Vec<Id>) -> Result<Vec<FoundRun>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.found_runs(&runs)).await
+    }
+
+    /// A logged model, in the bin or not.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn logged_model(&self, model: Id) -> Result<Option<LoggedModelRecord>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite.read(move |reader| reader.logged_model(model)).await
+    }
+
+    /// The logged models of these experiments that are not in the bin, oldest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn logged_models(
+        &self,
+        project: &Name,
+        experiments: Vec<Id>,
+    ) -> Result<Vec<LoggedModelRecord>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let project = project.to_string();
+        sqlite
+            .read(move |reader| reader.logged_models(&project, &experiments))
+            .await
+    }
+
+    /// The file of this path, and the files below it, sorted by path.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn kept_files(
+        &self,
+        project: &Name,
+        path: &str,
+    ) -> Result<Vec<KeptFile>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, path) = (project.clone(), path.to_owned());
+        sqlite
+            .read(move |reader| reader.kept_files(&project, &path))
+            .await
+    }
+
+    /// Every kept file of every project, for those who look after the bytes.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn all_kept_files(&self) -> Result<Vec<KeptFile>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method itself is not general enough over lifetimes"
+        )]
+        sqlite.read(|reader| reader.all_kept_files()).await
+    }
+
+    /// The newest points of many runs at once, each sorted by key, in the order of `runs`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn latest_metrics_of(
+        &self,
+        runs: Vec<Id>,
+    ) -> Result<Vec<Vec<MetricPoint>>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        sqlite
+            .read(move |reader| {
+                let mut by_run = reader.latest_metrics_by_run(&runs)?;
+                Ok(runs
+                    .iter()
+                    .map(|run| by_run.remove(run).unwrap_or_default())
+                    .collect())
+            })
+            .await
+    }
+}

@@ -1,0 +1,449 @@
+"""Uses every call of MLflow's client against the server that MLFLOW_TRACKING_URI names, and prints
+what came back as JSON: a list of `[step, answer]`. Runs with mlflow 2.22 and 3.x, unmodified.
+
+Ids and times differ from server to server; the test that runs this replaces them before it compares.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import tempfile
+import warnings
+
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+warnings.filterwarnings("ignore")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+MAJOR = int(mlflow.__version__.split(".")[0])
+answers = []
+client = MlflowClient()
+
+
+def say(step, answer):
+    answers.append([step, plain(answer)])
+
+
+def plain(value, depth=0):
+    """Entities as what they hold."""
+    if isinstance(value, (str, int, bool, type(None))):
+        return value
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {str(k): plain(v, depth + 1) for k, v in sorted(value.items(), key=lambda i: str(i[0]))}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v, depth + 1) for v in value]
+    if depth > 12:
+        return repr(type(value))
+    if hasattr(value, "to_dictionary"):
+        return plain(value.to_dictionary(), depth + 1)
+    if hasattr(value, "_properties") or hasattr(type(value), "_properties"):
+        return {k: plain(v, depth + 1) for k, v in value if k != "workspace"}
+    if hasattr(value, "__dict__"):
+        return {k.lstrip("_"): plain(v, depth + 1) for k, v in sorted(vars(value).items())}
+    return str(value)
+
+
+def refused(step, call):
+    """What a call that must not go well says."""
+    try:
+        say(step, ["not refused", plain(call())])
+    except MlflowException as error:
+        say(step, ["refused", error.error_code])
+
+
+def experiments():
+    say("default experiment", client.get_experiment("0"))
+    plain_id = client.create_experiment("plain")
+    tagged = client.create_experiment("tagged", tags={"team": "vision", "a/b c": "1"})
+    client.set_experiment_tag(plain_id, "note", "über")
+    say("created", client.get_experiment(plain_id))
+    say("by name", client.get_experiment_by_name("tagged"))
+    say("unknown name", client.get_experiment_by_name("no such thing"))
+    refused("same name again", lambda: client.create_experiment("plain"))
+    client.rename_experiment(plain_id, "renamed / and : more")
+    say("renamed", client.get_experiment(plain_id))
+    refused("name of another", lambda: client.rename_experiment(plain_id, "tagged"))
+    client.delete_experiment(tagged)
+    say("deleted", client.get_experiment(tagged))
+    say("active", [e.name for e in client.search_experiments(order_by=["name ASC"])])
+    say("bin", [e.name for e in client.search_experiments(view_type=ViewType.DELETED_ONLY)])
+    refused("run in a deleted one", lambda: client.create_run(tagged))
+    client.restore_experiment(tagged)
+    for filter_string in ["name = 'tagged'", "name LIKE 't%'", "name ILIKE 'T%'", "tags.team = 'vision'",
+                          "tags.team != 'vision'", "tags.`a/b c` = '1' AND name != 'x'",
+                          "attribute.name = 'tagged'", "creation_time > 0"]:
+        say(filter_string, [e.name for e in client.search_experiments(
+            filter_string=filter_string, order_by=["name DESC"])])
+    pages, token = [], None
+    while True:
+        page = client.search_experiments(max_results=1, order_by=["name"], page_token=token)
+        pages.append([e.name for e in page])
+        token = page.token
+        if not token:
+            break
+    say("pages", pages)
+    for bad in ["name = tagged", "name", "nothing = 'x'", "name > 'x'", "tags.x = 1", "name = 'x' OR name = 'y'"]:
+        refused(bad, lambda: client.search_experiments(filter_string=bad))
+    refused("no such id", lambda: client.get_experiment("99"))
+    return tagged
+
+
+def runs(experiment):
+    run = client.create_run(experiment, start_time=1000, tags={"mlflow.user": "me", "k": "v"}, run_name="first")
+    run_id = run.info.run_id
+    say("run", run)
+    client.log_param(run_id, "lr", 0.1)
+    client.log_param(run_id, "lr", 0.1)
+    refused("other value", lambda: client.log_param(run_id, "lr", 0.2))
+    client.log_metric(run_id, "loss", 1.5, timestamp=10, step=1)
+    client.log_metric(run_id, "loss", 0.5, timestamp=20, step=2)
+    client.log_metric(run_id, "loss", 0.7, timestamp=15, step=1)
+    for value in (math.nan, math.inf, -math.inf):
+        client.log_metric(run_id, f"odd{value}", value, timestamp=1, step=0)
+    for value in (1.0, 2.0, 1.0):
+        client.log_metric(run_id, "same moment", value, timestamp=5, step=0)
+    client.log_batch(
+        run_id,
+        metrics=[Metric("acc", i / 10, 100 + i, i) for i in range(10)],
+        params=[Param("depth", "3"), Param("long", "x" * 6000), Param("cut", "y" * 6001)],
+        tags=[RunTag("phase", "one"), RunTag("long tag", "z" * 8000)])
+    client.set_tag(run_id, "phase", "two")
+    client.set_tag(run_id, "gone", "soon")
+    client.delete_tag(run_id, "gone")
+    refused("no such tag", lambda: client.delete_tag(run_id, "gone"))
+    client.set_tag(run_id, "mlflow.note.content", "# hello")
+    say("after logging", client.get_run(run_id))
+    say("history", client.get_metric_history(run_id, "loss"))
+    say("history of odd", client.get_metric_history(run_id, "oddinf"))
+    say("history of a moment", client.get_metric_history(run_id, "same moment"))
+    say("history of nothing", client.get_metric_history(run_id, "nothing"))
+    client.update_run(run_id, name="better")
+    client.set_tag(run_id, "mlflow.runName", "best")
+    client.set_terminated(run_id, "FINISHED", end_time=2000)
+    say("finished", client.get_run(run_id).info)
+    client.update_run(run_id, status="RUNNING")
+    say("running again", client.get_run(run_id).info)
+    client.delete_run(run_id)
+    say("deleted run", client.get_run(run_id).info.lifecycle_stage)
+    refused("param of a deleted run", lambda: client.log_param(run_id, "x", 1))
+    refused("metric of a deleted run", lambda: client.log_metric(run_id, "x", 1))
+    refused("tag of a deleted run", lambda: client.set_tag(run_id, "x", 1))
+    say("only deleted", [r.info.run_name for r in client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)])
+    client.restore_run(run_id)
+    say("only active", [r.info.run_name for r in client.search_runs([experiment])])
+    bad = {
+        "long key": lambda: client.log_param(run_id, "k" * 251, 1),
+        "6000-character key": lambda: client.log_metric(run_id, "k" * 6000, 1),
+        "key with a dollar": lambda: client.log_metric(run_id, "a$b", 1),
+        "key that climbs": lambda: client.log_param(run_id, "../x", 1),
+        "key with two slashes": lambda: client.set_tag(run_id, "a//b", 1),
+        "absolute key": lambda: client.set_tag(run_id, "/a", 1),
+        "twice in a batch": lambda: client.log_batch(run_id, params=[Param("q", "1"), Param("q", "2")]),
+        "changed in a batch": lambda: client.log_batch(run_id, params=[Param("lr", "9")]),
+        "unknown run": lambda: client.get_run("0" * 32),
+        "no run": lambda: client.get_run("nonsense"),
+        "log to unknown": lambda: client.log_metric("0" * 32, "x", 1),
+        "no number": lambda: client.log_metric(run_id, "x", "abc"),
+    }
+    for step, call in bad.items():
+        refused(step, call)
+    return run_id
+
+
+def searching(experiment):
+    for number in range(6):
+        run = client.create_run(experiment, start_time=10_000 + number, run_name=f"s{number}",
+                                tags={"parity": "even" if number % 2 == 0 else "odd"})
+        client.log_batch(run.info.run_id, metrics=[Metric("m", number, 1, 0)],
+                         params=[Param("p", f"v{number}"), Param("p q/r", "x")])
+        if number == 3:
+            client.log_metric(run.info.run_id, "rare", math.nan)
+        if number == 4:
+            client.log_metric(run.info.run_id, "rare", 7)
+            client.set_terminated(run.info.run_id, "FAILED", end_time=30_000)
+    names = lambda found: [r.info.run_name for r in found]
+    for filter_string in [
+            "metrics.m > 3", "metrics.m >= 3 AND metrics.m < 5", "metrics.m != 0", "metrics.rare != 5",
+            "metrics.rare = 7", "metrics.rare > 0", "params.p = 'v1'", "params.p != 'v1'", "params.p LIKE 'v%'",
+            "params.p LIKE 'V%'", "params.p ILIKE 'V_'", "params.`p q/r` = 'x'", "params.\"p q/r\" = 'x'",
+            "tags.parity = 'even'", "tag.parity = \"odd\"", "tags.`mlflow.runName` = 's2'",
+            "tags.mlflow.runName LIKE 's%'", "attributes.run_name = 's1'", "run_name ILIKE 'S%'",
+            "attributes.status = 'FAILED'", "status != 'FAILED' AND metrics.m > 1", "start_time > 10002",
+            "attributes.start_time <= 10002", "end_time = 30000", "attribute.user_id = 'unknown'",
+            "tags.nothing IS NULL", "tags.parity IS NOT NULL", "params.p IS NULL", "metrics.m = 2.0",
+            "metrics.m > -1e3"]:
+        try:
+            say(filter_string, names(client.search_runs([experiment], filter_string)))
+        except MlflowException as error:
+            say(filter_string, ["refused", error.error_code])
+    for order in [["metrics.m DESC"], ["metrics.rare"], ["metrics.rare DESC"], ["params.p ASC"], ["tags.parity", "metrics.m DESC"],
+                  ["attributes.start_time ASC"], ["start_time"], ["end_time DESC"], ["attribute.run_name DESC"],
+                  ["metrics.`m` desc"]]:
+        say(order, names(client.search_runs([experiment], order_by=order)))
+    pages, token = [], None
+    while True:
+        page = client.search_runs([experiment], max_results=2, order_by=["run_name"], page_token=token)
+        pages.append(names(page))
+        token = page.token
+        if not token:
+            break
+    say("pages of runs", pages)
+    ids = [r.info.run_id for r in client.search_runs([experiment], order_by=["run_name"])]
+    say("in a list", names(client.search_runs([experiment], f"run_id IN ('{ids[0]}', '{ids[1]}')", order_by=["run_name"])))
+    say("not in a list", names(client.search_runs([experiment], f"attributes.run_id NOT IN ('{ids[0]}',)", order_by=["run_name"])))
+    say("many experiments", len(client.search_runs([experiment, "0"])))
+    for bad in ["metrics.m = 'x'", "metrics.m", "params.p = 1", "params.p > 'x'", "nothing.m = 1", "attributes.bad = 'x'",
+                "metrics.m > 1 OR metrics.m < 0", "metrics.m LIKE 'x'", "tags.parity = even", "status IN ('FAILED')",
+                "metrics.m >", "= 1", "metrics.m > 1 AND", "params.p = 'unclosed"]:
+        refused(bad, lambda: client.search_runs([experiment], bad))
+    for bad in [["metrics.m SIDEWAYS"], ["nothing"], ["metrics.m DESC, p"]]:
+        refused(bad, lambda: client.search_runs([experiment], order_by=bad))
+    say("as a table", sorted(mlflow.search_runs([experiment], "metrics.m > 3").columns))
+
+
+def fluent(experiment):
+    mlflow.set_experiment("fluent")
+    with mlflow.start_run(run_name="parent", description="a description") as parent:
+        mlflow.log_params({"a": 1, "b": "two"})
+        mlflow.log_metrics({"x": 1.0, "y": 2.0}, step=3)
+        mlflow.set_tags({"t1": "1", "t2": 2})
+        with mlflow.start_run(run_name="child", nested=True) as child:
+            mlflow.log_metric("z", 1)
+        mlflow.log_dict({"k": [1, 2]}, "config/dict.json")
+        mlflow.log_text("hello", "notes/hello.txt")
+        mlflow.log_text("äöü", "notes/ümlaut ä.txt")
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            (folder / "sub").mkdir()
+            (folder / "a.bin").write_bytes(bytes(range(256)))
+            (folder / "sub" / "b.txt").write_text("b")
+            (folder / "empty").write_text("")
+            mlflow.log_artifact(str(folder / "a.bin"))
+            mlflow.log_artifacts(str(folder), "tree")
+    parent_id, child_id = parent.info.run_id, child.info.run_id
+    say("parent", client.get_run(parent_id))
+    say("child", client.get_run(child_id).data.tags["mlflow.parentRunId"] == parent_id)
+    say("children", [r.info.run_name for r in client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'")])
+    tree = lambda path=None: [(f.path, f.is_dir, f.file_size) for f in client.list_artifacts(parent_id, path)]
+    say("root", tree())
+    say("folder", tree("tree"))
+    say("deeper", tree("tree/sub"))
+    say("a file", tree("tree/a.bin"))
+    say("nothing", tree("nothing"))
+    with tempfile.TemporaryDirectory() as folder:
+        got = pathlib.Path(client.download_artifacts(parent_id, "tree", folder))
+        say("downloaded", sorted((str(p.relative_to(got)), p.stat().st_size) for p in got.rglob("*") if p.is_file()))
+    say("loaded text", mlflow.artifacts.load_text(f"runs:/{parent_id}/notes/hello.txt"))
+    say("loaded umlaut", mlflow.artifacts.load_text(f"runs:/{parent_id}/notes/ümlaut ä.txt"))
+    say("loaded dict", mlflow.artifacts.load_dict(f"runs:/{parent_id}/config/dict.json"))
+    for path in ["../x", "a/../../b", "/etc/passwd", "..%2f..%2fx", "%2e%2e/x"]:
+        refused(f"list {path}", lambda: client.list_artifacts(parent_id, path))
+    return parent_id
+
+
+def datasets():
+    import pandas
+    frame = pandas.DataFrame({"x": [1.0, 2.0], "label": ["a", "b"]})
+    data = mlflow.data.from_pandas(frame, source="https://example.com/data.csv", name="letters", targets="label")
+    with mlflow.start_run(run_name="with data") as run:
+        mlflow.log_input(data, context="training", tags={"split": "a"})
+        mlflow.log_input(data, context="training")
+    found = client.get_run(run.info.run_id)
+    say("inputs", [plain(i) for i in found.inputs.dataset_inputs])
+    names = lambda f: [r.info.run_name for r in client.search_runs([run.info.experiment_id], f)]
+    for filter_string in ["dataset.name = 'letters'", "datasets.name LIKE 'let%'", "dataset.context = 'training'",
+                          "dataset.context = 'other'", f"dataset.digest = '{data.digest}'",
+                          "dataset.name IN ('letters', 'x')", "dataset.name != 'letters'"]:
+        say(filter_string.replace(data.digest, "DIGEST"), names(filter_string))
+    refused("dataset.size = 1", lambda: names("dataset.size = 1"))
+
+
+def logged_models(experiment):
+    """Models before they are registered: mlflow 3."""
+    model = client.create_logged_model(experiment, name="m-one", params={"p": "1"}, tags={"t": "1"}, model_type="agent")
+    say("logged model", model)
+    client.set_logged_model_tags(model.model_id, {"t": "2", "u": "3"})
+    client.delete_logged_model_tag(model.model_id, "u")
+    refused("no such model tag", lambda: client.delete_logged_model_tag(model.model_id, "u"))
+    client.log_model_params(model.model_id, {"q": "2"})
+    client.finalize_logged_model(model.model_id, "READY")
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_metric("score", 0.5, step=1, model_id=model.model_id)
+        mlflow.log_metrics({"score": 0.75, "other": 1.0}, step=2, model_id=model.model_id)
+    say("finalized", client.get_logged_model(model.model_id))
+    other = client.create_logged_model(experiment, name="m-two", params={"p": "2"}, source_run_id=run.info.run_id)
+    names = lambda **more: [m.name for m in client.search_logged_models([experiment], **more)]
+    for filter_string in ["name = 'm-one'", "name LIKE 'm-%'", "params.p = '2'", "tags.t = '2'", "metrics.score > 0.6",
+                          "metrics.score > 0.8", "model_type = 'agent'", "name IN ('m-one', 'x')",
+                          "creation_timestamp > 0", "attributes.name != 'm-one'"]:
+        say(f"models: {filter_string}", names(filter_string=filter_string, order_by=[{"field_name": "name"}]))
+    say("models by metric", names(order_by=[{"field_name": "metrics.score", "ascending": False}]))
+    say("models by age", names(order_by=[{"field_name": "creation_timestamp", "ascending": True}]))
+    for bad in ["name > 'x'", "metrics.score = 'x'", "nothing.x = 'y'", "name = 'x' OR name = 'y'"]:
+        refused(f"models: {bad}", lambda: names(filter_string=bad))
+    refused("models by nothing", lambda: names(order_by=[{"field_name": "params.p"}]))
+    pages, token = [], None
+    while True:
+        page = client.search_logged_models([experiment], max_results=1, page_token=token, order_by=[{"field_name": "name"}])
+        pages.append([m.name for m in page])
+        token = page.token
+        if not token:
+            break
+    say("pages of models", pages)
+    client.delete_logged_model(other.model_id)
+    refused("deleted model", lambda: client.get_logged_model(other.model_id))
+    refused("unknown model", lambda: client.get_logged_model("m-" + "0" * 32))
+    refused("name of a model", lambda: client.create_logged_model(experiment, name="a/b"))
+
+
+def flavours():
+    import numpy
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    features, labels = load_iris(return_X_y=True)
+    named = {"name": "iris"} if MAJOR >= 3 else {"artifact_path": "iris"}
+    with mlflow.start_run(run_name="model") as run:
+        model = LogisticRegression(max_iter=200).fit(features, labels)
+        info = mlflow.sklearn.log_model(model, input_example=features[:2], registered_model_name="iris", **named)
+    loaded = mlflow.pyfunc.load_model(info.model_uri)
+    say("same predictions", bool((loaded.predict(features) == model.predict(features)).all()))
+    say("registered along", client.get_model_version("iris", "1"))
+    by_name = mlflow.sklearn.load_model("models:/iris/1")
+    say("by name", bool((by_name.predict(features) == model.predict(features)).all()))
+    found = client.get_run(run.info.run_id)
+    say("model's run", sorted(found.data.tags))
+    if MAJOR >= 3:
+        say("outputs", len(found.outputs.model_outputs))
+        say("logged", client.get_logged_model(info.model_id).status)
+    second = mlflow.register_model(f"runs:/{run.info.run_id}/iris", "iris", tags={"from": "run"})
+    say("second", second)
+    return run.info.run_id
+
+
+def autologging():
+    from sklearn.datasets import load_diabetes
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.model_selection import GridSearchCV
+    mlflow.sklearn.autolog(log_models=False, silent=True)
+    features, labels = load_diabetes(return_X_y=True)
+    with mlflow.start_run(run_name="auto") as run:
+        RandomForestRegressor(n_estimators=5, max_depth=3, random_state=0).fit(features, labels)
+    found = client.get_run(run.info.run_id)
+    say("auto params", found.data.params)
+    say("auto metrics", {k: round(v, 9) for k, v in found.data.metrics.items()})
+    with mlflow.start_run(run_name="grid") as run:
+        grid = {"max_depth": [2, 3]}
+        GridSearchCV(RandomForestRegressor(n_estimators=3, random_state=0), grid, cv=2).fit(features, labels)
+    children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+    say("grid's children", sorted(r.data.params["max_depth"] for r in children))
+    say("grid's files", sorted(f.path for f in client.list_artifacts(run.info.run_id)))
+    mlflow.sklearn.autolog(disable=True)
+
+
+def registry(run_id):
+    model = client.create_registered_model("forest", tags={"owner": "me"}, description="trees")
+    say("model", model)
+    refused("model again", lambda: client.create_registered_model("forest"))
+    for bad in ["", "a/b", "a:b", ".."]:
+        refused(f"model {bad!r}", lambda: client.create_registered_model(bad))
+    source = f"{client.get_run(run_id).info.artifact_uri}/tree"
+    first = client.create_model_version("forest", source, run_id, tags={"v": "1"}, description="first")
+    say("version", first)
+    client.create_model_version("forest", source, run_id)
+    third = client.create_model_version("forest", source, run_id)
+    say("third", third.version)
+    for bad in ["/tmp/x", "file:///tmp/x", f"{source}/../../../x", "mlflow-artifacts:/0/elsewhere"]:
+        refused(f"source {bad if '..' not in bad else 'that climbs'}", lambda: client.create_model_version("forest", bad, run_id))
+    refused("no such model", lambda: client.create_model_version("no such", source, run_id))
+    client.update_registered_model("forest", "many trees")
+    client.update_model_version("forest", "1", "the first")
+    client.set_registered_model_tag("forest", "owner", "you")
+    client.set_registered_model_tag("forest", "gone", "soon")
+    client.delete_registered_model_tag("forest", "gone")
+    client.set_model_version_tag("forest", "1", "q", "a")
+    client.set_model_version_tag("forest", "1", "gone", "soon")
+    client.delete_model_version_tag("forest", "1", "gone")
+    client.set_registered_model_alias("forest", "Champion_1", "1")
+    client.set_registered_model_alias("forest", "next", "2")
+    say("by alias", client.get_model_version_by_alias("forest", "Champion_1"))
+    client.set_registered_model_alias("forest", "Champion_1", "3")
+    say("moved alias", client.get_model_version_by_alias("forest", "Champion_1").version)
+    client.delete_registered_model_alias("forest", "next")
+    refused("gone alias", lambda: client.get_model_version_by_alias("forest", "next"))
+    for bad in ["latest", "v1", "a b", ""]:
+        refused(f"alias {bad!r}", lambda: client.set_registered_model_alias("forest", bad, "1"))
+    refused("alias of nothing", lambda: client.set_registered_model_alias("forest", "x", "99"))
+    say("staging", client.transition_model_version_stage("forest", "1", "Staging"))
+    say("staged", client.transition_model_version_stage("forest", "2", "staging", archive_existing_versions=True).current_stage)
+    say("archived", client.get_model_version("forest", "1").current_stage)
+    refused("no such stage", lambda: client.transition_model_version_stage("forest", "1", "Nowhere"))
+    say("latest", sorted((v.current_stage, v.version) for v in client.get_latest_versions("forest")))
+    say("latest staging", [v.version for v in client.get_latest_versions("forest", ["Staging"])])
+    say("whole", client.get_registered_model("forest"))
+    say("uri", client.get_model_version_download_uri("forest", "1"))
+    copied = client.copy_model_version("models:/forest/1", "copy")
+    say("copied", copied)
+    say("uri of a copy", client.get_model_version_download_uri("copy", "1"))
+    client.create_registered_model("oak", tags={"owner": "you", "leaf": "lobed"})
+    names = lambda **more: [m.name for m in client.search_registered_models(**more)]
+    for filter_string in ["name = 'forest'", "name LIKE 'f%'", "name ILIKE '%O%'", "tags.owner = 'you'",
+                          "tags.owner = 'you' AND tags.leaf = 'lobed'", "tags.leaf != 'lobed'", "name != 'oak'"]:
+        say(f"registered: {filter_string}", names(filter_string=filter_string))
+    say("registered by name", names(order_by=["name DESC"]))
+    pages, token = [], None
+    while True:
+        page = client.search_registered_models(max_results=1, page_token=token)
+        pages.append([m.name for m in page])
+        token = page.token
+        if not token:
+            break
+    say("pages of registered", pages)
+    for bad in ["run_id = 'x'", "name > 'x'", "name = x", "name = 'x' OR name = 'y'"]:
+        refused(f"registered: {bad}", lambda: names(filter_string=bad))
+    refused("registered by nothing", lambda: names(order_by=["nothing"]))
+    versions = lambda *a, **more: [(v.name, v.version) for v in client.search_model_versions(*a, **more)]
+    for filter_string in ["name = 'forest'", "version_number > 1 AND name = 'forest'", f"run_id = '{run_id}'",
+                          "tags.v = '1'", "source_path LIKE '%tree'", "name LIKE 'for%'", f"run_id IN ('{run_id}')"]:
+        say(f"versions: {filter_string.replace(run_id, 'RUN')}",
+            versions(filter_string, order_by=["name", "version_number"]))
+    say("versions by number", versions("name = 'forest'", order_by=["version_number ASC"]))
+    for bad in ["name > 'x'", "nothing = 'x'", "version_number = 'x'", "name = 'x' OR name = 'y'"]:
+        refused(f"versions: {bad}", lambda: versions(bad))
+    client.delete_model_version("forest", "3")
+    refused("deleted version", lambda: client.get_model_version("forest", "3"))
+    say("aliases after", client.get_registered_model("forest").aliases)
+    say("next number", client.create_model_version("forest", source, run_id).version)
+    say("renamed model", client.rename_registered_model("forest", "wood").name)
+    refused("old name", lambda: client.get_registered_model("forest"))
+    refused("taken name", lambda: client.rename_registered_model("wood", "oak"))
+    say("versions of the new name", sorted(v.version for v in client.search_model_versions("name = 'wood'")))
+    client.delete_registered_model("wood")
+    refused("deleted model", lambda: client.get_registered_model("wood"))
+    refused("unknown version", lambda: client.get_model_version("oak", "1"))
+    refused("version that is no number", lambda: client.get_model_version("oak", "one"))
+
+
+def main():
+    experiment = experiments()
+    runs(experiment)
+    searching(client.create_experiment("searching"))
+    parent = fluent(experiment)
+    datasets()
+    if MAJOR >= 3:
+        logged_models(client.create_experiment("logged"))
+    flavours()
+    autologging()
+    registry(parent)
+    json.dump(answers, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
