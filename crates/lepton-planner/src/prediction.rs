@@ -1,12 +1,14 @@
-//! How long a job will run, learnt from those that have finished.
+//! How long a job will run, learnt from those that have finished and those that still run.
 //!
 //! Owns: histories by feature, and what they say of a job of a given age, with the uncertainty
 //! they leave. Must not know: what a prediction is used for. Nothing may need one to be right.
 //!
-//! A history is a histogram over ages that grow by a fixed factor, in which old jobs fade. The
-//! features of a job are given from the least to the most specific (all jobs; those of this
-//! size; those of this user and size; …); each level is drawn towards the one before as long as
-//! it has seen little.
+//! A history counts, over ages that grow by a fixed factor, how many jobs reached an age and how
+//! many of those ended there (Kaplan and Meier, 1958): a job that still runs tells that it has
+//! not ended yet, so that the long are not missed while they run. Old jobs fade. The features of
+//! a job are given from the least to the most specific (all jobs; those of this size; those of
+//! this user and size; …); each level is drawn towards the one before at every age of which it
+//! has seen little (a beta process, Hjort 1990).
 
 use std::collections::BTreeMap;
 
@@ -18,23 +20,67 @@ const STEPS_PER_DOUBLING: f64 = 4.0;
 /// The shortest and the longest that are told apart: one second and a year.
 const STEPS: usize = 101;
 
-/// How much of a level's weight one more job leaves to those before: the latest twenty weigh
-/// about as much as all before, for people submit the same job many times over.
-const FADING: f64 = 0.95;
+/// How an end is spread over its step and those beside it: the next of its kind ends near it,
+/// not in the very step.
+const SPREAD: [f64; 3] = [0.25, 0.5, 0.25];
 
-/// As many jobs as a level must have seen to weigh as much as the level before.
-const SHRINKAGE: f64 = 4.0;
+/// The chance that a job older than all that were seen ends within a step: as likely as not it
+/// takes as long again (Lindy), and a doubling has four steps.
+const LINDY: f64 = 0.159;
 
-/// Durations of finished jobs, by feature.
+/// How many jobs that guess weighs: a quarter of one, or it would end the long before their time.
+const BELIEF_IN_LINDY: f64 = 0.25;
+
+/// One feature of a job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Feature {
+    /// What jobs of it share, such as the name of their user.
+    pub name: String,
+    /// How alike they are.
+    pub likeness: Likeness,
+}
+
+/// How much the jobs of a feature tell of one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Likeness {
+    /// They share a size, a user, a name: much else changes with time.
+    Kind,
+    /// They were asked for at one go: most run equally long.
+    Burst,
+}
+
+impl Likeness {
+    /// How many jobs this level must have seen at an age to weigh as much as the level before.
+    const fn shrinkage(self) -> f64 {
+        match self {
+            Self::Kind => 2.0,
+            Self::Burst => 0.5,
+        }
+    }
+
+    /// How much of their weight one more job leaves to those before.
+    const fn fading(self) -> f64 {
+        match self {
+            // The latest fifty weigh about as much as all before: people change what they do.
+            Self::Kind => 0.98,
+            Self::Burst => 1.0,
+        }
+    }
+}
+
+/// What jobs taught, by feature.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct History {
-    levels: BTreeMap<String, Histogram>,
+    levels: BTreeMap<String, Level>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Histogram {
-    weights: Vec<f64>,
-    total: f64,
+struct Level {
+    /// Of each step, the weight of those that reached it and are known to have ended in it or
+    /// passed it.
+    reached: Vec<f64>,
+    /// Of each step, the weight of those that ended in it.
+    ended: Vec<f64>,
     /// What a new job weighs, growing, in place of all others' fading.
     unit: f64,
 }
@@ -67,70 +113,114 @@ fn step_of(seconds: f64) -> usize {
     (exact.ceil() as usize).min(STEPS - 1)
 }
 
-impl Histogram {
+impl Level {
     fn new() -> Self {
         Self {
-            weights: vec![0.0; STEPS],
-            total: 0.0,
+            reached: vec![0.0; STEPS],
+            ended: vec![0.0; STEPS],
             unit: 1.0,
         }
     }
 
-    fn add(&mut self, seconds: f64) {
-        self.weights[step_of(seconds)] += self.unit;
-        self.total += self.unit;
-        self.unit /= FADING;
-        if self.unit > 1e12 {
-            // Before precision is lost; a scale changes no proportion.
-            for weight in &mut self.weights {
-                *weight /= self.unit;
-            }
-            self.total /= self.unit;
-            self.unit = 1.0;
+    fn pass(&mut self, from: usize, to: usize) {
+        for reached in self.reached.iter_mut().take(to).skip(from) {
+            *reached += self.unit;
         }
     }
 
-    fn evidence(&self) -> f64 {
-        self.total / self.unit
+    fn end(&mut self, from: usize, step: usize, fading: f64) {
+        let first = step.saturating_sub(1);
+        self.pass(from, first);
+        let mut left = self.unit;
+        for (offset, part) in SPREAD.into_iter().enumerate() {
+            let at = (first + offset).min(STEPS - 1);
+            self.reached[at] += left;
+            self.ended[at] += part * self.unit;
+            left -= part * self.unit;
+        }
+        self.unit /= fading;
+        if self.unit > 1e12 {
+            // Before precision is lost; a scale changes no proportion.
+            for weight in self.reached.iter_mut().chain(&mut self.ended) {
+                *weight /= self.unit;
+            }
+            self.unit = 1.0;
+        }
     }
 }
 
 impl History {
-    /// Learns that a job with these features, the least specific first, has run so long.
-    pub fn observe(&mut self, features: &[String], seconds: f64) {
-        for feature in features {
-            let level = self
-                .levels
-                .entry(feature.clone())
-                .or_insert_with(Histogram::new);
-            level.add(seconds);
+    /// Learns that a job with these features has lived through the ages up to `seconds`, of
+    /// which the first `told` steps were told before. Returns how many have been told now.
+    #[must_use]
+    pub fn survive(&mut self, features: &[Feature], told: usize, seconds: f64) -> usize {
+        // One step less: an end is spread over one step before its own.
+        let to = step_of(seconds).saturating_sub(1);
+        if seconds <= 0.0 || to <= told {
+            return told;
         }
+        for feature in features {
+            self.level(feature).pass(told, to);
+        }
+        to
+    }
+
+    /// Learns that a job with these features has run so long, of which the first `told` steps
+    /// were told before.
+    pub fn observe(&mut self, features: &[Feature], told: usize, seconds: f64) {
+        for feature in features {
+            let fading = feature.likeness.fading();
+            self.level(feature).end(told, step_of(seconds), fading);
+        }
+    }
+
+    /// Forgets what is known of a feature: no job has it any more.
+    pub fn forget(&mut self, feature: &Feature) {
+        self.levels.remove(&feature.name);
+    }
+
+    fn level(&mut self, feature: &Feature) -> &mut Level {
+        self.levels
+            .entry(feature.name.clone())
+            .or_insert_with(Level::new)
     }
 
     /// What is known of a job with these features, the least specific first.
     #[must_use]
-    pub fn outlook(&self, features: &[String]) -> Outlook {
-        let mut outlook = Outlook {
-            probabilities: vec![0.0; STEPS],
-            evidence: 0.0,
-        };
-        for level in features
+    pub fn outlook(&self, features: &[Feature]) -> Outlook {
+        let mut hazards = [LINDY; STEPS];
+        let mut evidence = 0.0;
+        let mut known = false;
+        for (feature, level) in features
             .iter()
-            .filter_map(|feature| self.levels.get(feature))
+            .filter_map(|feature| Some((feature, self.levels.get(&feature.name)?)))
         {
-            let evidence = level.evidence();
-            let known = outlook
-                .probabilities
-                .iter()
-                .any(|probability| *probability > 0.0);
-            let prior = if known { SHRINKAGE } else { 0.0 };
-            let own = evidence / (evidence + prior);
-            for (probability, weight) in outlook.probabilities.iter_mut().zip(&level.weights) {
-                *probability = (1.0 - own) * *probability + own * weight / level.total;
+            let strength = if known {
+                feature.likeness.shrinkage()
+            } else {
+                BELIEF_IN_LINDY
+            };
+            let prior = strength * level.unit;
+            for (step, hazard) in hazards.iter_mut().enumerate() {
+                *hazard = (level.ended[step] + prior * *hazard) / (level.reached[step] + prior);
             }
-            outlook.evidence = evidence;
+            evidence = level.ended.iter().sum::<f64>() / level.unit;
+            known |= evidence > 0.0;
         }
-        outlook
+        if !known {
+            return Outlook::unknown();
+        }
+        let mut alive = 1.0;
+        let mut probabilities = Vec::with_capacity(STEPS);
+        for hazard in &hazards[..STEPS - 1] {
+            probabilities.push(alive * hazard);
+            alive *= 1.0 - hazard;
+        }
+        probabilities.push(alive);
+        Outlook {
+            probabilities,
+            evidence,
+        }
     }
 }
 
@@ -218,16 +308,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn features(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn features(names: &[&str]) -> Vec<Feature> {
+        let kind = |name: &&str| Feature {
+            name: (*name).to_owned(),
+            likeness: Likeness::Kind,
+        };
+        names.iter().map(kind).collect()
     }
 
     #[test]
     fn what_is_known_of_one_user_outweighs_what_is_known_of_all() {
         let mut history = History::default();
         for _ in 0..200 {
-            history.observe(&features(&["all", "long"]), 10_000.0);
-            history.observe(&features(&["all", "short"]), 100.0);
+            history.observe(&features(&["all", "long"]), 0, 10_000.0);
+            history.observe(&features(&["all", "short"]), 0, 100.0);
         }
         let median = |names: &[&str]| {
             history
@@ -258,6 +352,32 @@ mod tests {
         assert!(outlook.gittins(0.0) > outlook.gittins(100.0));
     }
 
+    #[test]
+    fn a_sibling_that_ended_or_still_runs_tells_of_the_others() {
+        let mut history = History::default();
+        for seconds in [50.0, 500.0, 5_000.0].repeat(50) {
+            history.observe(&features(&["all"]), 0, seconds);
+        }
+        let mut kin = features(&["all", "burst"]);
+        kin[1].likeness = Likeness::Burst;
+        let before = history.outlook(&kin).mean_rest(0.0).unwrap();
+        let told = history.survive(&kin, 0, 1_000.0);
+        assert!(
+            told > 0 && history.survive(&kin, told, 1_000.0) == told,
+            "told once"
+        );
+        let longer = history.outlook(&kin).mean_rest(0.0).unwrap();
+        assert!(longer > 1.3 * before, "{before} {longer}");
+        let mut ended = history.clone();
+        for _ in 0..3 {
+            ended.observe(&kin, 0, 50.0);
+        }
+        let shorter = ended.outlook(&kin).mean_rest(0.0).unwrap();
+        assert!(shorter < 0.6 * longer, "{longer} {shorter}");
+        ended.forget(&kin[1]);
+        assert!(ended.outlook(&kin).mean_rest(0.0).unwrap() > shorter);
+    }
+
     proptest! {
         /// Nine in ten of what comes next lie under the 90 % quantile: the uncertainty is honest.
         #[test]
@@ -273,7 +393,7 @@ mod tests {
                     let high = history.outlook(&all).quantile(0.0, 0.9).unwrap();
                     under += i32::from(seconds <= high);
                 }
-                history.observe(&all, seconds);
+                history.observe(&all, 0, seconds);
             }
             prop_assert!((830..=980).contains(&under), "{under} of 1,000");
         }

@@ -20,8 +20,9 @@ pub enum Policy {
     LeastAttained,
     /// The shortest rest first, told by an oracle.
     ShortestRemaining,
-    /// Ours: the greatest chance of ending per second of service that history offers to a job of
-    /// this kind and age (Gittins' index), a little less for large ones; without an oracle.
+    /// Ours: the greatest chance of ending per GPU-second of service that history offers to a job
+    /// of this kind, burst and age (Gittins' index), without an oracle. What runs is moved
+    /// together where the room for another lies apart.
     Lepton,
 }
 
@@ -54,11 +55,6 @@ const SECOND_QUEUE_GPU_S: f64 = 3_600.0;
 /// How much better a job must be for another to be stopped: a stop costs a checkpoint. (On the
 /// Philly log 1.0 stops twice as often for nothing, 1.5 waits longer.)
 const STOP_MARGIN: f64 = 1.1;
-
-/// How much the size of a job counts against it. Per GPU-second (1) is right where GPUs are one
-/// pool; on nodes, a large job that is passed over leaves a node half empty for it, so that not
-/// at all (0) and a little are nearly as good, and a little is best on the Philly log.
-const SIZE_EXPONENT: f64 = 0.25;
 
 impl Rank {
     fn of(class: u8, value: f64) -> Self {
@@ -105,6 +101,12 @@ impl Policy {
         )
     }
 
+    /// Whether it moves running jobs from node to node to bring free GPUs together.
+    #[must_use]
+    pub const fn moves(self) -> bool {
+        matches!(self, Self::Lepton)
+    }
+
     /// Whether it asks for an outlook.
     #[must_use]
     pub const fn predicts(self) -> bool {
@@ -122,7 +124,7 @@ impl Policy {
             }
             Self::ShortestRemaining => Rank::of(0, job.rest),
             Self::Lepton => {
-                let size = f64::from(job.gpus.max(1)).powf(SIZE_EXPONENT);
+                let size = f64::from(job.gpus.max(1));
                 let index = job.outlook.gittins(job.age) / size;
                 Rank::of(0, 1.0 / index.max(1e-12))
             }

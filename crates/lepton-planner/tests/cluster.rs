@@ -628,12 +628,16 @@ fn a_gang_of_sixty_four_starts_on_ten_thousand_nodes() {
 }
 
 /// A month of random arrivals, ends, faults of nodes and clocks that jump: every plan passes the
-/// checker, nobody is lost, and whoever can run does in the end.
+/// checker, nobody is lost, and whoever can run does in the end. `LEPTON_PLANNER_MONTHS=10000`
+/// runs more.
 #[test]
 fn a_month_of_faults_breaks_nothing() {
-    for seed in 0..100 {
+    let more = std::env::var("LEPTON_PLANNER_MONTHS").ok();
+    let months = more.map_or(100, |text| text.parse().expect("a number of months"));
+    for seed in 0..months {
         month(seed);
     }
+    eprintln!("{months} months");
 }
 
 fn month(seed: u64) {

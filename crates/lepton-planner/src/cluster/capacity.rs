@@ -8,7 +8,9 @@ use std::collections::BinaryHeap;
 
 use lepton_types::{CpuMillis, MemoryBytes, Resources};
 
+use super::market::Market;
 use super::{Ask, GPU_MILLI, GPUS_PER_NODE_MAX, Node};
+use crate::packing::{GPUS_MAX, Machine, State};
 
 /// What is free on one node; below nothing when a view claims more use than there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +106,25 @@ impl Free {
             .collect()
     }
 
-    /// Takes room for one worker, and says which GPUs it got.
-    pub(super) fn take(&mut self, ask: &Ask) -> Vec<u16> {
-        let gpus = self.choose_gpus(ask);
+    /// In the words of packing, memory aside; `None` with more GPUs than it tells apart.
+    pub(super) fn state(&self) -> Option<State> {
+        let gpus = u8::try_from(self.gpu_count).ok()?;
+        let cpu_milli = u32::try_from(self.cpu.max(0)).unwrap_or(u32::MAX);
+        let left = self.devices().iter();
+        let left = left.map(|free| u16::try_from(*free).unwrap_or(0));
+        let machine = Machine {
+            cpu_milli: 0,
+            memory_mib: 0,
+            gpus,
+            model: 0,
+        };
+        (usize::from(gpus) <= GPUS_MAX).then(|| State::with_left(machine, cpu_milli, left))
+    }
+
+    /// Takes room for one worker, its part of a GPU on `gpu` if that is said, and says which
+    /// GPUs it got.
+    fn take(&mut self, ask: &Ask, gpu: Option<u16>) -> Vec<u16> {
+        let gpus = gpu.map_or_else(|| self.choose_gpus(ask), |gpu| vec![gpu]);
         self.add(ask, &gpus, -1);
         gpus
     }
@@ -228,9 +246,9 @@ pub(super) fn seat_gang(
             let searched = mixed.then(|| Search::run(free, later, members, candidates));
             return searched.flatten().ok_or(shortfall);
         };
-        taken.push(take(free, node, ask));
+        taken.push(take(free, node, ask, candidates.market));
         if let Some(later) = later.as_deref_mut() {
-            taken_later.push(take(later, node, ask));
+            taken_later.push(take(later, node, ask, candidates.market));
         }
         if let Some(line) = line.as_mut().filter(|line| line.ask == *ask) {
             line.put_back(free, later.as_deref(), node, candidates);
@@ -275,11 +293,12 @@ impl Line {
     }
 }
 
-fn take(free: &mut [Free], node: usize, ask: &Ask) -> Taken {
+fn take(free: &mut [Free], node: usize, ask: &Ask, market: &Market) -> Taken {
+    let (_, gpu) = market.cost(&free[node], ask);
     Taken {
         node,
         ask: *ask,
-        gpus: free[node].take(ask),
+        gpus: free[node].take(ask, gpu),
     }
 }
 
@@ -335,11 +354,12 @@ impl Search<'_, '_> {
                 return false;
             };
             self.steps = steps;
-            let taken = take(self.free, node, &ask);
+            let market = self.candidates.market;
+            let taken = take(self.free, node, &ask, market);
             let taken_later = self
                 .later
                 .as_deref_mut()
-                .map(|later| take(later, node, &ask));
+                .map(|later| take(later, node, &ask, market));
             found[member] = Some(taken.clone());
             if self.place(depth + 1, found) {
                 return true;
@@ -360,15 +380,16 @@ pub(super) fn give_back(free: &mut [Free], taken: &[Taken]) {
     }
 }
 
-/// Less is better: whether a GPU node is wasted, the rest, the price, the turn among equals.
-type Score = (bool, u64, u64, usize);
+/// Less is better: whether a GPU node is wasted, what the pool loses of its GPUs, the rest, the
+/// price, the turn among equals.
+type Score = (bool, i64, u64, u64, usize);
 
 /// The nodes that a gang may use.
 pub(super) struct Candidates<'a> {
     /// By number.
     pub(super) nodes: &'a [usize],
-    /// The price of each node of the pool.
-    pub(super) prices: &'a [u64],
+    /// What each node of the pool costs.
+    pub(super) market: &'a Market,
     /// Where ties begin to be broken, so that a broken machine does not draw every gang.
     pub(super) first: usize,
 }
@@ -392,7 +413,8 @@ impl Candidates<'_> {
     fn score(&self, free: &[Free], node: usize, ask: &Ask) -> Score {
         let (wasted, rest) = free[node].rest_after(ask);
         let turn = (node + free.len() - self.first) % free.len();
-        (wasted, rest, self.prices[node], turn)
+        let (lost, _) = self.market.cost(&free[node], ask);
+        (wasted, lost, rest, self.market.hourly[node], turn)
     }
 
     fn nearest(&self, free: &[Free], ask: &Ask) -> Option<(usize, Resources)> {

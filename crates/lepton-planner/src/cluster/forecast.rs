@@ -47,7 +47,7 @@ pub(super) fn forecast(world: &World<'_>, queue: &Queue<'_>, order: &[usize]) ->
         let mut forecast = Forecast::default();
         while let Some(rest) = budget.checked_sub(looks.max(1)) {
             budget = rest;
-            if let Ok(taken) = seat_in_groups(&mut free, None, item, groups, &world.prices, 0) {
+            if let Ok(taken) = seat_in_groups(&mut free, None, item, groups, &world.market, 0) {
                 forecast = Forecast {
                     start: Some(at.max(world.now)),
                     after: last_on_same_nodes(&ended, &seats, &taken),

@@ -28,6 +28,7 @@
 mod capacity;
 mod check;
 mod forecast;
+mod market;
 mod pass;
 mod policy;
 mod queue;

@@ -10,6 +10,7 @@ use lepton_types::{Name, Resources};
 use rand::RngCore as _;
 
 use super::capacity::{Candidates, Free, Shortfall, Taken, seat_gang};
+use super::market::Market;
 use super::queue::{Item, Queue, Turns};
 use super::report::{Nearest, Plan, Reason};
 use super::reserve::Kept;
@@ -154,17 +155,17 @@ impl<'a> Pass<'_, 'a> {
             }
         }
         let first = self.first_node(item.id);
-        let World { free, prices, .. } = &mut *self.world;
+        let World { free, market, .. } = &mut *self.world;
         let later = self.kept.as_mut().map(|kept| &mut kept.later[..]);
         let later = later.filter(|_| constrained);
         let groups = &self.queue.selectors[item.selector];
-        let shortfall = match seat_in_groups(free, later, item, groups, prices, first) {
+        let shortfall = match seat_in_groups(free, later, item, groups, market, first) {
             Ok(seats) => return Ok(seats),
             Err(shortfall) => Rc::new(shortfall),
         };
         // Without room now even for one that nothing is kept from, the reason is the room.
         let unbound = constrained
-            && seat_in_groups(&mut free.clone(), None, item, groups, prices, first).is_ok();
+            && seat_in_groups(&mut free.clone(), None, item, groups, market, first).is_ok();
         let kind = usize::from(unbound);
         self.failed[item.shape][kind] = Some(shortfall.clone());
         Err(self.no_seat(kind, shortfall))
@@ -249,7 +250,7 @@ impl<'a> Pass<'_, 'a> {
             .iter()
             .map(|node| Free::whole(node))
             .collect();
-        let found = seat_in_groups(&mut empty, None, item, groups, &self.world.prices, 0);
+        let found = seat_in_groups(&mut empty, None, item, groups, &self.world.market, 0);
         let Err(shortfall) = found else {
             return Ok(());
         };
@@ -303,14 +304,14 @@ pub(super) fn seat_in_groups(
     mut later: Option<&mut [Free]>,
     item: &Item<'_>,
     groups: &[Vec<usize>],
-    prices: &[u64],
+    market: &Market,
     first: usize,
 ) -> Result<Vec<Taken>, Shortfall> {
     let mut best: Option<Shortfall> = None;
     for nodes in groups {
         let candidates = Candidates {
             nodes,
-            prices,
+            market,
             first,
         };
         match seat_gang(free, later.as_deref_mut(), &item.gang.members, &candidates) {

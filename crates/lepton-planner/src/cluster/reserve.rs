@@ -62,7 +62,7 @@ impl Kept {
         };
         let attempt = |count: usize| {
             let mut free = freed_by(count);
-            seat_in_groups(&mut free, None, item, groups, &world.prices, first)
+            seat_in_groups(&mut free, None, item, groups, &world.market, first)
                 .is_ok()
                 .then_some(free)
         };

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use lepton_types::{DurationMs, Name};
 
 use super::capacity::{Free, give_back};
+use super::market::Market;
 use super::pass::{Pass, seat_in_groups};
 use super::queue::Item;
 use super::report::{Stop, StopCause};
@@ -49,20 +50,20 @@ fn search<'a>(pass: &mut Pass<'_, 'a>, item: &Item<'a>) -> Option<Vec<GangId>> {
     };
     let first = pass.first_node(item.id);
     let groups = &pass.queue.selectors[item.selector];
-    let fits = |free: &mut Vec<Free>, prices: &[u64]| {
-        seat_in_groups(free, None, item, groups, prices, first)
+    let fits = |free: &mut Vec<Free>, market: &Market| {
+        seat_in_groups(free, None, item, groups, market, first)
     };
     let project = &item.gang.project;
     let claimed = pass.claimed.get(project).copied().unwrap_or_default();
     let mut chosen: Vec<(GangId, StopCause)> = Vec::new();
-    let mut seated = fits(&mut later, &pass.world.prices);
+    let mut seated = fits(&mut later, &pass.world.market);
     if seated.is_err() {
         let most = pass.world.view.policy.stops_per_pass_max as usize;
         let budget = most.saturating_sub(pass.plan.stops.len());
         chosen = choose(pass.world, (item, claimed), &mut later, budget, |free| {
-            fits(free, &pass.world.prices).is_ok()
+            fits(free, &pass.world.market).is_ok()
         })?;
-        seated = fits(&mut later, &pass.world.prices);
+        seated = fits(&mut later, &pass.world.market);
     }
     let seats = seated.ok()?;
     pass.claimed.insert(project, claimed.plus(item.amount));

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use lepton_types::{CpuMillis, DurationMs, MemoryBytes, Name, Resources, Timestamp};
 
 use super::capacity::{Free, Taken};
+use super::market::Market;
 use super::{
     Ask, ClusterView, GPU_MILLI, GPUS_PER_NODE_MAX, GangId, Node, NodeName, Occupied, Share,
 };
@@ -126,7 +127,7 @@ pub(super) struct World<'a> {
     pub(super) now: Timestamp,
     pub(super) names: Vec<&'a NodeName>,
     pub(super) nodes: Vec<&'a Node>,
-    pub(super) prices: Vec<u64>,
+    pub(super) market: Market,
     pub(super) free: Vec<Free>,
     pub(super) active: BTreeMap<GangId, Active<'a>>,
     pub(super) notes: Vec<String>,
@@ -144,10 +145,7 @@ impl<'a> World<'a> {
         let mut world = Self {
             view,
             now,
-            prices: nodes
-                .iter()
-                .map(|node| node.price_millis_per_hour)
-                .collect(),
+            market: Market::of(view),
             free: nodes.iter().map(|node| Free::whole(node)).collect(),
             active: BTreeMap::new(),
             notes: Vec::new(),

@@ -8,12 +8,14 @@
 //! machines in the same state are alike: a state's score for a kind of task is computed once
 //! ([`Pool`]).
 
+mod bids;
 mod bound;
 mod fragmentation;
 mod pool;
 mod score;
 mod state;
 
+pub use bids::Bids;
 pub use bound::{Bound, Demand, bound};
 pub use fragmentation::{Typical, typical};
 pub use pool::{Placed, Pool};

@@ -77,6 +77,17 @@ impl State {
         }
     }
 
+    /// A machine that has as much left; GPUs beyond [`GPUS_MAX`] are not counted.
+    #[must_use]
+    pub fn with_left(machine: Machine, cpu_milli: u32, left: impl Iterator<Item = u16>) -> Self {
+        let mut state = Self::empty(machine);
+        state.cpu_milli = cpu_milli;
+        for (gpu, left) in state.gpus.iter_mut().zip(left) {
+            *gpu = left.min(WHOLE);
+        }
+        state
+    }
+
     /// What is left of each GPU.
     #[must_use]
     pub fn gpus(&self) -> &[u16] {

@@ -3,8 +3,10 @@
 //! Owns: the format of the log, events, the measures. Must not know: files, how a rank comes
 //! about.
 
+mod bursts;
 mod machines;
 mod replay;
+mod room;
 
 use std::collections::BTreeMap;
 

@@ -3,17 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+use super::bursts::Bursts;
 use super::machines::{Machines, Taken};
 use super::{Job, Outcome, Setting, SettingError, jain};
-use crate::prediction::{History, Outlook};
+use crate::prediction::{Feature, History, Outlook};
 use crate::queueing::{Facts, Policy, Rank};
-
-/// How many waiting jobs of each size backfilling looks at: those behind are younger by days.
-const BACKFILL_DEPTH: usize = 32;
-
-/// A job runs this many times the cost of a checkpoint before it may be stopped again, so that
-/// at most a third of its time goes into being stopped.
-const RUN_AT_LEAST_CHECKPOINTS: f64 = 2.0;
 
 /// Replays `jobs`, sorted by the time of asking; `progress` is told the number that has ended.
 ///
@@ -49,45 +43,52 @@ pub fn replay(
 }
 
 /// What there is to know of a job that is not in the log.
-struct Live {
+pub(super) struct Live {
     /// Seconds of its own work done.
-    done: f64,
+    pub(super) done: f64,
     /// Seconds of checkpoints still to be paid for.
-    owed: f64,
-    since: f64,
-    taken: Option<Taken>,
+    pub(super) owed: f64,
+    pub(super) since: f64,
+    pub(super) taken: Option<Taken>,
     /// Of the stretch of service; events of an earlier one are void.
-    stretch: u32,
-    rank: Option<Rank>,
-    outlook: Option<Outlook>,
-    ended: Option<f64>,
+    pub(super) stretch: u32,
+    pub(super) rank: Option<Rank>,
+    pub(super) outlook: Option<Outlook>,
+    /// From the least to the most specific, once it has been asked for.
+    pub(super) features: Vec<Feature>,
+    /// How many steps of its age the history has been told.
+    pub(super) told: usize,
+    pub(super) ended: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
+pub(super) enum What {
     End,
     RankChanges,
 }
 
 /// Times as bits: those of floats that are not negative order as the floats do.
-type Event = Reverse<(u64, What, usize, u32)>;
+pub(super) type Event = Reverse<(u64, What, usize, u32)>;
 
-struct Replay<'a> {
-    jobs: &'a [Job],
-    setting: &'a Setting,
-    policy: Policy,
-    live: Vec<Live>,
-    clusters: BTreeMap<&'a str, usize>,
-    machines: Machines,
-    running: BTreeSet<usize>,
+pub(super) struct Replay<'a> {
+    pub(super) jobs: &'a [Job],
+    pub(super) setting: &'a Setting,
+    pub(super) policy: Policy,
+    pub(super) live: Vec<Live>,
+    pub(super) clusters: BTreeMap<&'a str, usize>,
+    pub(super) machines: Machines,
+    pub(super) running: BTreeSet<usize>,
+    /// Those that run, in the order of service.
+    pub(super) served: BTreeSet<(Rank, usize)>,
     /// By size, in the order of service.
-    waiting: BTreeMap<u32, BTreeSet<(Rank, usize)>>,
-    events: BinaryHeap<Event>,
-    history: History,
-    now: f64,
-    preemptions: u64,
-    count: u64,
-    used_gpu_s: f64,
+    pub(super) waiting: BTreeMap<u32, BTreeSet<(Rank, usize)>>,
+    pub(super) events: BinaryHeap<Event>,
+    pub(super) history: History,
+    pub(super) bursts: Bursts,
+    pub(super) now: f64,
+    pub(super) preemptions: u64,
+    pub(super) count: u64,
+    pub(super) used_gpu_s: f64,
 }
 
 impl<'a> Replay<'a> {
@@ -100,6 +101,8 @@ impl<'a> Replay<'a> {
             stretch: 0,
             rank: None,
             outlook: None,
+            features: Vec::new(),
+            told: 0,
             ended: None,
         };
         let mut clusters = BTreeMap::new();
@@ -115,9 +118,11 @@ impl<'a> Replay<'a> {
             clusters,
             machines: Machines::new(setting.gpus, setting.gpus_per_node),
             running: BTreeSet::new(),
+            served: BTreeSet::new(),
             waiting: BTreeMap::new(),
             events: BinaryHeap::new(),
             history: History::default(),
+            bursts: Bursts::default(),
             now: 0.0,
             preemptions: 0,
             count: 0,
@@ -172,22 +177,8 @@ impl<'a> Replay<'a> {
         self.outcome()
     }
 
-    fn features(&self, job: usize) -> Vec<String> {
-        let Job {
-            gpus,
-            virtual_cluster,
-            ..
-        } = &self.jobs[job];
-        vec![
-            String::new(),
-            format!("{gpus}"),
-            format!("{virtual_cluster}"),
-            format!("{virtual_cluster} {gpus}"),
-        ]
-    }
-
     /// Seconds of its own work that a job has done by now.
-    fn age(&self, job: usize) -> f64 {
+    pub(super) fn age(&self, job: usize) -> f64 {
         let live = &self.live[job];
         match live.taken {
             None => live.done,
@@ -195,7 +186,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn rank(&self, job: usize) -> Rank {
+    pub(super) fn rank(&self, job: usize) -> Rank {
         let none = Outlook::unknown();
         let age = self.age(job);
         let facts = Facts {
@@ -208,9 +199,9 @@ impl<'a> Replay<'a> {
         self.policy.rank(&facts)
     }
 
-    fn enqueue(&mut self, job: usize) {
+    pub(super) fn enqueue(&mut self, job: usize) {
         if self.policy.predicts() {
-            self.live[job].outlook = Some(self.history.outlook(&self.features(job)));
+            self.look(job);
         }
         let rank = self.rank(job);
         self.live[job].rank = Some(rank);
@@ -220,7 +211,7 @@ impl<'a> Replay<'a> {
             .insert((rank, job));
     }
 
-    fn start(&mut self, rank: Rank, job: usize, taken: Taken) {
+    pub(super) fn start(&mut self, rank: Rank, job: usize, taken: Taken) {
         if let Some(queue) = self.waiting.get_mut(&self.jobs[job].gpus) {
             queue.remove(&(rank, job));
         }
@@ -236,10 +227,20 @@ impl<'a> Replay<'a> {
         self.update_rank(job);
     }
 
+    pub(super) fn rank_running(&mut self, job: usize) {
+        let rank = self.rank(job);
+        if let Some(before) = self.live[job].rank.replace(rank) {
+            self.served.remove(&(before, job));
+        }
+        self.served.insert((rank, job));
+    }
+
     /// Ranks a running job anew, and notes when to do so again.
     fn update_rank(&mut self, job: usize) {
-        let rank = self.rank(job);
-        self.live[job].rank = Some(rank);
+        if self.policy.predicts() {
+            self.look(job);
+        }
+        self.rank_running(job);
         let age = self.age(job);
         let live = &self.live[job];
         let none = Outlook::unknown();
@@ -263,10 +264,13 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn leave(&mut self, job: usize) {
+    pub(super) fn leave(&mut self, job: usize) {
         self.running.remove(&job);
         let age = self.age(job);
         let live = &mut self.live[job];
+        if let Some(rank) = live.rank {
+            self.served.remove(&(rank, job));
+        }
         if let Some(taken) = live.taken.take() {
             self.machines.release(&taken);
             self.used_gpu_s += (self.now - live.since) * f64::from(self.jobs[job].gpus);
@@ -281,156 +285,15 @@ impl<'a> Replay<'a> {
         self.live[job].ended = Some(self.now);
         self.live[job].outlook = None;
         if self.policy.predicts() {
-            self.history
-                .observe(&self.features(job), self.jobs[job].duration_s);
+            self.learn(job);
         }
     }
 
-    fn stop(&mut self, job: usize) {
+    pub(super) fn stop(&mut self, job: usize) {
         self.leave(job);
         self.live[job].owed += self.setting.checkpoint_s;
         self.preemptions += 1;
         self.enqueue(job);
-    }
-
-    /// Starts, and stops for others, until nothing more is to be done.
-    fn schedule(&mut self) {
-        let mut blocked: BTreeSet<u32> = BTreeSet::new();
-        loop {
-            let open = self
-                .waiting
-                .iter()
-                .filter(|(size, _)| !blocked.contains(size));
-            let heads = open.filter_map(|(_, queue)| queue.first().copied());
-            let Some((rank, job)) = heads.min() else {
-                return;
-            };
-            let gpus = self.jobs[job].gpus;
-            if let Some(taken) = self.machines.find(gpus) {
-                self.start(rank, job, taken);
-                continue;
-            }
-            if self.policy.stops() && self.make_room(rank, job) {
-                continue;
-            }
-            match self.policy {
-                Policy::Fifo => return,
-                Policy::Backfill => return self.backfill(job),
-                _ => blocked.insert(gpus),
-            };
-        }
-    }
-
-    /// Stops the least important jobs whose room lets `job` in.
-    fn make_room(&mut self, rank: Rank, job: usize) -> bool {
-        let victims_of_node = self.victims(rank);
-        let mut chosen: BTreeSet<usize> = BTreeSet::new();
-        let mut taken: Taken = Vec::new();
-        for part in self.machines.parts(self.jobs[job].gpus) {
-            let nodes = (0..self.machines.free.len())
-                .filter(|node| taken.iter().all(|(other, _)| other != node));
-            let choice = nodes.filter_map(|node| {
-                let mut free = self.machines.free[node];
-                let mut victims = Vec::new();
-                for (rank, victim, gpus) in &victims_of_node[node] {
-                    if free >= part {
-                        break;
-                    }
-                    free += gpus;
-                    victims.push((*rank, *victim));
-                }
-                let most_important = victims.last().map(|(rank, _)| Reverse(*rank));
-                (free >= part).then_some((most_important, victims.len(), node, victims))
-            });
-            let Some((_, _, node, victims)) = choice.min() else {
-                return false;
-            };
-            chosen.extend(victims.into_iter().map(|(_, victim)| victim));
-            taken.push((node, part));
-        }
-        for victim in chosen {
-            self.stop(victim);
-        }
-        self.start(rank, job, taken);
-        true
-    }
-
-    /// On every node, whom a job of this rank may stop, the least important first.
-    fn victims(&self, rank: Rank) -> Vec<Vec<(Rank, usize, u32)>> {
-        let mut victims = vec![Vec::new(); self.machines.free.len()];
-        let at_least = RUN_AT_LEAST_CHECKPOINTS * self.setting.checkpoint_s;
-        for job in &self.running {
-            let live = &self.live[*job];
-            let current = match self.policy {
-                Policy::ShortestRemaining => self.rank(*job),
-                _ => live.rank.unwrap_or(rank),
-            };
-            if self.now - live.since < at_least + live.owed || !self.policy.may_stop(current, rank)
-            {
-                continue;
-            }
-            for (node, gpus) in live.taken.iter().flatten() {
-                victims[*node].push((current, *job, *gpus));
-            }
-        }
-        for of_node in &mut victims {
-            of_node.sort_by_key(|(rank, job, _)| Reverse((*rank, *job)));
-        }
-        victims
-    }
-
-    /// Starts those behind `first` that should have ended by the time it has its room, or leave
-    /// it its room.
-    fn backfill(&mut self, first: usize) {
-        let rest = |job: usize| -> f64 {
-            let age = self.age(job);
-            let outlook = self.live[job].outlook.as_ref();
-            let median = outlook.and_then(|outlook| outlook.quantile(age, 0.5));
-            median.map_or(f64::INFINITY, |total| (total - age).max(0.0))
-        };
-        let mut ends: Vec<(f64, u32)> = self
-            .running
-            .iter()
-            .map(|job| (rest(*job), self.jobs[*job].gpus))
-            .collect();
-        ends.sort_by(|left, right| left.0.total_cmp(&right.0));
-        let needed = self.jobs[first].gpus;
-        let mut free = self.machines.total_free();
-        let mut shadow = f64::INFINITY;
-        for (end, gpus) in ends {
-            free += gpus;
-            if free >= needed {
-                shadow = end;
-                break;
-            }
-        }
-        let mut spare = free.saturating_sub(needed);
-        let candidates: Vec<(Rank, usize)> = self
-            .waiting
-            .values()
-            .flat_map(|queue| queue.iter().take(BACKFILL_DEPTH).copied())
-            .filter(|(_, job)| *job != first)
-            .map(|(rank, job)| (rank, job, rest(job)))
-            .filter(|(_, job, rest)| *rest <= shadow || self.jobs[*job].gpus <= spare)
-            .map(|(rank, job, _)| (rank, job))
-            .collect();
-        for (rank, job) in candidates {
-            let gpus = self.jobs[job].gpus;
-            let in_time = self.live[job].outlook.as_ref().is_some_and(|outlook| {
-                outlook
-                    .quantile(0.0, 0.5)
-                    .is_some_and(|total| total <= shadow)
-            });
-            if !in_time && gpus > spare {
-                continue;
-            }
-            if let Some(taken) = self.machines.find(gpus) {
-                if !in_time {
-                    spare -= gpus;
-                }
-                self.start(rank, job, taken);
-            }
-        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts")]
