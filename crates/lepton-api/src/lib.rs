@@ -10,8 +10,8 @@ mod responses;
 pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
 pub use requests::{
     Apply, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken, LogToRun, Manifest,
-    ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias, SubmitProgram, SubmitTrain,
-    UpdateModel, UpdateRun,
+    ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias, SubmitInput, SubmitPrepare,
+    SubmitProgram, SubmitTrain, UpdateModel, UpdateRun,
 };
 pub use responses::{
     AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedToken, FieldChange, List, RunView,

@@ -89,7 +89,7 @@ output: {format: csv}
     assert_eq!(outcome.files[0].rows, 4);
     let expected = "id,name,age,city=Oslo,city=Rome,pay,country,double\n\
         1,Ann,0.0,1.0,0.0,10.5,1.0,21.0\n\
-        2,Bob,0.5166666666666667,0.0,1.0,20.0,0.0,40.0\n\
+        2,Bob,0.5166666666666668,0.0,1.0,20.0,0.0,40.0\n\
         3,Cid,1.0,1.0,0.0,0.0,1.0,\n\
         4,Dan,0.55,1.0,0.0,7.25,,14.5\n";
     let shown = ground.read("out/data.csv");

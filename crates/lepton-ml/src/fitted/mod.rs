@@ -3,11 +3,15 @@
 //! Owns: the fitted steps as data, their application to rows, and their part of a model's graph.
 //! Must not know: how they were fitted, or how a model computes.
 
+mod apply;
 mod formula;
+mod graph;
 
 use serde::{Deserialize, Serialize};
 
+pub use apply::ApplyError;
 pub use formula::{Formula, Function, Operator};
+pub use graph::{Front, FrontError, ValueName};
 
 use crate::tabular::ColumnType;
 
@@ -104,6 +108,21 @@ pub enum Values {
     Numbers(Vec<f64>),
     /// Texts.
     Texts(Vec<String>),
+}
+
+impl FittedStep {
+    /// Whether it changes or takes away that column.
+    #[must_use]
+    pub fn touches(&self, name: &str) -> bool {
+        match self {
+            Self::Fill { column, .. }
+            | Self::Scale { column, .. }
+            | Self::Codes { column, .. }
+            | Self::OneHot { column, .. }
+            | Self::Derive { column, .. }
+            | Self::Opaque { column, .. } => column == name,
+        }
+    }
 }
 
 impl Values {

@@ -8,7 +8,7 @@ use lepton_api::{List, PutDatasetVersion};
 use lepton_store::{CommitError, Conflict, Query, Transaction};
 use lepton_types::Name;
 use lepton_types::resources::{
-    Dataset, DatasetSpec, DatasetVersion, DatasetVersionSpec, Kind, Resource,
+    Dataset, DatasetSpec, DatasetVersion, DatasetVersionSpec, Kind, Lineage, NamedVersion, Resource,
 };
 
 use super::blobs::{check_files, send_blob};
@@ -98,7 +98,13 @@ pub(super) async fn put_version(
     let project = enter(&app, &caller, Access::Write, Kind::DatasetVersion, &project).await?;
     let name: Name = parse_name(&name)?;
     check_files(&app, &project, &request.files).await?;
-    let summary = tables::summarise(&app, &project, &request.files).await?;
+    let summary = match &request.lineage {
+        Some(lineage) => {
+            check_files(&app, &project, std::slice::from_ref(&lineage.fitted)).await?;
+            tables::of_lineage(lineage)?
+        }
+        None => tables::summarise(&app, &project, &request.files).await?,
+    };
     let mut tries = 0;
     loop {
         let mut transaction = Transaction::new();
@@ -127,6 +133,7 @@ pub(super) async fn put_version(
                 .get::<DatasetVersionSpec>(&project, &newest)
                 .await?
                 && newest.spec.files == request.files
+                && newest.spec.lineage.as_ref().map(made) == request.lineage.as_ref().map(made)
             {
                 return Ok((StatusCode::OK, axum::Json(newest)));
             }
@@ -137,6 +144,7 @@ pub(super) async fn put_version(
             dataset: name.to_string(),
             version: number,
             files: request.files.clone(),
+            lineage: request.lineage.clone(),
         };
         let key = version_key(&name, number);
         let mut version = Resource::draft(app.ids.next_id(), project.clone(), key, app.now(), spec)
@@ -221,6 +229,11 @@ pub(super) async fn find_version(
             .map_err(|_| ApiError::invalid("a version is a number, or `latest`"))?,
     };
     find::<DatasetVersionSpec>(app, project, &format!("{name}/{number}")).await
+}
+
+/// What tells one making from another; a job that is tried again makes the same.
+fn made(lineage: &Lineage) -> (&[NamedVersion], &str) {
+    (&lineage.inputs, &lineage.description_digest)
 }
 
 fn version_key(name: &Name, number: u32) -> String {

@@ -103,7 +103,7 @@ impl From<&str> for Cell {
 /// Headed columns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Table {
-    headers: Vec<&'static str>,
+    headers: Vec<String>,
     rows: Vec<Vec<Cell>>,
     empty: String,
     at_least: Vec<usize>,
@@ -111,9 +111,9 @@ pub(crate) struct Table {
 
 impl Table {
     /// `empty` is said where there are no rows.
-    pub(crate) fn new(headers: Vec<&'static str>, empty: impl Into<String>) -> Self {
+    pub(crate) fn new(headers: Vec<&str>, empty: impl Into<String>) -> Self {
         Self {
-            headers,
+            headers: headers.into_iter().map(str::to_owned).collect(),
             rows: Vec::new(),
             empty: empty.into(),
             at_least: Vec::new(),
@@ -140,7 +140,7 @@ impl Table {
         let headers: Vec<_> = self
             .headers
             .iter()
-            .map(|header| Cell::toned(*header, Tone::Strong))
+            .map(|header| Cell::toned(header.as_str(), Tone::Strong))
             .collect();
         line(&mut text, &headers, &widths, columns);
         for row in &self.rows {
