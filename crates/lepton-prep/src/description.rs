@@ -144,9 +144,6 @@ pub struct Split {
     /// Rows that are equal in these columns come into one part; all columns where absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<String>,
-    /// Each value of this column is dealt in the same shares, exactly to a row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stratify: Option<String>,
 }
 
 /// Options of `impute`: by column, what fills it.
@@ -502,7 +499,7 @@ steps:
   - derive: {b: price * 2, a: id + 1}
   - select: [a, b, 'price AS p']
   - join: {with: regions, on: [region], kind: left}
-  - split: {fractions: {train: 0.8, test: 0.2}, seed: 1, by: [id], stratify: class}
+  - split: {fractions: {train: 0.8, test: 0.2}, seed: 1, by: [id]}
   - impute: {age: median, city: {constant: '?'}}
   - normalise: {columns: [age], method: min-max}
   - encode: {columns: [city], method: one-hot, unseen: error}
