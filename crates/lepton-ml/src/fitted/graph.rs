@@ -395,9 +395,9 @@ impl Nodes<'_> {
 
 impl ValueName {
     /// Gives a missing text the code of the one that it stands for.
-    pub(crate) fn with_missing<'a>(
+    pub(crate) fn with_missing(
         &self,
-        keys: &mut Vec<&'a str>,
+        keys: &mut Vec<&str>,
         codes: &mut Vec<f32>,
         unseen: f32,
     ) {
