@@ -395,12 +395,7 @@ impl Nodes<'_> {
 
 impl ValueName {
     /// Gives a missing text the code of the one that it stands for.
-    pub(crate) fn with_missing(
-        &self,
-        keys: &mut Vec<&str>,
-        codes: &mut Vec<f32>,
-        unseen: f32,
-    ) {
+    pub(crate) fn with_missing(&self, keys: &mut Vec<&str>, codes: &mut Vec<f32>, unseen: f32) {
         let Some(stands_for) = &self.missing else {
             return;
         };
