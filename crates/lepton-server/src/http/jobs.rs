@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
-use lepton_api::{CreateJob, ErrorCode, List, SubmitPrepare, SubmitProgram, SubmitTrain};
+use lepton_api::{CreateJob, ErrorCode, List, SubmitProgram, SubmitTrain};
 use lepton_objects::BlobError;
 use lepton_store::{CommitError, Conflict, EventDraft, Query, Transaction};
 use lepton_types::resources::{
-    Attempt, AttemptSpec, CommandSpec, EndpointSpec, EventSeverity, Job, JobSpec, Kind,
-    NamedVersion, PoolSpec, PrepareSpec, Program, Resource, RunPhase, RunSpec, TrainBudget,
-    TrainSpec,
+    Attempt, AttemptSpec, CommandSpec, EndpointSpec, EventSeverity, Job, JobSpec, Kind, PoolSpec,
+    Program, Resource, RunPhase, RunSpec, TrainBudget, TrainSpec,
 };
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, RunId};
 
 use super::datasets::find_version;
+use super::preparations::{accept_preparation, versions_of};
 use super::{change, enter, experiments, find, remove};
 use crate::app::App;
 use crate::auth::Caller;
@@ -298,55 +298,6 @@ async fn accept_program(
         SubmitProgram::Train(train) => accept_training(app, project, request, train).await,
         SubmitProgram::Prepare(prepare) => accept_preparation(app, project, request, prepare).await,
     }
-}
-
-/// The most inputs of a preparation, and the longest description.
-const INPUTS_MAX: usize = 64;
-const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
-
-async fn accept_preparation(
-    app: &App,
-    project: &Name,
-    request: &CreateJob,
-    prepare: &SubmitPrepare,
-) -> Result<Program, ApiError> {
-    if request.workers != 1 {
-        return Err(ApiError::invalid("a preparation runs as one worker"));
-    }
-    if prepare.inputs.is_empty() || prepare.inputs.len() > INPUTS_MAX {
-        let message = format!("a preparation has 1 to {INPUTS_MAX} inputs");
-        return Err(ApiError::invalid(message));
-    }
-    if prepare.description.len() > DESCRIPTION_BYTES_MAX {
-        let message = format!("a description has at most {DESCRIPTION_BYTES_MAX} bytes");
-        return Err(ApiError::invalid(message));
-    }
-    let mut inputs = Vec::with_capacity(prepare.inputs.len());
-    for input in &prepare.inputs {
-        let wanted = input
-            .version
-            .map_or("latest".to_owned(), |version| version.to_string());
-        let version = find_version(app, project, input.dataset.as_str(), &wanted).await?;
-        inputs.push(NamedVersion {
-            name: input.name.clone(),
-            dataset: input.dataset.clone(),
-            version: version.spec.version,
-        });
-    }
-    Ok(Program::Prepare(PrepareSpec {
-        dataset: prepare.dataset.clone(),
-        inputs,
-        description: prepare.description.clone(),
-    }))
-}
-
-/// `wine/3, regions/1`.
-fn versions_of(inputs: &[NamedVersion]) -> String {
-    let names: Vec<String> = inputs
-        .iter()
-        .map(|input| format!("{}/{}", input.dataset, input.version))
-        .collect();
-    names.join(", ")
 }
 
 async fn accept_training(

@@ -13,6 +13,7 @@ mod job_logs;
 mod jobs;
 mod models;
 mod pools;
+mod preparations;
 mod projects;
 mod runs;
 mod series;
