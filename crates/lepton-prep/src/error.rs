@@ -53,7 +53,7 @@ pub enum DescriptionError {
         /// Its word.
         word: String,
         /// What is wrong.
-        fault: StepFault,
+        fault: Box<StepFault>,
     },
 }
 
@@ -62,7 +62,7 @@ impl DescriptionError {
         Self::Step {
             step,
             word: word.chars().take(40).collect(),
-            fault,
+            fault: Box::new(fault),
         }
     }
 }

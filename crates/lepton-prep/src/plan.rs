@@ -14,8 +14,7 @@ use serde::Serialize;
 
 use crate::bind::{Expression, Expressions, unknown_column};
 use crate::description::{
-    Clean, Constant, DropDuplicates, Encode, EncodeMethod, Fill, JoinKind, Named, Normalise,
-    NormaliseMethod, Preparation, Split, Step, Unseen,
+    Clean, Constant, EncodeMethod, JoinKind, Named, Preparation, Split, Step, Unseen,
 };
 use crate::error::{DescriptionError, PrepError, StepFault, listed};
 use crate::query;
@@ -408,7 +407,7 @@ impl Planner<'_> {
         }
     }
 
-    fn set_type(&mut self, column: &str, data_type: DataType) {
+    fn set_type(&mut self, column: &str, data_type: &DataType) {
         let fields = self.schema.fields().iter().map(|field| {
             if field.name() == column {
                 Arc::new(Field::new(column, data_type.clone(), true))
@@ -429,7 +428,7 @@ impl Planner<'_> {
                     self.field(column)?;
                 }
                 for (column, data_type) in &typed {
-                    self.set_type(column, data_type.clone());
+                    self.set_type(column, data_type);
                     self.touched
                         .entry(column.clone())
                         .and_modify(|touch| *touch = Touch::Otherwise);

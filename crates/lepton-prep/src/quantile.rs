@@ -199,7 +199,7 @@ impl Rank {
             Sum::Keys(keys) => {
                 self.found = usize::try_from(self.rank)
                     .ok()
-                    .and_then(|rank| keys.get(rank).copied())
+                    .and_then(|rank| keys.get(rank).copied());
             }
             Sum::Bins(bins) => {
                 let width = look.range.bin_width();

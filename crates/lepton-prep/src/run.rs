@@ -139,12 +139,8 @@ impl Prepared {
         )?))
     }
 
-    fn lookups(
-        &self,
-        tables: &[Arc<Table>],
-        limits: &Limits,
-    ) -> Result<HashMap<(usize, Vec<String>), Arc<Lookup>>, PrepError> {
-        let mut lookups = HashMap::new();
+    fn lookups(&self, tables: &[Arc<Table>], limits: &Limits) -> Result<Lookups, PrepError> {
+        let mut lookups = Lookups::new();
         // Beside the rows stand the keys, and pieces need room too.
         let limit = limits.memory_bytes / 4;
         for placed in &self.ops {
@@ -178,6 +174,9 @@ impl Prepared {
         Ok(lookups)
     }
 }
+
+/// The other sides of joins, by input and keys.
+type Lookups = HashMap<(usize, Vec<String>), Arc<Lookup>>;
 
 /// What a column is asked in one pass.
 struct Question<'a> {

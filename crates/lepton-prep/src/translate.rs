@@ -181,7 +181,7 @@ impl Writer<'_> {
             match formula(expression, before) {
                 Ok(Formula::Column(column)) if column == *name => continue,
                 Ok(_) if overwritten => {
-                    self.opaque(placed, name, "it reads a column that the same step changes")
+                    self.opaque(placed, name, "it reads a column that the same step changes");
                 }
                 Ok(formula) => self.steps.push(FittedStep::Derive {
                     column: name.clone(),

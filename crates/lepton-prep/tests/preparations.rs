@@ -1,4 +1,5 @@
 //! Whole preparations over real files, beside what a naive reading of the steps says.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

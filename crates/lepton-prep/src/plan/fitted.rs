@@ -71,7 +71,7 @@ impl Planner<'_> {
         let slot = self.slot(column, ask);
         self.touched.insert(column.to_owned(), Touch::Filled(slot));
         if !is_text {
-            self.set_type(column, DataType::Float64);
+            self.set_type(column, &DataType::Float64);
         }
         self.push(
             at,
@@ -104,7 +104,7 @@ impl Planner<'_> {
             };
             let slot = self.slot(column, ask);
             self.touched.insert(column.clone(), Touch::Otherwise);
-            self.set_type(column, DataType::Float64);
+            self.set_type(column, &DataType::Float64);
             self.push(
                 at,
                 "normalise",
@@ -135,7 +135,7 @@ impl Planner<'_> {
             if encode.method == EncodeMethod::OneHot {
                 self.encoded.insert(column.clone());
             } else {
-                self.set_type(column, DataType::Float64);
+                self.set_type(column, &DataType::Float64);
             }
             let (method, unseen) = (encode.method, encode.unseen);
             self.push(

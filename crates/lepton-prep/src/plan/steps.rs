@@ -77,7 +77,7 @@ impl Planner<'_> {
                 return Err(StepFault::DuplicateColumn { column: name });
             }
             if let Some(touch) = self.touch_of(&expression) {
-                let same = name_alone && self.touched.get(&name).is_some();
+                let same = name_alone && self.touched.contains_key(&name);
                 touched.insert(name.clone(), if same { touch } else { Touch::Otherwise });
             }
             fields.push(Field::new(&name, expression.data_type.clone(), true));

@@ -146,7 +146,7 @@ impl Observer for Reporter {
         let tenths = usize::try_from(bytes * 10 / total.max(1)).unwrap_or(10);
         let now = pass * 100 + tenths;
         if self.said.fetch_max(now, Ordering::Relaxed) < now {
-            say(&format!("pass {pass}: {}0 % read", tenths));
+            say(&format!("pass {pass}: {tenths}0 % read"));
         }
     }
 

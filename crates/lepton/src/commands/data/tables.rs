@@ -93,7 +93,7 @@ pub(super) fn preview(
         let mut table = Table::new(heads, "no rows");
         for &row in &shown {
             let texts = frame.iter().map(|(_, column)| column.text(row));
-            let texts = texts.map(|text| text.map_or_else(String::new, |text| text.to_string()));
+            let texts = texts.map(Option::unwrap_or_default);
             table.push(texts.map(Into::into).collect());
         }
         table.render(ctx.columns)
