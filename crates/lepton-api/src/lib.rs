@@ -11,10 +11,10 @@ pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
 pub use requests::{
     Apply, CreateAccessKey, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken,
     LogToRun, Manifest, ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias,
-    SubmitProgram, SubmitTrain, UpdateModel, UpdateRun,
+    SubmitInput, SubmitPrepare, SubmitProgram, SubmitTrain, UpdateModel, UpdateRun,
 };
 pub use responses::{
     AccessKeyView, AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedAccessKey, CreatedToken,
-    FieldChange, Lineage, List, RunView, S3Credentials, SeriesPage, ServerInfo, TokenView,
+    FieldChange, LineageGraph, List, RunView, S3Credentials, SeriesPage, ServerInfo, TokenView,
     WatchEvent, WatchKind, WhoAmI,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lepton_types::resources::BlobDigest;
-use lepton_types::resources::{FileEntry, MetricPoint, Role, RunPhase, TrainBudget};
+use lepton_types::resources::{FileEntry, Lineage, MetricPoint, Role, RunPhase, TrainBudget};
 use lepton_types::{DurationMs, FreeName, Name, Resources, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -66,6 +66,9 @@ pub struct PutDatasetVersion {
     /// What the dataset is, if it is new.
     #[serde(default)]
     pub description: String,
+    /// What they were made from, if a preparation made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// Makes an experiment.
@@ -134,6 +137,33 @@ pub enum SubmitProgram {
     },
     /// The built-in trainer of tabular models.
     Train(SubmitTrain),
+    /// The built-in preparation of data.
+    Prepare(SubmitPrepare),
+}
+
+/// A preparation of data: a new version of a dataset out of versions of others.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitPrepare {
+    /// The dataset that gets a version; made if it is new.
+    pub dataset: Name,
+    /// What it is made from.
+    pub inputs: Vec<SubmitInput>,
+    /// The description, in YAML.
+    pub description: String,
+}
+
+/// A dataset, and the name that a description knows it by.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitInput {
+    /// The name.
+    pub name: String,
+    /// The dataset.
+    pub dataset: Name,
+    /// Its version; the newest where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
 }
 
 /// A training of a tabular model.

@@ -230,7 +230,7 @@ pub struct ServerInfo {
 
 /// What something came from, and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Lineage {
+pub struct LineageGraph {
     /// What was asked about.
     pub of: LineageNode,
     /// What it came from, and what that came from.

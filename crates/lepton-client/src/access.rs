@@ -2,7 +2,7 @@
 
 use lepton_api::{
     AccessKeyView, CreateAccessKey, CreateProject, CreateToken, CreatedAccessKey, CreatedToken,
-    Lineage, List, S3Credentials, ServerInfo, TokenView, WhoAmI,
+    LineageGraph, List, S3Credentials, ServerInfo, TokenView, WhoAmI,
 };
 use lepton_types::Name;
 use lepton_types::resources::{Kind, Pool, Project};
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// What a dataset, job, run, model or endpoint came from, and what came of it.
-    pub fn lineage(&self, kind: Kind, name: &str) -> Result<Lineage, ClientError> {
+    pub fn lineage(&self, kind: Kind, name: &str) -> Result<LineageGraph, ClientError> {
         let target = self.in_this_project(&["lineage"])?;
         self.get(&target.query("kind", kind.as_str()).query("name", name))
     }

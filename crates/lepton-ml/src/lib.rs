@@ -4,6 +4,7 @@
 //! synchronous and deterministic where it says so. Must not know: HTTP, users,
 //! Kubernetes, async, or where bytes come from.
 
+pub mod fitted;
 pub mod onnx;
 pub mod plots;
 pub mod signature;

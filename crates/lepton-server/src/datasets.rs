@@ -17,7 +17,7 @@ use lepton_store::index::{
 use lepton_store::{CommitError, Conflict, Query, StoreError, Transaction};
 use lepton_types::resources::{
     DatasetSpec, DatasetVersion, DatasetVersionSpec, DatasetVersionStatus, FileEntry, Kind,
-    ProjectSpec, Resource,
+    Lineage, NamedVersion, ProjectSpec, Resource,
 };
 use lepton_types::{Name, Timestamp};
 
@@ -25,6 +25,7 @@ use crate::app::App;
 use crate::blobs::BlobError;
 use crate::error::{ApiError, Chain};
 use crate::http::CHANGE_TRIES;
+use crate::lineage;
 use crate::tables;
 
 /// The bucket of every project in which its datasets lie.
@@ -76,6 +77,8 @@ pub(crate) struct Manifest {
     pub(crate) files: Vec<FileEntry>,
     /// Of the dataset, if it is new.
     pub(crate) description: String,
+    /// What it was prepared from, if it was.
+    pub(crate) lineage: Option<Lineage>,
     pub(crate) created_by: String,
 }
 
@@ -86,7 +89,10 @@ pub(crate) async fn freeze(
     manifest: &Manifest,
 ) -> Result<(DatasetVersion, bool), ApiError> {
     let project = &manifest.project;
-    let summary = tables::summarise(app, project, &manifest.files).await?;
+    let summary = match &manifest.lineage {
+        Some(lineage) => tables::of_lineage(lineage)?,
+        None => tables::summarise(app, project, &manifest.files).await?,
+    };
     let mut tries = 0;
     loop {
         let (version, transaction) = draft(app, manifest, &summary).await?;
@@ -135,6 +141,7 @@ async fn draft(
             .get::<DatasetVersionSpec>(project, &newest)
             .await?
             && newest.spec.files == manifest.files
+            && newest.spec.lineage.as_ref().map(made) == manifest.lineage.as_ref().map(made)
         {
             return Ok((newest, None));
         }
@@ -145,6 +152,7 @@ async fn draft(
         dataset: name.to_string(),
         version: number,
         files: manifest.files.clone(),
+        lineage: manifest.lineage.clone(),
     };
     let mut version = Resource::draft(id, project.clone(), format!("{name}/{number}"), now, spec)
         .created_by(manifest.created_by.clone())
@@ -157,7 +165,15 @@ async fn draft(
         transaction.update(&dataset);
     }
     transaction.create(&version);
+    let run = manifest.lineage.as_ref().map(|lineage| lineage.run);
+    let node = lineage::dataset_node(&version);
+    lineage::made_by(app, &mut transaction, project, run, node).await?;
     Ok((version, Some(transaction)))
+}
+
+/// What tells one making from another; a job that is tried again makes the same.
+fn made(lineage: &Lineage) -> (&[NamedVersion], &str) {
+    (&lineage.inputs, &lineage.description_digest)
 }
 
 /// Whether an object of the datasets' bucket may be written or deleted by clients.

@@ -94,6 +94,12 @@ async fn cited(app: &App) -> Result<Cited, StoreError> {
         .await?
     {
         cite(&version.metadata.project, &version.spec.files);
+        if let Some(lineage) = &version.spec.lineage {
+            cite(
+                &version.metadata.project,
+                std::slice::from_ref(&lineage.fitted),
+            );
+        }
     }
     for version in app
         .store

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use lepton_ml::tabular::{ColumnType, ReadAt, Source, summary};
 use lepton_types::Name;
-use lepton_types::resources::{BlobDigest, ColumnSummary, DatasetVersionStatus, FileEntry};
+use lepton_types::resources::{
+    BlobDigest, ColumnSummary, DatasetVersionStatus, FileEntry, Lineage,
+};
 use tokio::runtime::Handle;
 
 use crate::app::App;
@@ -86,6 +88,30 @@ pub(crate) async fn summarise(
             columns: table.columns.into_iter().map(column).collect(),
             note: None,
         },
+    })
+}
+
+/// More columns than a table has anywhere here.
+const COLUMNS_MAX: usize = 20_000;
+
+/// What the preparation that made the files has counted already.
+pub(crate) fn of_lineage(lineage: &Lineage) -> Result<DatasetVersionStatus, ApiError> {
+    if lineage.columns.len() > COLUMNS_MAX {
+        let message = format!("a table has at most {COLUMNS_MAX} columns");
+        return Err(ApiError::invalid(message));
+    }
+    let columns = lineage.columns.iter().map(|column| {
+        let is_number = matches!(column.r#type.as_str(), "int" | "float");
+        ColumnSummary {
+            name: column.name.clone(),
+            r#type: if is_number { "number" } else { "text" }.to_owned(),
+            missing: column.missing,
+        }
+    });
+    Ok(DatasetVersionStatus {
+        rows: Some(lineage.rows),
+        columns: columns.collect(),
+        note: None,
     })
 }
 

@@ -128,7 +128,7 @@ fn bar(ctx: &Context, job: &Job) -> Progress {
             TrainBudget::Trials(trials) => Progress::of_steps(ctx, name, u64::from(trials)),
             TrainBudget::Time(time) => Progress::of_percent(ctx, name, time.as_millis()),
         },
-        Program::Command(_) => Progress::of_waiting(ctx, name),
+        Program::Prepare(_) | Program::Command(_) => Progress::of_waiting(ctx, name),
     }
 }
 

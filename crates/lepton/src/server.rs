@@ -71,6 +71,9 @@ pub(crate) fn worker(role: &worker::Role) -> Result<(), Failure> {
         worker::Role::Train(options) => {
             workers::train::run(options).map_err(|error| Failure::part(&error))
         }
+        worker::Role::Prepare(options) => {
+            workers::prepare::run(options).map_err(|error| Failure::part(&error))
+        }
         worker::Role::Serve(options) => {
             log_to_stderr();
             workers::serve::run(options).map_err(|error| Failure::part(&error))

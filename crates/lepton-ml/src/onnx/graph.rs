@@ -29,6 +29,8 @@ pub struct Graph {
 pub enum Constant<'a> {
     /// 32-bit numbers.
     Floats(&'a [f32]),
+    /// 64-bit numbers.
+    Doubles(&'a [f64]),
     /// 64-bit whole numbers.
     Ints(&'a [i64]),
     /// Texts.
@@ -79,6 +81,10 @@ impl Graph {
             Constant::Floats(values) => {
                 tensor.data_type = 1;
                 tensor.floats = values.to_vec();
+            }
+            Constant::Doubles(values) => {
+                tensor.data_type = 11;
+                tensor.doubles = values.to_vec();
             }
             Constant::Ints(values) => {
                 tensor.data_type = 7;

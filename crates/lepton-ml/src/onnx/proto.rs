@@ -102,6 +102,8 @@ pub(super) struct Tensor {
     pub(super) ints: Vec<i64>,
     #[prost(string, tag = "8")]
     pub(super) name: String,
+    #[prost(double, repeated, tag = "10")]
+    pub(super) doubles: Vec<f64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -15,6 +15,7 @@ use super::models::{Layers, Link, Model, Node, Trees};
 use super::pipeline::Pipeline;
 use super::prepare::{Encoding, SCALED_MAX};
 use super::target::{TargetValues, Task};
+use crate::fitted::{Front, ValueName};
 use crate::onnx::{Constant, Graph};
 use crate::signature::{Datatype, Example, Role, Signature, TensorSpec};
 
@@ -77,17 +78,60 @@ fn example(column: &Column) -> Option<Example> {
     })
 }
 
+/// The same signature for a model that takes the raw columns of a preparation.
+#[must_use]
+pub fn signature_behind(front: &Front, signature: &Signature) -> Signature {
+    let inputs = front.inputs.iter().map(|input| {
+        let datatype = match input.column_type {
+            ColumnType::Number => Datatype::Fp32,
+            ColumnType::Text => Datatype::Bytes,
+        };
+        let role = if front.used.contains(&input.name) {
+            Role::Feature
+        } else {
+            Role::Ignored
+        };
+        TensorSpec::new(&input.name, datatype, vec![-1, 1]).with_role(role)
+    });
+    Signature {
+        inputs: inputs.collect(),
+        ..signature.clone()
+    }
+}
+
+/// The columns that the models of a pipeline look at.
+#[must_use]
+pub fn used_columns(pipeline: &Pipeline) -> Vec<&str> {
+    let columns = pipeline.preparation.columns.iter();
+    columns
+        .filter(|column| !matches!(column.encoding, Encoding::Dropped(_)))
+        .map(|column| column.name.as_str())
+        .collect()
+}
+
 /// The file's bytes.
 #[must_use]
 pub fn onnx(pipeline: &Pipeline, signature: &Signature) -> Vec<u8> {
+    write(pipeline, signature, None)
+}
+
+/// The bytes of a file that takes raw columns, whose preparation is `front`.
+#[must_use]
+pub fn onnx_behind(pipeline: &Pipeline, signature: &Signature, front: &Front) -> Vec<u8> {
+    write(pipeline, signature, Some(front))
+}
+
+fn write(pipeline: &Pipeline, signature: &Signature, front: Option<&Front>) -> Vec<u8> {
     let mut writer = Writer {
         graph: Graph::new("lepton"),
         pipeline,
-        inputs: HashMap::new(),
+        prepared: HashMap::new(),
     };
-    for (index, spec) in signature.inputs.iter().enumerate() {
+    for spec in &signature.inputs {
         writer.graph.input(spec);
-        writer.inputs.insert(spec.name.as_str(), index);
+    }
+    if let Some(front) = front {
+        writer.prepared = front.add(&mut writer.graph);
     }
     signature
         .outputs
@@ -105,7 +149,8 @@ pub fn onnx(pipeline: &Pipeline, signature: &Signature) -> Vec<u8> {
 struct Writer<'a> {
     graph: Graph,
     pipeline: &'a Pipeline,
-    inputs: HashMap<&'a str, usize>,
+    /// Where a preparation's columns are; the others are inputs.
+    prepared: HashMap<String, ValueName>,
 }
 
 /// The values that hold the two views of the rows.
@@ -163,7 +208,10 @@ impl Writer<'_> {
     }
 
     fn raw_numbers(&mut self) -> Option<String> {
-        let names: Vec<&str> = self.pipeline.preparation.numbers().map(|n| n.0).collect();
+        let names = self.pipeline.preparation.numbers().map(|n| n.0);
+        let names: Vec<&str> = names
+            .map(|name| self.prepared.get(name).map_or(name, |value| &value.name))
+            .collect();
         (!names.is_empty()).then(|| self.graph.node("Concat", &names).int("axis", 1).add())
     }
 
@@ -231,14 +279,19 @@ impl Writer<'_> {
         &mut self,
         name: &str,
         categories: &[String],
-        codes: Vec<f32>,
+        mut codes: Vec<f32>,
         unseen: f32,
     ) -> String {
-        debug_assert!(self.inputs.contains_key(name));
+        let mut keys: Vec<&str> = categories.iter().map(String::as_str).collect();
+        let mut value = name;
+        if let Some(prepared) = self.prepared.get(name) {
+            prepared.with_missing(&mut keys, &mut codes, unseen);
+            value = &prepared.name;
+        }
         self.graph
-            .node("LabelEncoder", &[name])
+            .node("LabelEncoder", &[value])
             .ml()
-            .texts("keys_strings", categories.iter().map(String::as_str))
+            .texts("keys_strings", keys)
             .floats("values_floats", codes)
             .float("default_float", unseen)
             .add()

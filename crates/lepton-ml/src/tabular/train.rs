@@ -23,6 +23,7 @@ use super::pipeline::{Lesson, Member, Pipeline};
 use super::prepare::{Encoding, Preparation, PrepareError, check_finite};
 use super::search::{Bench, Entry, Search, stream};
 use super::target::{Target, TargetError, TargetValues, Task};
+use crate::fitted::{FittedTransform, FrontError};
 use crate::plots::Plot;
 use crate::signature::Signature;
 
@@ -438,6 +439,29 @@ impl Run<'_> {
 }
 
 impl Trained {
+    /// Has the model take the raw columns that entered a preparation, and do what was fitted there
+    /// itself. [`Trained::predict`] goes on to take prepared rows.
+    ///
+    /// # Errors
+    /// Fails if a column that the model looks at cannot be made from raw columns.
+    pub fn stand_behind(&mut self, fitted: &FittedTransform) -> Result<(), FrontError> {
+        let target = self.signature.target.clone().unwrap_or_default();
+        let used = export::used_columns(&self.pipeline);
+        let shown = self.pipeline.preparation.columns.iter();
+        let shown: Vec<&str> = shown.map(|column| column.name.as_str()).collect();
+        let front = fitted.front(&used, &shown, &target)?;
+        let examples = std::mem::take(&mut self.signature.inputs);
+        self.signature = export::signature_behind(&front, &self.signature);
+        for input in &mut self.signature.inputs {
+            // A column that no step touches is known by an example still.
+            let untouched = fitted.steps.iter().all(|step| !step.touches(&input.name));
+            let known = examples.iter().find(|e| e.name == input.name && untouched);
+            input.example = known.and_then(|known| known.example.clone());
+        }
+        self.onnx = export::onnx_behind(&self.pipeline, &self.signature, &front);
+        Ok(())
+    }
+
     /// Predicts raw rows: row-major probabilities, or one number a row.
     ///
     /// # Errors

@@ -99,11 +99,15 @@ pub(super) async fn put_version(
     let project = enter(&app, &caller, Access::Write, Kind::DatasetVersion, &project).await?;
     let name: Name = parse_name(&name)?;
     check_files(&app, &project, &request.files).await?;
+    if let Some(lineage) = &request.lineage {
+        check_files(&app, &project, std::slice::from_ref(&lineage.fitted)).await?;
+    }
     let manifest = Manifest {
         project,
         dataset: name,
         files: request.files,
         description: request.description,
+        lineage: request.lineage,
         created_by: caller.0.label(),
     };
     answer(datasets::freeze(&app, &manifest).await?)
@@ -130,6 +134,7 @@ pub(super) async fn commit(
         dataset: name,
         files: draft.files.clone(),
         description: String::new(),
+        lineage: None,
         created_by: caller.0.label(),
     };
     drop(turn);

@@ -15,6 +15,7 @@ use lepton_types::resources::{
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, RunId};
 
 use super::datasets::find_version;
+use super::preparations::{accept_preparation, versions_of};
 use super::{change, enter, experiments, find, remove, training};
 use crate::app::App;
 use crate::auth::Caller;
@@ -292,6 +293,7 @@ async fn accept_program(
         SubmitProgram::Train(train) => {
             training::accept_training(app, project, request, train).await
         }
+        SubmitProgram::Prepare(prepare) => accept_preparation(app, project, request, prepare).await,
     }
 }
 
@@ -340,9 +342,8 @@ async fn draft(
         Resource::draft(id, project.clone(), request.name.as_str(), now, spec).created_by(by);
     job.metadata.labels = request.labels.clone();
     transaction.create(&job).create(&run);
-    if let Program::Train(train) = &job.spec.program {
-        let number = train.dataset_version.to_string();
-        let version = find_version(app, project, train.dataset.as_str(), &number).await?;
+    for (dataset, number) in datasets_of(&job.spec.program) {
+        let version = find_version(app, project, dataset, &number.to_string()).await?;
         let (from, to) = (dataset_node(&version), run_node(run_id, &run.metadata.name));
         transaction.link(project, edge(from, LineageRelation::ReadBy, to, now));
     }
@@ -366,6 +367,20 @@ async fn draft(
     Ok(job)
 }
 
+/// The dataset versions that a program will read, as far as its description tells.
+fn datasets_of(program: &Program) -> Vec<(&str, u32)> {
+    match program {
+        Program::Command(_) => Vec::new(),
+        Program::Train(train) => vec![(train.dataset.as_str(), train.dataset_version)],
+        Program::Prepare(prepare) => {
+            let named = prepare.inputs.iter();
+            named
+                .map(|input| (input.dataset.as_str(), input.version))
+                .collect()
+        }
+    }
+}
+
 fn describe(program: &Program) -> String {
     match program {
         Program::Command(command) => {
@@ -376,13 +391,23 @@ fn describe(program: &Program) -> String {
             "training on `{}/{}` for `{}` asked for",
             train.dataset, train.dataset_version, train.target
         ),
+        Program::Prepare(prepare) => format!(
+            "preparing `{}` from {} asked for",
+            prepare.dataset,
+            versions_of(&prepare.inputs)
+        ),
     }
 }
 
 /// What a training is known by in comparisons.
 fn params_of(program: &Program) -> BTreeMap<String, String> {
-    let Program::Train(train) = program else {
-        return BTreeMap::new();
+    let train = match program {
+        Program::Train(train) => train,
+        Program::Prepare(prepare) => {
+            let inputs = ("inputs".to_owned(), versions_of(&prepare.inputs));
+            return BTreeMap::from([("output".to_owned(), prepare.dataset.to_string()), inputs]);
+        }
+        Program::Command(_) => return BTreeMap::new(),
     };
     let budget = match train.budget {
         TrainBudget::Time(time) => time.to_string(),

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use lepton_access::Access;
-use lepton_api::Lineage;
+use lepton_api::LineageGraph;
 use lepton_store::LineageQuery;
 use lepton_types::Name;
 use lepton_types::resources::{EndpointSpec, Kind, LineageNode, ModelRef, RunSpec};
@@ -30,13 +30,13 @@ pub(super) struct Of {
 /// What something came from and what came of it, however far, the nearest first.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/lineage", tag = "lineage",
     params(("project" = String, Path), Of),
-    responses((status = 200, body = Lineage), (status = 404, body = lepton_api::ErrorBody)))]
+    responses((status = 200, body = LineageGraph), (status = 404, body = lepton_api::ErrorBody)))]
 pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
     Segments(project): Segments<String>,
     Params(of): Params<Of>,
-) -> Result<axum::Json<Lineage>, ApiError> {
+) -> Result<axum::Json<LineageGraph>, ApiError> {
     let project = enter(&app, &caller, Access::Read, of.kind, &project).await?;
     let node = resolve(&app, &project, &of).await?;
     let ask = async |backward| {
@@ -52,7 +52,7 @@ pub(super) async fn get(
     let truncated = [&upstream, &downstream]
         .iter()
         .any(|edges| edges.len() >= LineageQuery::EDGES_MAX);
-    Ok(axum::Json(Lineage {
+    Ok(axum::Json(LineageGraph {
         of: node,
         upstream,
         downstream,

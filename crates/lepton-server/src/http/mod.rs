@@ -15,6 +15,7 @@ mod jobs;
 mod lineage;
 pub(crate) mod models;
 mod pools;
+mod preparations;
 mod projects;
 mod runs;
 mod series;

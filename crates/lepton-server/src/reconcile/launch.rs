@@ -75,6 +75,7 @@ pub(super) async fn of_attempt(app: &App, key: WorkerKey) -> Result<WorkloadSpec
             Start::Command(command.command.clone())
         }
         Program::Train(train) => Start::Builtin(train_arguments(&job, train)),
+        Program::Prepare(_) => Start::Builtin(prepare_arguments(&job)),
     };
     let token = SecretToken::for_workload(&app.key, WorkloadKind::Attempt, attempt.metadata.id);
     let mut env = seeds(app, &project, &token);
@@ -179,6 +180,16 @@ fn train_arguments(job: &Job, train: &TrainSpec) -> Vec<String> {
         TrainBudget::Trials(trials) => option("trials", trials.to_string()),
     }
     arguments
+}
+
+/// The arguments of `lepton worker prepare`, which asks for its job itself.
+fn prepare_arguments(job: &Job) -> Vec<String> {
+    vec![
+        "worker".into(),
+        "prepare".into(),
+        format!("--threads={}", threads_of(job.spec.resources)),
+        format!("--memory-bytes={}", job.spec.resources.memory.as_bytes()),
+    ]
 }
 
 /// The workload of a replica.

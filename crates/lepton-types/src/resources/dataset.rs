@@ -6,8 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Resource, spec_of};
+use super::{NamedVersion, Resource, spec_of};
 use crate::ids::serde_as_text;
+use crate::{Id, RunId};
 
 /// Data, across its versions.
 pub type Dataset = Resource<DatasetSpec, DatasetStatus>;
@@ -103,7 +104,7 @@ pub struct DatasetStatus {
 }
 
 /// One frozen version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DatasetVersionSpec {
     /// The dataset's name.
     pub dataset: String,
@@ -111,6 +112,70 @@ pub struct DatasetVersionSpec {
     pub version: u32,
     /// Its files, in the order given.
     pub files: Vec<FileEntry>,
+    /// What it was made from, if a preparation made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
+}
+
+/// What a version was made from, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    /// The versions that it was made from.
+    pub inputs: Vec<NamedVersion>,
+    /// How, in YAML.
+    pub description: String,
+    /// The SHA-256 of what the description means, in hex.
+    pub description_digest: String,
+    /// The job that made it.
+    pub job: Id,
+    /// That job's run.
+    pub run: RunId,
+    /// The parts that rows were dealt to, with their rows; the first is what steps were fitted on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<DatasetPart>,
+    /// What was fitted, as models repeat it: JSON.
+    pub fitted: FileEntry,
+    /// All rows.
+    pub rows: u64,
+    /// The columns, over all parts.
+    pub columns: Vec<ColumnStatistics>,
+}
+
+/// A part of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetPart {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// What is known of a column's values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnStatistics {
+    /// Its name.
+    pub name: String,
+    /// `int`, `float`, `bool`, `text`, `date` or `timestamp`.
+    pub r#type: String,
+    /// Rows without a value.
+    pub missing: u64,
+    /// The least value, of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The greatest value, of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// The mean, of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<f64>,
+    /// The standard deviation, of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
 }
 
 /// What was found in a version.

@@ -53,6 +53,32 @@ pub enum Program {
     Command(CommandSpec),
     /// The built-in trainer of tabular models.
     Train(TrainSpec),
+    /// The built-in preparation of data.
+    Prepare(PrepareSpec),
+}
+
+/// A preparation of data: a new version of a dataset out of versions of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareSpec {
+    /// The dataset that gets a version.
+    pub dataset: Name,
+    /// What it is made from.
+    pub inputs: Vec<NamedVersion>,
+    /// The description, in YAML.
+    pub description: String,
+}
+
+/// A dataset's version, and the name that a description knows it by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedVersion {
+    /// The name.
+    pub name: String,
+    /// The dataset.
+    pub dataset: Name,
+    /// Its version.
+    pub version: u32,
 }
 
 /// Any command.

@@ -27,8 +27,8 @@ use utoipa::ToSchema;
 use crate::{Id, Name, Timestamp};
 
 pub use dataset::{
-    BlobDigest, ColumnSummary, Dataset, DatasetSpec, DatasetStatus, DatasetVersion,
-    DatasetVersionSpec, DatasetVersionStatus, FileEntry, ParseDigestError,
+    BlobDigest, ColumnStatistics, ColumnSummary, Dataset, DatasetPart, DatasetSpec, DatasetStatus,
+    DatasetVersion, DatasetVersionSpec, DatasetVersionStatus, FileEntry, Lineage, ParseDigestError,
 };
 pub use endpoint::{
     Endpoint, EndpointPhase, EndpointSpec, EndpointStatus, Replica, ReplicaPhase, ReplicaSpec,
@@ -38,7 +38,8 @@ pub use event::{Event, EventSeverity};
 pub use experiment::{Experiment, ExperimentSpec, ExperimentStatus};
 pub use job::{
     Attempt, AttemptPhase, AttemptSpec, AttemptStatus, CommandSpec, ExitReason, Job, JobPhase,
-    JobSpec, JobStatus, Program, TrainBudget, TrainSpec, Waiting, WorkerPhase, WorkerStatus,
+    JobSpec, JobStatus, NamedVersion, PrepareSpec, Program, TrainBudget, TrainSpec, Waiting,
+    WorkerPhase, WorkerStatus,
 };
 pub use lineage::{LineageEdge, LineageNode, LineageRelation};
 pub use model::{

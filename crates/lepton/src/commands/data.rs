@@ -1,5 +1,8 @@
 //! `lepton data`: files in and out of datasets.
 
+mod prepare;
+mod tables;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +11,7 @@ use lepton_client::{Client, Pages};
 use lepton_types::Name;
 use lepton_types::resources::{DatasetVersion, FileEntry};
 
+use self::prepare::{PREPARE_HELP, Prepare};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds;
@@ -54,6 +58,43 @@ pub(crate) enum Data {
         #[arg(long, value_name = "DIR", default_value = ".")]
         to: PathBuf,
     },
+    /// Makes a new version out of others, as a description or a query says
+    #[command(after_help = PREPARE_HELP)]
+    Prepare(Prepare),
+    /// Shows the first rows of a version
+    #[command(
+        after_help = "Examples:\n  lepton data preview wine\n  lepton data preview wine:2 --rows 5\n  lepton data preview wine:3 --file test.parquet"
+    )]
+    Preview {
+        /// The dataset and, where it is not the newest, the version
+        #[arg(value_name = "NAME[:VERSION]")]
+        name: String,
+        /// How many rows
+        #[arg(long, value_name = "COUNT", default_value_t = 10)]
+        rows: usize,
+        /// The file; the first one where absent
+        #[arg(long, value_name = "PATH")]
+        file: Option<String>,
+    },
+    /// Shows rows, columns and what is known of their values
+    #[command(after_help = "Examples:\n  lepton data stat wine\n  lepton data stat wine:2 -o json")]
+    Stat {
+        /// The dataset and, where it is not the newest, the version
+        #[arg(value_name = "NAME[:VERSION]")]
+        name: String,
+    },
+    /// Tells what changed from one version to another
+    #[command(
+        after_help = "Examples:\n  lepton data diff wine:1 wine:2\n  lepton data diff wine:1 wine"
+    )]
+    Diff {
+        /// The earlier version
+        #[arg(value_name = "NAME[:VERSION]")]
+        old: String,
+        /// The later version
+        #[arg(value_name = "NAME[:VERSION]")]
+        new: String,
+    },
     /// Lists datasets, or the versions of one, or the files of a version
     #[command(
         after_help = "Examples:\n  lepton data ls\n  lepton data ls wine\n  lepton data ls wine:2"
@@ -75,6 +116,12 @@ impl Data {
             } => put(ctx, &name, &files, description),
             Self::Commit { name } => tell(ctx, &ctx.client()?.commit_dataset(&name)?),
             Self::Get { name, file, to } => get(ctx, &name, file.as_deref(), &to),
+            Self::Prepare(prepare) => prepare.run(ctx),
+            Self::Preview { name, rows, file } => {
+                tables::preview(ctx, &name, rows, file.as_deref())
+            }
+            Self::Stat { name } => tables::stat(ctx, &name),
+            Self::Diff { old, new } => tables::diff(ctx, &old, &new),
             Self::Ls { name } => ls(ctx, name.as_deref()),
         }
     }
@@ -94,6 +141,7 @@ fn put(
         &PutDatasetVersion {
             files: entries,
             description,
+            lineage: None,
         },
     )?;
     tell(ctx, &version)

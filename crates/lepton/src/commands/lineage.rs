@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lepton_api::Lineage;
+use lepton_api::LineageGraph;
 use lepton_types::resources::{Kind, LineageEdge, LineageNode, LineageRelation};
 use lepton_types::{Id, Timestamp};
 
@@ -41,7 +41,7 @@ impl LineageOf {
 }
 
 /// Everything from its oldest source down, each thing once with all that came of it.
-fn tree(lineage: &Lineage, now: Timestamp) -> String {
+fn tree(lineage: &LineageGraph, now: Timestamp) -> String {
     let edges: BTreeMap<_, &LineageEdge> = lineage
         .upstream
         .iter()
@@ -177,7 +177,7 @@ mod tests {
         let run = node(Kind::Run, 3, "fit");
         let model = node(Kind::ModelVersion, 4, "m:2");
         let endpoint = node(Kind::Endpoint, 5, "live");
-        let lineage = Lineage {
+        let lineage = LineageGraph {
             of: model.clone(),
             upstream: vec![
                 edge(&run, LineageRelation::Made, &model),

@@ -117,12 +117,12 @@ fn refused(client: &Client, request: &CreateJob, error: ClientError) -> Failure 
         SubmitProgram::Train(train) => {
             kinds::or_near_names(client, Kind::Dataset, train.dataset.as_str(), error)
         }
-        SubmitProgram::Command { .. } => error.into(),
+        SubmitProgram::Prepare(_) | SubmitProgram::Command { .. } => error.into(),
     }
 }
 
 /// The trainer leaves the reason of its failure with the run, which says more than an exit status.
-fn verdict(client: &Client, job: &Job) -> Result<(), Failure> {
+pub(crate) fn verdict(client: &Client, job: &Job) -> Result<(), Failure> {
     let Err(failure) = job_wait::verdict(job) else {
         return Ok(());
     };
@@ -156,7 +156,7 @@ impl Trained {
         let leaderboard = Leaderboard::of_run(client, job.spec.run)?;
         let model_version = match &job.spec.program {
             Program::Train(train) => version_of(client, &train.model, job.spec.run)?,
-            Program::Command(_) => None,
+            Program::Prepare(_) | Program::Command(_) => None,
         };
         Ok(Self {
             job,

@@ -10,6 +10,9 @@ pub(crate) enum Role {
     /// Trains a tabular model
     #[command(after_help = "Started by the server: `lepton train` asks for one.")]
     Train(Train),
+    /// Prepares data
+    #[command(after_help = "Started by the server: `lepton data prepare` asks for one.")]
+    Prepare(Prepare),
     /// Serves a model
     #[command(after_help = "Started by the server: `lepton deploy` asks for one.")]
     Serve(Serve),
@@ -45,6 +48,17 @@ pub(crate) struct Train {
     /// How many threads may compute
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+}
+
+/// What a preparation may use.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prepare {
+    /// How many threads may compute
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// How much memory there is
+    #[arg(long)]
+    pub(crate) memory_bytes: u64,
 }
 
 /// What to serve.

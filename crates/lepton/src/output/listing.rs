@@ -158,6 +158,7 @@ impl Listed for Job {
         let program = match &self.spec.program {
             Program::Command(spec) => shell_words(&spec.command),
             Program::Train(spec) => format!("train {} on {}", spec.target, spec.dataset),
+            Program::Prepare(spec) => format!("prepare {}", spec.dataset),
         };
         vec![
             name(self),

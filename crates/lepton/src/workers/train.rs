@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lepton_api::{LogToRun, PutModelVersion};
 use lepton_client::{Client, ClientError, ClientOptions, Discovery, RetryPolicy};
+use lepton_ml::fitted::{FittedTransform, FrontError};
 use lepton_ml::tabular::{
     Budget, Observer, Point, Progress, ReadError, ReadOptions, Source, TrainError, TrainOptions,
     Trained, read, train,
@@ -37,6 +38,10 @@ pub(crate) enum TrainWorkerError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("what the preparation fitted cannot be read")]
+    Fitted(#[source] serde_json::Error),
+    #[error(transparent)]
+    Front(#[from] FrontError),
     #[error("cannot start a thread or handle signals")]
     Machine(#[source] std::io::Error),
 }
@@ -74,7 +79,8 @@ fn train_and_register(
     run: RunId,
     options: &Train,
 ) -> Result<(), TrainWorkerError> {
-    let frame = read(&fetch(client, options)?, &ReadOptions::default())?;
+    let data = fetch(client, options)?;
+    let frame = read(&data.sources, &ReadOptions::default())?;
     say(&format!(
         "{} rows, {} columns",
         frame.rows(),
@@ -103,17 +109,31 @@ fn train_and_register(
         stop,
         best: None,
     };
-    let trained = train(&frame, &train_options, &SystemClock, &mut reporter)?;
+    let mut trained = train(&frame, &train_options, &SystemClock, &mut reporter)?;
     spool.finish()?;
+    if let Some(fitted) = &data.fitted {
+        trained.stand_behind(fitted)?;
+    }
     register(client, run, options, &trained)
 }
 
-/// Downloads the dataset's files into the working directory.
-fn fetch(client: &Client, options: &Train) -> Result<Vec<Source>, TrainWorkerError> {
+/// What is learned from, and what was fitted before.
+struct Data {
+    sources: Vec<Source>,
+    fitted: Option<FittedTransform>,
+}
+
+/// Downloads the dataset's files into the working directory: of a prepared one the part that was
+/// fitted on, as the others are for judging.
+fn fetch(client: &Client, options: &Train) -> Result<Data, TrainWorkerError> {
     let wanted = Some(options.dataset_version);
     let version = client.dataset_version(&options.dataset, wanted)?;
+    let lineage = version.spec.lineage.as_ref();
+    let part = lineage.and_then(|lineage| lineage.parts.first());
     let mut sources = Vec::new();
-    for (index, file) in version.spec.files.iter().enumerate() {
+    let files = version.spec.files.iter();
+    let files = files.filter(|file| part.is_none_or(|part| part.path == file.path));
+    for (index, file) in files.enumerate() {
         let path = PathBuf::from(format!("data-{index}"));
         let download = client.dataset_file(&options.dataset, wanted, &file.path)?;
         download.save_as(&path, Some(file.digest), &mut |_| {})?;
@@ -122,11 +142,25 @@ fn fetch(client: &Client, options: &Train) -> Result<Vec<Source>, TrainWorkerErr
             path,
         });
     }
-    Ok(sources)
+    let fitted = match lineage {
+        None => None,
+        Some(lineage) => Some(fitted(client, &lineage.fitted)?),
+    };
+    Ok(Data {
+        sources,
+        fitted: fitted.filter(|fitted| !fitted.inputs.is_empty()),
+    })
+}
+
+fn fitted(client: &Client, file: &FileEntry) -> Result<FittedTransform, TrainWorkerError> {
+    let mut bytes = Vec::new();
+    let download = client.blob(file.digest)?;
+    download.copy_to(&mut bytes, Some(file.digest), &mut |_| {})?;
+    serde_json::from_slice(&bytes).map_err(TrainWorkerError::Fitted)
 }
 
 /// Set once somebody asks for the end.
-fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
+pub(crate) fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -253,6 +287,6 @@ fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// The log is this process's standard output; a closed one is no reason to stop training.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _closed = writeln!(std::io::stdout(), "{line}");
 }

@@ -79,6 +79,15 @@ fn program(page: &mut Page, program: &Program) {
             .fact("Model", train.model.as_str())
             .fact("Seed", train.seed.to_string());
         }
+        Program::Prepare(prepare) => {
+            page.fact("Prepares", prepare.dataset.as_str());
+            for input in &prepare.inputs {
+                page.fact(
+                    &format!("From {}", input.name),
+                    format!("{}:{}", input.dataset, input.version),
+                );
+            }
+        }
     }
 }
 

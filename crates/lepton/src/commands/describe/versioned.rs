@@ -1,7 +1,9 @@
 //! Datasets and models: what they are, and what is in a version.
 
 use lepton_client::{Client, Pages};
-use lepton_types::resources::{DatasetVersion, FileEntry, Kind, ModelSelector, ModelVersion};
+use lepton_types::resources::{
+    DatasetVersion, FileEntry, Kind, Lineage, ModelSelector, ModelVersion,
+};
 
 use super::{events, identity};
 use crate::context::Context;
@@ -61,7 +63,29 @@ fn dataset_version(page: &mut Page, ctx: &Context, version: &DatasetVersion) {
             page.line(&format!("and {hidden} more"));
         }
     }
+    if let Some(lineage) = &version.spec.lineage {
+        self::lineage(page, lineage);
+    }
     files(page, ctx, &version.spec.files);
+}
+
+fn lineage(page: &mut Page, lineage: &Lineage) {
+    page.heading("Made from");
+    for input in &lineage.inputs {
+        page.line(&format!(
+            "{}:{} as `{}`",
+            input.dataset, input.version, input.name
+        ));
+    }
+    page.line(&format!(
+        "by job {} (`lepton describe job {}`), description {}",
+        lineage.job,
+        lineage.job,
+        lineage.description_digest.get(..12).unwrap_or_default()
+    ));
+    for part in &lineage.parts {
+        page.line(&format!("part {}: {} rows", part.name, part.rows));
+    }
 }
 
 /// `NAME`, `NAME:VERSION` or `NAME@ALIAS`.
