@@ -21,7 +21,6 @@ use crate::app::App;
 /// Points that are read at once, which bounds the memory of an answer however long the series.
 const PIECE_POINTS: usize = 25_000;
 
-
 /// Points of a bulk answer, and of each run of a sampled one.
 const BULK_POINTS_MAX: usize = 25_000;
 const SAMPLE_POINTS_MAX: usize = 2_500;
