@@ -179,13 +179,10 @@ fn tokens_open_and_close_doors() {
     let token = lepton.good(&["token", "create", "ci", "--role", "viewer"]);
     let token = token.trim();
     let as_viewer = |arguments: &[&str]| {
-        let url = lepton.good(&["env", "-o", "json"]);
-        let url = url
-            .split('"')
-            .find(|part| part.starts_with("http"))
-            .unwrap();
+        let env = lepton.good(&["env", "-o", "json"]);
+        let env: serde_json::Value = serde_json::from_str(&env).unwrap();
         let mut command = command(lepton.home.path());
-        command.env("LEPTON_URL", url.trim_end_matches("/v1"));
+        command.env("LEPTON_URL", env["LEPTON_URL"].as_str().unwrap());
         let output = command.env("LEPTON_TOKEN", token).args(arguments).output();
         output.unwrap().status.code().unwrap()
     };

@@ -76,6 +76,19 @@ pub(super) fn record(
     Ok(())
 }
 
+/// Remembers the newest version of a dataset that is about to be deleted; nothing of other kinds.
+pub(super) fn retire_number(connection: &Connection, id: Id) -> Result<(), rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "INSERT INTO retired_numbers (project, key, latest)
+             SELECT project, key, json_extract(body, '$.status.latest_version')
+             FROM resources WHERE id = ?1 AND kind = ?2
+             ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
+        )?
+        .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
+    Ok(())
+}
+
 /// What is deleted alone stays in the record of what came of it; a project takes its own along.
 pub(super) fn forget(connection: &Connection, project: &str) -> Result<(), rusqlite::Error> {
     for table in ["lineage", "retired_numbers"] {

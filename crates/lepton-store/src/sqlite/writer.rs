@@ -397,14 +397,7 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
             )?
             .execute(params![next(version), id.to_bytes()])?;
         series_writer::drop_series(connection, id)?;
-        connection
-            .prepare_cached(
-                "INSERT INTO retired_numbers (project, key, latest)
-                 SELECT project, key, json_extract(body, '$.status.latest_version')
-                 FROM resources WHERE id = ?1 AND kind = ?2
-                 ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
-            )?
-            .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
+        lineage::retire_number(connection, id)?;
         for table in ["run_params", "run_tags"] {
             connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
