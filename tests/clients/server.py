@@ -189,7 +189,7 @@ class Lepton:
 
     def half_uploads(self):
         """What uploads have left that are not complete."""
-        folders = [f for f in (self.data_dir / "objects").rglob(".incoming") if f.is_dir()]
+        folders = [f for f in (self.data_dir / "contents").rglob(".incoming") if f.is_dir()]
         assert folders, "uploads are kept elsewhere now"
         return [file for folder in folders for file in folder.iterdir()]
 
