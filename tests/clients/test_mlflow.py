@@ -19,6 +19,7 @@ ONLY_IN_2 = {
     "tags.parity IS NOT NULL": "2.22 does not know IS NOT NULL",
     "params.p IS NULL": "2.22 does not know IS NULL",
     "pages of runs": "2.22 ends with an empty page",
+    "aliases after": "2.22 keeps an alias of a version that was deleted",
 }
 
 

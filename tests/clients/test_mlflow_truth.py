@@ -240,7 +240,7 @@ def test_long_histories_come_whole_in_pages_and_thinned(shared):
         token = page.get("next_page_token")
     assert steps == list(range(count))
     thin = got(shared, f"metrics/get-history-bulk-interval?run_ids={run}&metric_key=m&max_results=100")["metrics"]
-    assert len(thin) == 100 and thin[0]["step"] == 0 and thin[-1]["step"] == count - 1
+    assert 50 <= len(thin) <= 100 and thin[0]["step"] == 0 and thin[-1]["step"] == count - 1
     part = got(shared, f"metrics/get-history-bulk-interval?run_ids={run}&metric_key=m&start_step=10&end_step=19")
     assert [m["step"] for m in part["metrics"]] == list(range(10, 20))
     bulk = got(shared, f"metrics/get-history-bulk?run_id={run}&metric_key=m&max_results=7")["metrics"]

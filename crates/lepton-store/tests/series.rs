@@ -320,7 +320,7 @@ async fn many_writers_and_a_merge_beside_them_lose_and_double_nothing() {
 /// As schema 3 had it.
 const OLD: &str = "
     DROP TABLE metric_latest; DROP TABLE metric_series; DROP TABLE metric_batches;
-    DROP TABLE metric_blocks;
+    DROP TABLE metric_blocks; DROP TABLE traces; DROP TABLE trace_spans;
     CREATE TABLE metric_points (
         run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
         value INTEGER NOT NULL, PRIMARY KEY (run, key, step, at, value)
