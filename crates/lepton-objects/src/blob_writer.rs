@@ -34,7 +34,8 @@ const PIECE_BYTES_MAX: usize = 4 << 20;
 /// Pieces that are named, sealed and synced at the same time.
 const PIECES_AT_ONCE: usize = 4;
 
-/// A blob under way. Dropping it leaves nothing that a sweep does not find.
+/// A blob under way. What was kept of one that fails goes before the failure is told; dropping it
+/// lets that go in the background.
 pub struct BlobStoreWriter<I: BlobIndex> {
     store: BlobStore<I>,
     project: Name,
@@ -44,8 +45,43 @@ pub struct BlobStoreWriter<I: BlobIndex> {
     /// What is not cut yet: at most the longest piece and what was given last.
     buffer: BytesMut,
     hashing: Hashing,
-    under_way: VecDeque<JoinHandle<Result<KeptPiece, BlobStoreError<I::Error>>>>,
+    under_way: VecDeque<Keeping<I::Error>>,
     kept: Vec<KeptPiece>,
+}
+
+/// A piece that is being kept.
+type Keeping<E> = JoinHandle<Result<KeptPiece, BlobStoreError<E>>>;
+
+impl<I: BlobIndex> Drop for BlobStoreWriter<I> {
+    fn drop(&mut self) {
+        let (under_way, kept) = (
+            std::mem::take(&mut self.under_way),
+            std::mem::take(&mut self.kept),
+        );
+        if under_way.is_empty() && kept.is_empty() {
+            return;
+        }
+        // Without a runtime the process is about to end: a sweep finds them.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(discard_all(under_way, kept));
+        }
+    }
+}
+
+/// Deletes what no record names and none will.
+async fn discard_all<E: std::error::Error + 'static>(
+    under_way: VecDeque<Keeping<E>>,
+    kept: Vec<KeptPiece>,
+) {
+    let mut staged: Vec<_> = kept.into_iter().filter_map(|kept| kept.staged).collect();
+    for keeping in under_way {
+        if let Ok(Ok(kept)) = keeping.await {
+            staged.extend(kept.staged);
+        }
+    }
+    for staged in staged {
+        staged.discard().await;
+    }
 }
 
 impl<I: BlobIndex> std::fmt::Debug for BlobStoreWriter<I> {
@@ -107,16 +143,23 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), BlobStoreError<I::Error>> {
         self.size_bytes = self.size_bytes.saturating_add(bytes.len() as u64);
         if self.size_bytes > self.limit_bytes {
-            return Err(ContentError::TooLarge {
-                limit_bytes: self.limit_bytes,
-            }
-            .into());
+            self.abandon().await;
+            let limit_bytes = self.limit_bytes;
+            return Err(ContentError::TooLarge { limit_bytes }.into());
         }
         self.buffer.extend_from_slice(&bytes);
         while self.buffer.len() >= PIECE_BYTES_MAX {
-            self.cut().await?;
+            if let Err(error) = self.cut().await {
+                self.abandon().await;
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    async fn abandon(&mut self) {
+        let under_way = std::mem::take(&mut self.under_way);
+        discard_all(under_way, std::mem::take(&mut self.kept)).await;
     }
 
     /// The SHA-256 of all that was written.
@@ -137,25 +180,23 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
     /// # Errors
     /// If it cannot be kept.
     pub async fn finish(mut self, now: Timestamp) -> Result<BlobSummary, BlobStoreError<I::Error>> {
-        // An empty blob has one empty piece.
-        while !self.buffer.is_empty() || self.kept.is_empty() && self.under_way.is_empty() {
-            self.cut().await?;
-        }
-        while !self.under_way.is_empty() {
-            self.settle_one().await?;
-        }
-        let summary = BlobSummary {
-            digest: self.digest().await?,
-            size_bytes: self.size_bytes,
+        let summary = match self.settle_all().await {
+            Ok(summary) => summary,
+            Err(error) => {
+                self.abandon().await;
+                return Err(error);
+            }
         };
+        // From here on the index may name them, whatever is heard of it.
+        let kept_pieces = std::mem::take(&mut self.kept);
         let blob = NewBlob {
             digest: summary.digest,
             size_bytes: summary.size_bytes,
-            pieces: self.kept.iter().map(|kept| kept.piece.clone()).collect(),
+            pieces: kept_pieces.iter().map(|kept| kept.piece.clone()).collect(),
         };
         let recorded = self.store.index.record_blob(&self.project, blob, now).await;
         let unused = recorded.map_err(BlobStoreError::Index)?;
-        for kept in self.kept {
+        for kept in kept_pieces {
             if let Some(staged) = kept.staged {
                 if unused.contains(&staged.content().id) {
                     staged.discard().await;
@@ -165,6 +206,20 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
             }
         }
         Ok(summary)
+    }
+
+    async fn settle_all(&mut self) -> Result<BlobSummary, BlobStoreError<I::Error>> {
+        // An empty blob has one empty piece.
+        while !self.buffer.is_empty() || self.kept.is_empty() && self.under_way.is_empty() {
+            self.cut().await?;
+        }
+        while !self.under_way.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(BlobSummary {
+            digest: self.digest().await?,
+            size_bytes: self.size_bytes,
+        })
     }
 
     /// Cuts one piece off the buffer, which holds all that the cut depends on.

@@ -31,10 +31,14 @@ fn at(millis: i64) -> Timestamp {
 }
 
 async fn contents() -> Contents {
+    contents_on(SimulatedDisk::new(1)).await
+}
+
+async fn contents_on(disk: SimulatedDisk) -> Contents {
     let wrapper = Arc::new(MasterWrapper::new([1; 32]));
     let mut config = ContentsConfig::local(PathBuf::new(), wrapper);
     config.backend = BackendConfig::Disk {
-        disk: Arc::new(SimulatedDisk::new(1)),
+        disk: Arc::new(disk),
         root: PathBuf::from("/objects"),
     };
     Contents::open(config).await.unwrap()
@@ -111,6 +115,34 @@ async fn a_small_change_and_a_second_upload_cost_little() {
         2 * before + new,
         "projects share nothing"
     );
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_or_is_dropped_leaves_nothing_for_a_sweep() {
+    let disk = SimulatedDisk::new(1);
+    let index = MemoryIndex::default();
+    let blobs = BlobStore::new(contents_on(disk.clone()).await, index.clone());
+    blobs
+        .put(&home(), random(9, MIB).into(), at(1))
+        .await
+        .unwrap();
+    let before = disk.paths();
+    let mut writer = blobs.begin(&home(), 12 * MIB as u64).await.unwrap();
+    writer.write(random(3, 11 * MIB).into()).await.unwrap();
+    let refused = writer.write(random(4, 2 * MIB).into()).await;
+    assert!(matches!(
+        refused,
+        Err(BlobStoreError::Content(ContentError::TooLarge { .. }))
+    ));
+    assert_eq!(disk.paths(), before);
+
+    let mut writer = blobs.begin(&home(), u64::MAX).await.unwrap();
+    writer.write(random(3, 11 * MIB).into()).await.unwrap();
+    assert_ne!(disk.paths(), before);
+    drop(writer);
+    while disk.paths() != before {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }
 
 fn blobs_contents(blobs: &BlobStore<MemoryIndex>) -> Contents {

@@ -15,6 +15,7 @@ mod housekeeping;
 mod http;
 mod inputs;
 mod lineage;
+mod linger;
 mod listener;
 mod metrics;
 mod mlflow;

@@ -150,6 +150,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(crate::mlflow::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(axum::middleware::from_fn(crate::linger::linger))
         .with_state(app)
 }
 

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{CreateProject, ErrorCode, List};
+use lepton_store::index::{IndexError, Refusal};
 use lepton_store::{Query, Transaction};
 use lepton_types::Name;
 use lepton_types::resources::{
@@ -14,7 +15,7 @@ use lepton_types::resources::{
 use super::{find, insert};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::datasets;
+use crate::datasets::{self, DatasetError};
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
 
@@ -102,6 +103,7 @@ pub(super) async fn delete(
     refuse_if_any::<DatasetSpec>(&app, &name).await?;
     refuse_if_any::<ModelSpec>(&app, &name).await?;
     refuse_if_any::<RunSpec>(&app, &name).await?;
+    give_up_objects(&app, &name).await?;
     // Whoever makes a project of this name again must not find the tokens of this one good for it.
     let mut transaction = Transaction::new();
     for experiment in app
@@ -135,3 +137,44 @@ async fn refuse_if_any<S: Spec>(app: &App, project: &Name) -> Result<(), ApiErro
     let message = format!("project `{project}` still has {kind}s: delete them first");
     Err(ApiError::new(ErrorCode::Conflict, message))
 }
+
+/// Deletes the buckets of a project, which must be empty, and ends its key pairs.
+async fn give_up_objects(app: &App, project: &Name) -> Result<(), ApiError> {
+    let index = &app.objects.index;
+    loop {
+        let buckets = index.buckets(project, "", "", PAGE).await;
+        let buckets = buckets.map_err(DatasetError::from)?;
+        if buckets.is_empty() {
+            break;
+        }
+        for bucket in buckets {
+            match index.delete_bucket(bucket.id).await {
+                Err(IndexError::Refused(Refusal::BucketNotEmpty)) => {
+                    let name = &bucket.name;
+                    let message = format!("bucket `{name}` still holds objects: delete them first");
+                    return Err(ApiError::new(ErrorCode::Conflict, message));
+                }
+                // Another deletion was faster.
+                Ok(()) | Err(IndexError::Refused(Refusal::NoSuchBucket)) => {}
+                Err(error) => return Err(DatasetError::from(error).into()),
+            }
+        }
+    }
+    let mut after = String::new();
+    loop {
+        let keys = index.access_keys(&after, PAGE).await;
+        let keys = keys.map_err(DatasetError::from)?;
+        let Some(last) = keys.last() else {
+            return Ok(());
+        };
+        after = last.name.to_string();
+        for key in keys.into_iter().filter(|key| key.project == *project) {
+            let ended = index.revoke_access_key(&key.name, app.now()).await;
+            app.objects
+                .forget_pair(&ended.map_err(DatasetError::from)?.id);
+        }
+    }
+}
+
+/// Buckets or keys that are looked at at once.
+const PAGE: usize = 256;
