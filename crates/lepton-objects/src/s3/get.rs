@@ -114,7 +114,7 @@ impl Face {
             key: "",
             headers: &HeaderMap::new(),
             // No prefix was asked for, so none is there to meet a condition.
-            query: "",
+            parameters: &[],
         };
         match self.allowed(entered, &asked, Right::Read).await? {
             true => Err(missing),

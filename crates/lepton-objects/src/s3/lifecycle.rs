@@ -393,7 +393,12 @@ impl Face {
             at: now,
             salt: self.salt(),
             bypass: false,
-            condition: Condition::default(),
+            // What came in its place since is another's.
+            condition: Condition {
+                matches: Some(version.etag.clone()),
+                modified: Some(version.modified),
+                ..Condition::default()
+            },
         };
         let done = match act {
             Act::Remove => self
@@ -401,15 +406,7 @@ impl Face {
                 .delete(order(Some(version.version)))
                 .await
                 .map(|_| ()),
-            Act::Expire => {
-                let mut order = order(None);
-                order.condition = Condition {
-                    matches: Some(version.etag.clone()),
-                    modified: Some(version.modified),
-                    ..Condition::default()
-                };
-                self.index.delete(order).await.map(|_| ())
-            }
+            Act::Expire => self.index.delete(order(None)).await.map(|_| ()),
             Act::Move(class) => {
                 let which = Which::Version(version.version);
                 let change = VersionChange::Class(class);
