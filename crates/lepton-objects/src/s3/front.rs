@@ -9,6 +9,7 @@ use s3s::dto;
 use s3s::service::S3Service;
 use s3s::{Body, HttpRequest, HttpResponse};
 
+use super::chunks;
 use super::cors::{self, Origin};
 use super::patterns::form_pairs;
 use super::{Face, settings};
@@ -74,7 +75,7 @@ impl Front {
                 ),
             };
         }
-        let mut response = match self.service.call(request).await {
+        let mut response = match self.service.call(chunks::bound(request)).await {
             Ok(response) => response,
             Err(failed) => {
                 let failed: s3s::StdError = failed.into();
