@@ -4,7 +4,7 @@ use lepton_types::{Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::uploads::forget_upload;
-use super::{IndexError, ObjectIndex, Refusal, UploadId};
+use super::{IndexError, ObjectIndex, Refusal, UploadId, known};
 
 /// A bucket's number; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,12 +89,28 @@ pub(super) fn bucket(connection: &Connection, id: BucketId) -> Result<Bucket, In
 }
 
 impl ObjectIndex {
+    /// Changes a bucket or a setting, after which what was known of them is forgotten: in a task of
+    /// its own, as whoever asked may leave between the two.
+    async fn change_bucket<T, F>(&self, work: F) -> Result<T, IndexError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, IndexError> + Send + 'static,
+    {
+        let index = self.clone();
+        let changed = tokio::spawn(async move {
+            let done = index.write(work).await;
+            index.known.forget();
+            done
+        });
+        changed.await.map_err(|_| IndexError::Closed)?
+    }
+
     /// Makes a bucket.
     ///
     /// # Errors
     /// If the project has one of that name.
     pub async fn create_bucket(&self, new: NewBucket) -> Result<Bucket, IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             let versioning = match new.object_lock {
                 true => Versioning::Enabled,
                 false => Versioning::Off,
@@ -125,17 +141,27 @@ impl ObjectIndex {
     /// # Errors
     /// If the index cannot be read.
     pub async fn bucket(&self, project: &Name, name: &str) -> Result<Option<Bucket>, IndexError> {
-        let (project, name) = (project.to_string(), name.to_owned());
-        self.read(move |connection| {
-            connection
-                .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM buckets WHERE project = ?1 AND name = ?2"
-                ))?
-                .query_row([project, name], |row| Ok(Bucket::read(row)))
-                .optional()?
-                .transpose()
-        })
-        .await
+        let key = (project.to_string(), name.to_owned());
+        let changes = match self.known.find(|known| &mut known.buckets, &key) {
+            Ok(found) => return Ok(found),
+            Err(changes) => changes,
+        };
+        let asked = [key.0.clone(), key.1.clone()];
+        let found = self
+            .read(move |connection| {
+                connection
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM buckets WHERE project = ?1 AND name = ?2"
+                    ))?
+                    .query_row(asked, |row| Ok(Bucket::read(row)))
+                    .optional()?
+                    .transpose()
+            })
+            .await?;
+        let keep = found.clone();
+        self.known
+            .keep(changes, |known| &mut known.buckets, key, keep);
+        Ok(found)
     }
 
     /// The buckets of this name in any project, the oldest first, at most `limit`.
@@ -205,7 +231,7 @@ impl ObjectIndex {
     /// # Errors
     /// If it is not there, or holds a version of anything.
     pub async fn delete_bucket(&self, id: BucketId) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             bucket(connection, id)?;
             let full: bool = connection
                 .prepare_cached("SELECT EXISTS (SELECT 1 FROM versions WHERE bucket = ?1)")?
@@ -236,7 +262,7 @@ impl ObjectIndex {
         id: BucketId,
         versioning: Versioning,
     ) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             if bucket(connection, id)?.object_lock && versioning != Versioning::Enabled {
                 return Err(Refusal::BucketHasLock.into());
             }
@@ -254,7 +280,7 @@ impl ObjectIndex {
     /// # Errors
     /// If it is not there, or keeps no versions.
     pub async fn enable_object_lock(&self, id: BucketId) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             if bucket(connection, id)?.versioning != Versioning::Enabled {
                 return Err(Refusal::BucketKeepsNoVersions.into());
             }
@@ -273,13 +299,27 @@ impl ObjectIndex {
         id: BucketId,
         kind: &'static str,
     ) -> Result<Option<String>, IndexError> {
-        self.read(move |connection| {
-            Ok(connection
-                .prepare_cached("SELECT body FROM bucket_settings WHERE bucket = ?1 AND kind = ?2")?
-                .query_row(params![id.0, kind], |row| row.get(0))
-                .optional()?)
-        })
-        .await
+        let key = (id, kind);
+        let changes = match self.known.find(|known| &mut known.settings, &key) {
+            Ok(found) => return Ok(found),
+            Err(changes) => changes,
+        };
+        let found: Option<String> = self
+            .read(move |connection| {
+                Ok(connection
+                    .prepare_cached(
+                        "SELECT body FROM bucket_settings WHERE bucket = ?1 AND kind = ?2",
+                    )?
+                    .query_row(params![id.0, kind], |row| row.get(0))
+                    .optional()?)
+            })
+            .await?;
+        if found.as_ref().map_or(0, String::len) <= known::SETTING_BYTES_MAX {
+            let keep = found.clone();
+            self.known
+                .keep(changes, |known| &mut known.settings, key, keep);
+        }
+        Ok(found)
     }
 
     /// Sets or, with none, removes a setting of a bucket.
@@ -292,7 +332,7 @@ impl ObjectIndex {
         kind: &'static str,
         body: Option<String>,
     ) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             bucket(connection, id)?;
             match body {
                 Some(body) => connection.execute(
