@@ -42,7 +42,10 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
 
 /// `20261121T083000Z` of a moment (days to dates as in H. Hinnant's `civil_from_days`).
 fn stamp(since_epoch: Duration) -> String {
-    let (day, second) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let (day, second) = (
+        since_epoch.as_secs() / 86_400,
+        since_epoch.as_secs() % 86_400,
+    );
     let shifted = day + 719_468;
     let era_day = shifted % 146_097;
     let year = (era_day - era_day / 1_460 + era_day / 36_524 - era_day / 146_096) / 365;
@@ -60,7 +63,12 @@ impl Load {
             true => ("PUT", self.bytes),
             false => ("GET", 0),
         };
-        let path = format!("/{}/{}/{:08}", self.bucket, self.bytes, number % self.objects);
+        let path = format!(
+            "/{}/{}/{:08}",
+            self.bucket,
+            self.bytes,
+            number % self.objects
+        );
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let at = stamp(now.unwrap_or_default());
         let scope = format!("{}/{}/s3/aws4_request", &at[..8], self.region);
@@ -90,7 +98,9 @@ impl Load {
         let head = self.head(self.next.fetch_add(1, Ordering::Relaxed));
         if self.is_put && self.bytes <= 65_536 {
             // One packet, as any client that buffers sends it.
-            stream.write_all(&[head.as_bytes(), &self.body].concat()).await?;
+            stream
+                .write_all(&[head.as_bytes(), &self.body].concat())
+                .await?;
         } else {
             stream.write_all(head.as_bytes()).await?;
             if self.is_put {
@@ -101,7 +111,10 @@ impl Load {
         let (end, length) = loop {
             let read = stream.read(&mut buffer[held..]).await?;
             held += read;
-            if let Some(at) = buffer[..held].windows(4).position(|four| four == b"\r\n\r\n") {
+            if let Some(at) = buffer[..held]
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+            {
                 break (at + 4, length_of(&buffer[..at])?);
             }
             if read == 0 || held == buffer.len() {
@@ -109,7 +122,10 @@ impl Load {
             }
         };
         if !self.is_put && length != self.bytes {
-            return Err(Error::other(format!("{length} bytes instead of {}", self.bytes)));
+            return Err(Error::other(format!(
+                "{length} bytes instead of {}",
+                self.bytes
+            )));
         }
         let mut left = length - (held - end);
         while left > 0 {
@@ -131,7 +147,8 @@ fn length_of(head: &[u8]) -> Result<usize> {
     }
     let mut lengths = text.lines().filter_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse())
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse())
     });
     match lengths.next() {
         Some(length) => length.map_err(Error::other),
@@ -152,14 +169,17 @@ async fn connection(load: Arc<Load>, until: Instant, most: u64) -> Result<Vec<Du
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| Error::other(format!("`{text}` is no number")))
+    text.parse()
+        .map_err(|_| Error::other(format!("`{text}` is no number")))
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let [address, bucket, what, bytes, connections, objects, seconds] = &given[..] else {
-        return Err(Error::other("s3_load HOST:PORT BUCKET put|get BYTES CONNECTIONS OBJECTS SECONDS"));
+        return Err(Error::other(
+            "s3_load HOST:PORT BUCKET put|get BYTES CONNECTIONS OBJECTS SECONDS",
+        ));
     };
     let setting = |name: &str| std::env::var(name).map_err(Error::other);
     let bytes: usize = number(bytes)?;
@@ -174,7 +194,9 @@ async fn main() -> Result<()> {
         secret: setting("AWS_SECRET_ACCESS_KEY")?,
         region: setting("AWS_REGION")?,
         // Nothing that compresses.
-        body: (0..bytes as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect(),
+        body: (0..bytes as u64)
+            .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .collect(),
         next: AtomicU64::new(0),
     });
     let (start, seconds) = (Instant::now(), number::<f64>(seconds)?);
