@@ -11,6 +11,7 @@ use s3s::dto;
 use s3s::service::S3Service;
 use s3s::{Body, HttpRequest, HttpResponse};
 
+use super::chunks;
 use super::cors::{self, Origin};
 use super::patterns::form_pairs;
 use super::{FORM_BYTES_MAX, FORM_FIELDS_BYTES_MAX, Face, FoundBucket, settings};
@@ -106,7 +107,7 @@ impl Front {
     }
 
     async fn serve(&self, request: HttpRequest) -> HttpResponse {
-        match self.service.call(request).await {
+        match self.service.call(chunks::bound(request)).await {
             Ok(response) => response,
             Err(failed) => {
                 let failed: s3s::StdError = failed.into();

@@ -13,6 +13,7 @@ mod actions;
 mod attributes;
 mod buckets;
 mod checksums;
+mod chunks;
 mod copy;
 mod cors;
 mod customer_keys;
