@@ -184,13 +184,13 @@ def test_a_reader_that_stalls_holds_up_nobody(lepton):
     assert begun.startswith(b"HTTP/1.1 200"), begun
     s3.delete_object(Bucket="bbb", Key="x")
     s3.delete_object(Bucket="bbb", Key="y")
-    eventually(lambda: stored() < full - 23 * MIB, "what nobody reads is gone from the disk")
+    eventually("what nobody reads is gone from the disk", lambda: stored() < full - 23 * MIB)
     # What is being read stays to its end.
     got = b""
     while len(got) < 24 * MIB:
         got += stalled.recv(1 << 20)
     stalled.close()
-    eventually(lambda: stored() < MIB, "all is gone")
+    eventually("all is gone", lambda: stored() < MIB)
 
 
 def test_clients_that_leave_lose_nobody_s_objects(lepton):
