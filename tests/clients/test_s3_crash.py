@@ -263,7 +263,8 @@ def start_clients(lepton, seed, **more):
 
 def kill_at_random(lepton, chance):
     """Kills a server that works, or one that is about to."""
-    time.sleep(chance.random() ** 2 * 0.6)
+    # Mostly soon, at times late enough for the longest of requests.
+    time.sleep(chance.random() ** 3 * 3)
     lepton.kill()
     while chance.random() < 0.2:
         with lepton.log.open("ab") as log:

@@ -182,6 +182,7 @@ impl Face {
             copy_object_result: Some(result),
             copy_source_version_id: told_source,
             version_id: told_version(&made),
+            expiration: self.expiration(&bucket, &made).await?,
             server_side_encryption: attributes::told_encryption(&kept),
             sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
             sse_customer_key_md5: kept.customer_key_md5,

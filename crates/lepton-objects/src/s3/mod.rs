@@ -19,6 +19,7 @@ mod cors;
 mod customer_keys;
 mod delete;
 mod errors;
+mod expiry;
 mod front;
 mod gate;
 mod get;

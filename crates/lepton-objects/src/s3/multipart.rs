@@ -284,7 +284,9 @@ impl Face {
             }
             Err(error) => return Err(of_index(error)),
         };
-        Ok(S3Response::new(completed(&bucket.name, &made, &kept)))
+        let mut output = completed(&bucket.name, &made, &kept);
+        output.expiration = self.expiration(&bucket, &made).await?;
+        Ok(S3Response::new(output))
     }
 
     /// Answers once more for an upload that was completed already, as when the first answer was lost.

@@ -328,6 +328,7 @@ impl Face {
         let mut output = dto::PutObjectOutput {
             e_tag: Some(attributes::etag(&made)),
             version_id: told_version(&made),
+            expiration: self.expiration(&bucket, &made).await?,
             checksum_type: told_type(kept.checksum.as_ref()),
             server_side_encryption: attributes::told_encryption(&kept),
             sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
