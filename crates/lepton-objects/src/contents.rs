@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use lepton_types::{ContentId, DataKeyId, IdSource, Name};
 
-use crate::backend::{Backend, block};
+use crate::backend::{Backend, Claim, block};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
 use crate::key_ring::{KeyRings, PieceNamer};
@@ -47,6 +47,7 @@ struct Inner {
     ids: Arc<dyn IdSource>,
     pending: PendingContents,
     inline_bytes_max: usize,
+    claim: Claim,
 }
 
 impl std::fmt::Debug for Contents {
@@ -66,6 +67,13 @@ impl Contents {
             Some(replica) => Some(Backend::connect(replica).await?),
             None => None,
         };
+        let mut claim = Claim::Known;
+        if let Some(owner) = config.owner {
+            claim = backend.claim(owner).await?;
+            if let Some(replica) = &replica {
+                replica.claim(owner).await?;
+            }
+        }
         let keys = KeyRings::new(
             backend.clone(),
             Arc::clone(&config.ids),
@@ -80,7 +88,24 @@ impl Contents {
             pending: PendingContents::default(),
             // Longer contents go through a pipeline, which has nothing to give back.
             inline_bytes_max: config.inline_bytes_max.min(BATCH_BYTES),
+            claim,
         })))
+    }
+
+    /// Whether the place was claimed just now and holds nothing: contents that an index names are
+    /// elsewhere then.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub async fn is_new_and_empty(&self) -> Result<bool, ContentError> {
+        Ok(self.0.claim == Claim::Fresh && self.projects().await?.is_empty())
+    }
+
+    /// Where contents are kept, and where they are copied to, for people.
+    #[must_use]
+    pub fn places(&self) -> (String, Option<String>) {
+        let replica = self.0.replica.as_ref().map(Backend::place);
+        (self.0.backend.place(), replica)
     }
 
     /// Begins a content of `project`. Dropping the writer leaves nothing.

@@ -28,8 +28,8 @@ mod startup;
 mod tables;
 
 pub use config::{
-    Config, ConfigError, DEFAULT_LISTEN, ExecutorConfig, IsolationConfig, LimitsConfig, PoolConfig,
-    ServingConfig,
+    Config, ConfigError, DEFAULT_LISTEN, ExecutorConfig, IsolationConfig, LimitsConfig,
+    ObjectsConfig, PlaceConfig, PoolConfig, PricesConfig, ServingConfig,
 };
 pub use start_error::StartError;
 pub use startup::{OwnerCredential, Server, run};

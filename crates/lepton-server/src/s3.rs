@@ -11,8 +11,7 @@ use axum::response::Response;
 use lepton_access::{Access, KeyPurpose, Principal, S3KeyId, S3Secret, decide_objects};
 use lepton_objects::s3::{Face, Front, Gate, GateError, Holder, Parts, Rights};
 use lepton_objects::{
-    BackendConfig, Contents, ContentsConfig, INLINE_BYTES_MAX, KeyWrapper as _, MasterWrapper,
-    WrapPurpose,
+    Contents, ContentsConfig, INLINE_BYTES_MAX, KeyWrapper as _, MasterWrapper, WrapPurpose,
 };
 use lepton_store::index::{AccessKey, ObjectIndex};
 use lepton_types::{DataKeyId, DurationMs, Id, Name};
@@ -57,18 +56,24 @@ impl Objects {
     /// Opens or makes the index and the contents in the data directory.
     pub(crate) async fn open(config: &Config, app: &OpenWith<'_>) -> Result<Self, StartError> {
         let index = ObjectIndex::open(&config.data_dir.join("objects.db"))?;
+        let owner = index.id().await.map_err(unreadable)?;
         let wrapper = MasterWrapper::new(app.key.derive(KeyPurpose::DataKeyWrap, no_id()));
         let contents = Contents::open(ContentsConfig {
-            backend: BackendConfig::Local {
-                root: config.data_dir.join("contents"),
-            },
-            replica: None,
+            backend: config.objects.backend(&config.data_dir.join("contents"))?,
+            replica: config.objects.replica()?,
             wrapper: Arc::new(wrapper),
             retired_wrappers: Vec::new(),
+            owner: Some(owner),
             ids: Arc::clone(app.ids),
             inline_bytes_max: INLINE_BYTES_MAX,
         })
         .await?;
+        let is_new = contents.is_new_and_empty().await;
+        let is_new = is_new.map_err(|error| StartError::Objects(error.into()))?;
+        if is_new && index.names_contents().await.map_err(unreadable)? {
+            let (place, _) = contents.places();
+            return Err(StartError::ObjectsElsewhere { place });
+        }
         Ok(Self {
             index,
             contents,
@@ -82,6 +87,10 @@ impl Objects {
             known.remove(id);
         }
     }
+}
+
+fn unreadable(error: lepton_store::index::IndexError) -> StartError {
+    StartError::Objects(error.into())
 }
 
 /// What opening needs of the server.

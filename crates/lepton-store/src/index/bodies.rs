@@ -130,26 +130,39 @@ pub(super) fn release(connection: &Connection, body: BodyId) -> Result<(), Index
 }
 
 /// Forgets a content that nothing names any more; what the backend keeps of it becomes garbage.
+/// Tells its length.
 pub(super) fn discard_content(
     connection: &Connection,
     project: &str,
     content: ContentId,
-) -> Result<(), IndexError> {
+) -> Result<u64, IndexError> {
     let id = content.id().to_bytes();
-    let inline: Option<bool> = connection
+    let gone: Option<(bool, u64)> = connection
         .prepare_cached(
-            "DELETE FROM contents WHERE project = ?1 AND id = ?2 RETURNING bytes IS NOT NULL",
+            "DELETE FROM contents WHERE project = ?1 AND id = ?2 RETURNING bytes IS NOT NULL, size",
         )?
-        .query_row(params![project, id], |row| row.get(0))
+        .query_row(params![project, id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if inline == Some(false) {
+    if let Some((false, _)) = gone {
         connection
             .prepare_cached(
                 "INSERT INTO garbage (project, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             )?
             .execute(params![project, id])?;
     }
-    Ok(())
+    Ok(gone.map_or(0, |(_, size)| size))
+}
+
+/// What a version of this body counts: nothing if the bytes are a blob's, which count as such.
+pub(super) fn counted_bytes(
+    connection: &Connection,
+    body: BodyId,
+    size_bytes: u64,
+) -> Result<u64, IndexError> {
+    let is_blob: bool = connection
+        .prepare_cached("SELECT blob IS NOT NULL FROM bodies WHERE id = ?1")?
+        .query_row([body.0], |row| row.get(0))?;
+    Ok(if is_blob { 0 } else { size_bytes })
 }
 
 /// Makes one body of several, in their order; each of them is taken up, and must be held once.
