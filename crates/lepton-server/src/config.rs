@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use lepton_types::{CpuMillis, DurationMs, MemoryBytes};
 use serde::{Deserialize, Serialize};
 
-pub use objects::{ObjectsConfig, PlaceConfig, PricesConfig};
+pub use objects::{KmsConfig, ObjectsConfig, PlaceConfig, PricesConfig};
 
 /// The main port: the lightest charged lepton weighs 0.511 MeV.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5110";

@@ -20,6 +20,7 @@ use object_store::path::Path;
 use remote::{Remote, RemoteUpload};
 
 pub(crate) use claim::Claim;
+pub(crate) use connector::http_client;
 pub(crate) use remote::check_remote;
 
 use crate::config::BackendConfig;

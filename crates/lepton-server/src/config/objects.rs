@@ -24,6 +24,8 @@ pub struct ObjectsConfig {
     pub backend: Option<PlaceConfig>,
     /// Where they are copied to, and repaired from.
     pub replica: Option<PlaceConfig>,
+    /// A key service whose key wraps data keys; files in the data directory where absent.
+    pub kms: Option<KmsConfig>,
     /// What storage costs; nothing is priced where absent.
     pub prices: Option<PricesConfig>,
 }
@@ -34,6 +36,7 @@ impl Default for ObjectsConfig {
             replicate_every: DurationMs::from_secs(3_600),
             backend: None,
             replica: None,
+            kms: None,
             prices: None,
         }
     }
@@ -57,6 +60,46 @@ pub struct PlaceConfig {
     /// Further options of the `object_store` library; no secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+}
+
+/// A key of the Transit engine of Vault or OpenBao.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KmsConfig {
+    /// Where the service answers: `https://vault:8200`.
+    pub address: String,
+    /// Where the engine is mounted.
+    #[serde(default = "transit")]
+    pub mount: String,
+    /// The key's name.
+    pub key: String,
+    /// A file of mode 0600 with the token.
+    pub token_file: PathBuf,
+    /// Whether it only opens what it wrapped, and wraps nothing any more.
+    #[serde(default)]
+    pub retired: bool,
+}
+
+fn transit() -> String {
+    "transit".to_owned()
+}
+
+impl KmsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+        if !is_url(&self.address) {
+            let rule = "it must begin with http:// or https://";
+            return Err(refused("objects.kms.address", &self.address, rule));
+        }
+        for (key, word) in [("mount", &self.mount), ("key", &self.key)] {
+            let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if word.is_empty() || word.len() > 28 || !word.chars().all(is_word) {
+                let rule = "up to 28 letters, digits, `-`, `_` and `.`";
+                return Err(refused(format!("objects.kms.{key}"), word, rule));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What storage costs, in one currency.
@@ -141,6 +184,7 @@ impl ObjectsConfig {
             let rule = "each pass lists both places, so a second is the least";
             return Err(refused("objects.replicate_every", &value, rule));
         }
+        self.kms.as_ref().map_or(Ok(()), KmsConfig::validate)?;
         self.prices.as_ref().map_or(Ok(()), PricesConfig::validate)
     }
 
@@ -150,6 +194,9 @@ impl ObjectsConfig {
     /// The first place that cannot be used.
     pub fn check_places(&self) -> Result<(), ConfigError> {
         self.backend(Path::new("contents"))?;
+        if let Some(kms) = &self.kms {
+            readable(&kms.token_file)?;
+        }
         self.replica().map(drop)
     }
 

@@ -306,6 +306,49 @@ impl ObjectIndex {
         .await
     }
 
+    /// What people call the bytes of a content: `s3://BUCKET/KEY`, or the digest of a blob that no
+    /// object has; at most `limit`. Looks at every object of the project.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub async fn known_as(
+        &self,
+        project: &Name,
+        content: ContentId,
+        limit: usize,
+    ) -> Result<Vec<String>, IndexError> {
+        let project = project.to_string();
+        let id = content.id().to_bytes();
+        self.read(move |connection| {
+            let objects = connection
+                .prepare_cached(
+                    "SELECT 's3://' || buckets.name || '/' || CAST(versions.key AS TEXT)
+                     FROM bodies JOIN versions ON versions.body = bodies.id
+                     JOIN buckets ON buckets.id = versions.bucket
+                     WHERE bodies.project = ?1 AND (instr(bodies.pieces, ?2) > 0 OR bodies.blob IN (
+                         SELECT digest FROM pieces JOIN blob_pieces
+                         ON blob_pieces.project = ?1 AND blob_pieces.piece = pieces.key
+                         WHERE pieces.project = ?1 AND pieces.content = ?2))
+                     LIMIT ?3",
+                )?
+                .query_map(params![project, id, limit], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            if !objects.is_empty() {
+                return Ok(objects);
+            }
+            let blobs = connection
+                .prepare_cached(
+                    "SELECT DISTINCT 'sha-256 ' || lower(hex(digest)) FROM pieces JOIN blob_pieces
+                     ON blob_pieces.project = ?1 AND blob_pieces.piece = pieces.key
+                     WHERE pieces.project = ?1 AND pieces.content = ?2 LIMIT ?3",
+                )?
+                .query_map(params![project, id, limit], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(blobs)
+        })
+        .await
+    }
+
     /// Contents of a project with ids greater than `after`, in order, at most `limit`.
     ///
     /// # Errors

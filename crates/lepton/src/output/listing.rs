@@ -1,6 +1,6 @@
 //! How each kind of resource looks as a line of a table.
 
-use lepton_api::{AccessKeyView, RunView, TokenView};
+use lepton_api::{AccessKeyView, RunView, StorageUsage, TierUsage, TokenView};
 use lepton_types::resources::{
     Attempt, Dataset, DatasetVersion, Endpoint, Event, EventSeverity, Experiment, FileEntry, Job,
     Model, ModelVersion, Pool, Program, Project, Replica, Resource, Spec,
@@ -62,14 +62,28 @@ fn size(files: &[FileEntry]) -> String {
 
 impl Listed for Project {
     const PLURAL: &'static str = "projects";
-    const HEADERS: &'static [&'static str] = &["NAME", "AGE", "DESCRIPTION"];
-    const NARROW: usize = 3;
+    const HEADERS: &'static [&'static str] = &[
+        "NAME",
+        "AGE",
+        "STORED",
+        "QUOTA",
+        "DESCRIPTION",
+        "OBJECTS",
+        "OBJECTS MAX",
+    ];
+    const NARROW: usize = 5;
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let stored = self.status.stored;
+        let quota = self.spec.quota;
         vec![
             name(self),
             made(self, now),
+            Cell::maybe(stored.map(|stored| bytes(stored.size_bytes))),
+            Cell::maybe(quota.storage.map(|max| bytes(max.as_bytes()))),
             self.spec.description.as_str().into(),
+            Cell::maybe(stored.map(|stored| stored.objects)),
+            Cell::maybe(quota.objects),
         ]
     }
 }
@@ -409,6 +423,45 @@ impl Listed for AccessKeyView {
             age(now, self.created_at).into(),
             Cell::maybe(self.expires_at),
             Cell::toned(self.access_key_id.clone(), Tone::Faint),
+        ]
+    }
+}
+
+impl Listed for StorageUsage {
+    const PLURAL: &'static str = "projects";
+    const HEADERS: &'static [&'static str] = &[
+        "PROJECT", "STORED", "QUOTA", "OBJECTS", "MONTH", "REQUESTS", "RECEIVED", "SENT", "COST",
+    ];
+    const NARROW: usize = 9;
+
+    fn cells(&self, _now: Timestamp) -> Vec<Cell> {
+        let cost = self.cost.as_ref();
+        vec![
+            self.project.as_str().into(),
+            bytes(self.stored_bytes).into(),
+            Cell::maybe(self.quota.storage.map(|max| bytes(max.as_bytes()))),
+            self.objects.to_string().into(),
+            self.month.as_str().into(),
+            self.requests.to_string().into(),
+            bytes(self.received_bytes).into(),
+            bytes(self.sent_bytes).into(),
+            Cell::maybe(cost.map(|cost| format!("{:.2} {}", cost.total, cost.currency))),
+        ]
+    }
+}
+
+impl Listed for TierUsage {
+    const PLURAL: &'static str = "stored bytes";
+    const HEADERS: &'static [&'static str] = &["CLASS", "STORED", "OBJECTS", "GIB-MONTHS", "COST"];
+    const NARROW: usize = 5;
+
+    fn cells(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![
+            self.tier.as_str().into(),
+            bytes(self.stored_bytes).into(),
+            self.objects.to_string().into(),
+            format!("{:.4}", self.gib_months).into(),
+            Cell::maybe(self.cost.map(|cost| format!("{cost:.2}"))),
         ]
     }
 }
