@@ -76,7 +76,7 @@ pub struct StorageUsage {
 /// What a project stores of one storage class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TierUsage {
-    /// The class: `STANDARD`, `GLACIER`, ….
+    /// The class: `STANDARD`, `STANDARD_IA`, ….
     pub tier: String,
     /// Bytes that are stored now.
     pub stored_bytes: u64,

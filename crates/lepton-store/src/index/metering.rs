@@ -22,7 +22,7 @@ const MONTH: &str = "strftime('%Y-%m', ?1 / 1000, 'unixepoch')";
 /// What a project has of one storage class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The class: `STANDARD`, `GLACIER`, ….
+    /// The class: `STANDARD`, `STANDARD_IA`, ….
     pub class: String,
     /// Bytes; those of blobs count once.
     pub bytes: u64,
