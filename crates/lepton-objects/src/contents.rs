@@ -1,6 +1,6 @@
 //! Contents: immutable sealed bytes by random id.
 //!
-//! Owns: beginning, reading and deleting contents, and the operations on keys. Must not know: who
+//! Owns: beginning, reading and deleting contents. Must not know: who
 //! names a content and why.
 
 use std::io::Write;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use lepton_types::{ContentId, DataKeyId, IdSource, Name};
+use lepton_types::{ContentId, IdSource, Name};
 
 use crate::backend::{Backend, Claim, block};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
-use crate::key_ring::{KeptKey, KeyRings, PieceNamer, Rewrap};
-use crate::keys::{ContentKey, CustomerKeyError, KeyWrapper, random};
+use crate::key_ring::{KeyRings, PieceNamer};
+use crate::keys::{ContentKey, CustomerKeyError, random};
 use crate::pending::PendingContents;
 use crate::pipeline::BATCH_BYTES;
 use crate::reader::{ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, segments_in};
@@ -260,88 +260,6 @@ impl Contents {
     /// If the backend fails.
     pub async fn projects(&self) -> Result<Vec<Name>, ContentError> {
         self.0.backend.projects().await
-    }
-
-    /// The data keys of a project, oldest first; new contents are sealed under the last.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub async fn keys(&self, project: &Name) -> Result<Vec<DataKeyId>, ContentError> {
-        self.0.keys.ids(project).await
-    }
-
-    /// Makes a new data key for what is written from now on. Rewrites no content.
-    ///
-    /// # Errors
-    /// If it cannot be kept.
-    pub async fn rotate(&self, project: &Name) -> Result<DataKeyId, ContentError> {
-        self.0.keys.rotate(project).await
-    }
-
-    /// Wraps the data keys of all projects under the current master key, after it changed; those
-    /// of the replica, too. Rewrites no content. Returns how many projects' keys were wrapped anew.
-    ///
-    /// # Errors
-    /// If any cannot be opened or kept; what is left is done by calling it again.
-    pub async fn rewrap(&self, which: Rewrap) -> Result<usize, ContentError> {
-        let mut changed = 0;
-        for project in self.projects().await? {
-            changed += usize::from(self.0.keys.rewrap(&project, which).await?);
-            self.copy_keys(&project).await?;
-        }
-        Ok(changed)
-    }
-
-    /// From now on `wrapper` wraps data keys; those before it still open what they wrapped.
-    pub async fn wrap_with(&self, wrapper: Arc<dyn KeyWrapper>) {
-        self.0.keys.wrap_with(wrapper).await;
-    }
-
-    /// Opens nothing any more with the wrapper of this label, unless it is the one that wraps.
-    pub fn forget_wrapper(&self, label: &str) {
-        self.0.keys.forget_wrapper(label);
-    }
-
-    /// The labels of all wrappers, the one that wraps first.
-    #[must_use]
-    pub fn wrappers(&self) -> Vec<String> {
-        let wrappers = self.0.keys.wrappers();
-        wrappers.iter().map(|wrapper| wrapper.label()).collect()
-    }
-
-    /// What is kept of a project's data keys, oldest first, shredded ones included.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub async fn kept_keys(&self, project: &Name) -> Result<Vec<KeptKey>, ContentError> {
-        self.0.keys.kept(project).await
-    }
-
-    /// Makes the wrapped keys of the replica those of the backend.
-    async fn copy_keys(&self, project: &Name) -> Result<(), ContentError> {
-        match &self.0.replica {
-            Some(replica) => self.0.keys.copy_to(project, replica).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Destroys one data key, in the replica, too: what it sealed can never be read again. The
-    /// project's current key is replaced first.
-    ///
-    /// # Errors
-    /// If there is no such key, or the backend fails.
-    pub async fn shred_key(&self, project: &Name, key: DataKeyId) -> Result<(), ContentError> {
-        self.0.keys.shred_key(project, key).await?;
-        self.copy_keys(project).await
-    }
-
-    /// Destroys all data keys of a project, in the replica, too.
-    ///
-    /// # Errors
-    /// If the backend or the replica fails; call it again until it does not.
-    pub async fn shred_project(&self, project: &Name) -> Result<(), ContentError> {
-        self.0.keys.shred_project(project).await?;
-        self.copy_keys(project).await
     }
 }
 

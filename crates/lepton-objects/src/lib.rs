@@ -17,6 +17,7 @@ pub mod disk;
 mod error;
 mod index;
 mod indexed;
+mod key_changes;
 mod key_ring;
 mod keys;
 mod pending;

@@ -550,3 +550,61 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
     assert!(again.bucket(&home(), "data").await.unwrap().is_some());
     index.close().await;
 }
+
+#[tokio::test]
+async fn what_is_stored_is_counted_by_class_and_over_time() {
+    let mut rig = Rig::open().await;
+    rig.put("warm", 3).await.unwrap();
+    let mut cold = rig.version("cold", 5);
+    cold.class = "STANDARD_IA".to_owned();
+    let piece = rig.piece(5);
+    let content = piece.content;
+    rig.index
+        .put(cold, NewBody::Pieces(vec![piece]))
+        .await
+        .unwrap();
+    let stored = |all: &std::collections::BTreeMap<String, (Usage, Vec<Stored>)>| {
+        let (_, stored) = &all[home().as_str()];
+        stored
+            .iter()
+            .map(|it| (it.class.clone(), it.bytes, it.objects))
+            .collect::<Vec<_>>()
+    };
+    let standard = rig.version("x", 0).class;
+    let now = stored(&rig.index.all_usage().await.unwrap());
+    assert!(now.contains(&(standard.clone(), 3, 1)), "{now:?}");
+    assert!(now.contains(&("STANDARD_IA".to_owned(), 5, 1)), "{now:?}");
+    // 2026-11-18, and an hour later.
+    let start = Timestamp::from_millis(1_795_000_000_000);
+    rig.index.meter(start).await.unwrap();
+    let later = Timestamp::from_millis(start.as_millis() + 3_600_000);
+    rig.index.meter(later).await.unwrap();
+    // A clock that was set back takes nothing away.
+    rig.index.meter(start).await.unwrap();
+    let metered = rig.index.metered(&home(), "2026-11").await.unwrap();
+    assert_eq!(metered.byte_seconds["STANDARD_IA"], 5.0 * 3_600.0);
+    assert_eq!(metered.byte_seconds[&standard], 3.0 * 3_600.0);
+    let other = rig.index.metered(&home(), "2026-10").await.unwrap();
+    assert_eq!(other, Metered::default());
+    let change = VersionChange::Class("STANDARD_IA".to_owned());
+    let warm = rig
+        .index
+        .change_version(rig.bucket, "warm", Which::Newest, change, start);
+    warm.await.unwrap();
+    let now = stored(&rig.index.all_usage().await.unwrap());
+    assert_eq!(now, [("STANDARD_IA".to_owned(), 8, 2)]);
+    let known = rig.index.known_as(&home(), content, 10).await.unwrap();
+    assert_eq!(known.len(), 1);
+    assert!(known[0].ends_with("/cold"), "{known:?}");
+}
+
+#[tokio::test]
+async fn an_index_has_an_id_that_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.db");
+    let index = ObjectIndex::open(&file).unwrap();
+    let id = index.id().await.unwrap();
+    assert!(!index.names_contents().await.unwrap());
+    index.close().await;
+    assert_eq!(ObjectIndex::open(&file).unwrap().id().await.unwrap(), id);
+}
