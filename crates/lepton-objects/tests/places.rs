@@ -106,7 +106,7 @@ async fn another_master_key_takes_over_while_contents_are_read() {
         contents.forget_wrapper(&old);
         // The one that wraps is never forgotten.
         contents.forget_wrapper(&current);
-        assert_eq!(contents.wrappers(), [current.clone()]);
+        assert_eq!(contents.wrappers(), std::slice::from_ref(&current));
         let kept = contents.kept_keys(&home()).await.unwrap();
         assert_eq!(kept[0].wrapped_by, Some(current));
         drop(contents);

@@ -105,6 +105,9 @@ fn endpoints(app: &App, caller: &Caller, text: &mut String) {
     }
 }
 
+/// A family's name, what it is, and its value.
+type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+
 async fn storage(app: &App, caller: &Caller, text: &mut String) {
     // What cannot be read now is not there this time; the others are.
     let mut usage = app.objects.index.all_usage().await.unwrap_or_default();
@@ -112,7 +115,7 @@ async fn storage(app: &App, caller: &Caller, text: &mut String) {
         let name = project.parse::<Name>();
         name.is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
     });
-    let gauges: [(&str, &str, fn(&Stored) -> u64); 2] = [
+    let gauges: [Family<Stored>; 2] = [
         (
             "lepton_storage_bytes",
             "Bytes stored by project and storage class.",
@@ -145,7 +148,7 @@ async fn storage(app: &App, caller: &Caller, text: &mut String) {
             );
         }
     }
-    let counters: [(&str, &str, fn(&Traffic) -> u64); 3] = [
+    let counters: [Family<Traffic>; 3] = [
         (
             "lepton_storage_requests_total",
             "Requests for stored bytes.",

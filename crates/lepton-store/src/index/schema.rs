@@ -22,7 +22,8 @@ use crate::sqlite::schema::Migration;
 pub(super) const MIGRATIONS: [Migration; 2] =
     [Migration::of_sql(FIRST), Migration::of_sql(METERING)];
 
-const FIRST: &str = r"
+/// As the first release had it.
+pub(super) const FIRST: &str = r"
 CREATE TABLE buckets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,

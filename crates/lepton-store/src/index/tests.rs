@@ -608,3 +608,43 @@ async fn an_index_has_an_id_that_stays() {
     index.close().await;
     assert_eq!(ObjectIndex::open(&file).unwrap().id().await.unwrap(), id);
 }
+
+#[tokio::test]
+async fn what_an_earlier_release_kept_is_counted_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.db");
+    let old = Connection::open(&file).unwrap();
+    old.execute_batch(schema::FIRST).unwrap();
+    old.execute_batch(
+        "INSERT INTO buckets VALUES (1, 'default', 'box', 'ann', 0, 0, 0);
+         INSERT INTO bodies VALUES (1, 'default', 1, x'', NULL), (2, 'default', 1, x'', x'07'),
+                                   (3, 'default', 1, x'', NULL);
+         INSERT INTO versions VALUES
+             (1, 'plain', 1, 0, 1, 0, 1, 10, '', 0, 'STANDARD_IA', 0, 0, 0, 1, '', ''),
+             (1, 'file', 1, 0, 1, 0, 1, 500, '', 0, 'STANDARD', 0, 0, 0, 2, '', ''),
+             (1, 'gone', 1, 0, 1, 1, 0, 0, '', 0, '', 0, 0, 0, NULL, '', '');
+         INSERT INTO uploads VALUES (1, 'big', x'01', 0, 'ann', 'STANDARD', '');
+         INSERT INTO parts VALUES (x'01', 1, 20, '', 0, 3, '');
+         INSERT INTO contents VALUES ('default', x'0a', 7, NULL), ('lab', x'0b', 9, NULL);
+         INSERT INTO pieces VALUES ('default', x'0c', x'0a', 1), ('lab', x'0d', x'0b', 1);
+         INSERT INTO usage (project, bytes, objects, requests, bytes_max)
+             VALUES ('default', 530, 2, 3, 1000);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let index = ObjectIndex::open(&file).unwrap();
+    let all = index.all_usage().await.unwrap();
+    let (usage, stored) = &all["default"];
+    assert_eq!((usage.bytes, usage.objects), (10 + 20 + 7, 2));
+    assert_eq!(
+        (usage.traffic.requests, usage.quota.bytes_max),
+        (3, Some(1000))
+    );
+    let stored: Vec<_> = stored
+        .iter()
+        .map(|it| (it.class.as_str(), it.bytes, it.objects))
+        .collect();
+    assert_eq!(stored, [("STANDARD", 27, 1), ("STANDARD_IA", 10, 1)]);
+    assert_eq!(all["lab"].0.bytes, 9);
+}
