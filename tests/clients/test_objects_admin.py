@@ -463,6 +463,10 @@ def test_shredding_asks_and_then_nobody_can_read(remote, file):
         answer = lepton.api("GET", f"/api/v1/projects/lab/blobs/{digest}")
         assert answer.status == 410 and answer.error()[0] == "shredded", answer
         assert "shredded" in lepton.ok("objects", "keys", "list").out
+        assert "ShreddingKeys" in lepton.ok("events", "--project", "lab").out
+        # That is no rot.
+        scrubbed = lepton.ok("objects", "scrub", "lab", "-o", "json").json()
+        assert scrubbed["damaged"] == 0 and scrubbed["shredded"] >= 2, scrubbed
         # The replica's copies of the keys are gone, too.
         assert b"hex" not in read(remote.s3, "place", "shred/.keys/lab")
         # The project goes on, under a new key; the same bytes are stored again.

@@ -160,6 +160,9 @@ pub struct Upkeep {
     pub contents: u64,
     /// The plain bytes that those read have.
     pub size_bytes: u64,
+    /// How many nobody can read, as their key was destroyed on purpose; these are not damaged.
+    #[serde(default)]
+    pub shredded: u64,
     /// How many could not be read.
     pub damaged: u64,
     /// How many of those were restored from the replica.

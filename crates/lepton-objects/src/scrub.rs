@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::contents::{Content, Contents};
 use crate::error::ContentError;
 use crate::index::ContentIndex;
-use crate::keys::{ContentKey, CustomerKeyError};
+use crate::keys::{ContentKey, CustomerKeyError, KeyError};
 use crate::seal::HEADER_BYTES;
 
 /// Rows asked of the index at a time.
@@ -75,6 +75,8 @@ pub struct ScrubReport {
     pub contents: u64,
     /// How many plain bytes they have.
     pub size_bytes: u64,
+    /// How many nobody can read, as their key was destroyed on purpose; these are not damaged.
+    pub shredded: u64,
     /// How many could not be read.
     pub damaged: u64,
     /// How many of those were restored from the replica.
@@ -197,6 +199,7 @@ impl Contents {
                 report.size_bytes += content.size_bytes;
                 match self.verify(project, content).await {
                     Ok(()) => {}
+                    Err(ContentError::Key(KeyError::Shredded { .. })) => report.shredded += 1,
                     Err(error) if error.is_passing() => return Err(error.into()),
                     Err(error) => {
                         let found = (content, error);

@@ -30,7 +30,6 @@ pub(crate) struct Passes(Mutex<Option<Pass>>);
 struct Pass {
     told: Upkeep,
     progress: Arc<Progress>,
-    /// What the projects before the one under way had.
     stop: CancellationToken,
 }
 
@@ -78,6 +77,7 @@ pub(crate) fn start(app: &App, work: UpkeepWork, projects: Vec<Name>) -> Result<
         finished_at: None,
         contents: 0,
         size_bytes: 0,
+        shredded: 0,
         damaged: 0,
         repaired: 0,
         deleted: 0,
@@ -171,6 +171,7 @@ async fn run(
             });
         }
         app.passes.note(|told| {
+            told.shredded += report.shredded;
             told.damaged += report.damaged;
             told.repaired += report.repaired;
             told.findings.append(&mut findings);

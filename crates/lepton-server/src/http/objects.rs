@@ -8,11 +8,12 @@ use lepton_api::{
     ShreddedKeys, StartUpkeep, StorageUsage, Upkeep, UpkeepWork,
 };
 use lepton_store::index::{Stored, Usage};
+use lepton_store::{EventDraft, Transaction};
 use lepton_types::Name;
-use lepton_types::resources::{Kind, ProjectSpec};
+use lepton_types::resources::{EventSeverity, Kind, ProjectSpec};
 use serde::Deserialize;
 
-use super::{enter, require_project};
+use super::{enter, find, require_project};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::blobs::BlobError;
@@ -266,9 +267,23 @@ pub(super) async fn shred(
              `{project}` stores"
         )));
     }
-    require_project(&app, &project).await?;
-    let keys = shred_project(&app, &project).await?;
+    let home = Name::default_project();
+    let found = find::<ProjectSpec>(&app, &home, project.as_str()).await?;
     let by = caller.0.label();
+    // Who did it is known before it is done.
+    let mut transaction = Transaction::new();
+    transaction.event(EventDraft {
+        at: app.now(),
+        project: project.clone(),
+        kind: Kind::Project,
+        id: found.metadata.id,
+        name: found.metadata.name,
+        severity: EventSeverity::Warning,
+        reason: "ShreddingKeys".to_owned(),
+        message: format!("{by} has all data keys destroyed: what they sealed is gone for good"),
+    });
+    app.store.commit(transaction).await?;
+    let keys = shred_project(&app, &project).await?;
     tracing::warn!(by, %project, keys, "the data keys of a project were shredded");
     Ok(axum::Json(ShreddedKeys { project, keys }))
 }

@@ -35,8 +35,12 @@ pub(super) fn scrub(ctx: &Context, projects: Vec<Name>, repair: bool) -> Result<
         ctx.print(&table.render(ctx.columns))?;
     }
     ctx.answer(&done, || {
+        let shredded = match done.shredded {
+            0 => String::new(),
+            count => format!(", {count} shredded before"),
+        };
         format!(
-            "{} contents ({}) read, {} damaged, {} repaired",
+            "{} contents ({}) read, {} damaged, {} repaired{shredded}",
             done.contents,
             bytes(done.size_bytes),
             done.damaged,
