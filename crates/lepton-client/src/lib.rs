@@ -14,6 +14,7 @@ mod error;
 mod jobs;
 mod logs;
 mod models;
+mod objects;
 mod pages;
 mod retry;
 mod runs;

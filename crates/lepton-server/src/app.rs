@@ -20,7 +20,9 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::inputs::Inputs;
 use crate::lineage::Ledger;
+use crate::metering::Meter;
 use crate::s3::Objects;
+use crate::upkeep::Passes;
 
 /// The parts of a running Lepton. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +51,10 @@ pub(crate) struct Parts {
     pub(crate) long_reads: Semaphore,
     /// What is known of lineage between two writes.
     pub(crate) lineage: Ledger,
+    /// What went over the wire of this API since it was last written down.
+    pub(crate) meter: Meter,
+    /// The newest pass over all objects.
+    pub(crate) passes: Passes,
     /// Rings when the reconciler should look.
     pub(crate) nudge: Notify,
     /// Cancelled when the server stops.

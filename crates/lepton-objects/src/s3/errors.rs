@@ -5,7 +5,7 @@ use lepton_store::index::{IndexError, Refusal};
 use s3s::{S3Error, S3ErrorCode, StdError, s3_error};
 
 use super::chunks::ChunkError;
-use crate::{ContentError, CustomerKeyError};
+use crate::{ContentError, CustomerKeyError, KeyError};
 
 /// A status that the library does not know for a code of its own.
 pub(super) fn custom(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
@@ -133,6 +133,17 @@ pub(super) fn of_content(error: ContentError) -> S3Error {
             InvalidRequest,
             "The encryption parameters are not applicable to this object."
         ),
+        ContentError::Key(KeyError::Shredded { .. }) => s3_error!(
+            InvalidObjectState,
+            "The key that sealed this object was destroyed: nobody can read it any more."
+        ),
+        error if error.is_passing() => {
+            let _logged = internal("sealed bytes cannot be reached", error);
+            s3_error!(
+                ServiceUnavailable,
+                "The service that holds the objects or their keys cannot be reached. Please try again."
+            )
+        }
         error => internal("sealed bytes failed", error),
     }
 }

@@ -68,7 +68,10 @@ impl Face {
             return Ok(());
         }
         let since = since.into_iter().collect();
-        self.index.add_traffic(since).await.map_err(of_index)
+        self.index
+            .add_traffic(since, self.now())
+            .await
+            .map_err(of_index)
     }
 
     /// Does what the lifecycles of all buckets say, as of `now`; returns how many objects,

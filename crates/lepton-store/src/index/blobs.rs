@@ -7,6 +7,8 @@ use lepton_types::{ContentId, Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::bodies::{content_of, discard_content, record_content};
+use super::metering::STANDARD;
+use super::usage::{charge, signed};
 use super::{IndexError, ObjectIndex, Piece, Refusal, StoredPiece};
 
 /// The keyed digest of a piece.
@@ -113,6 +115,8 @@ fn record(
                     Some(_) => unused.push(piece.content),
                     None => {
                         record_content(connection, project, piece)?;
+                        let counted = signed(piece.size_bytes);
+                        charge(connection, project, STANDARD, counted, 0)?;
                         connection
                             .prepare_cached(
                                 "INSERT INTO pieces (project, key, content, needed) VALUES (?1, ?2, ?3, 0)",
@@ -383,7 +387,8 @@ impl ObjectIndex {
                     .query_row(params![project, key], |row| row.get(0))
                     .optional()?;
                 if let Some(content) = content {
-                    discard_content(connection, &project, content_of(content))?;
+                    let size = discard_content(connection, &project, content_of(content))?;
+                    charge(connection, &project, STANDARD, -signed(size), 0)?;
                     gone += 1;
                 }
             }

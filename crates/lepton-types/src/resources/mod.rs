@@ -47,7 +47,7 @@ pub use model::{
     ModelVersionSpec, ModelVersionStatus, ParseModelRefError,
 };
 pub use pool::{Node, Pool, PoolSpec, PoolStatus};
-pub use project::{Project, ProjectSpec, ProjectStatus};
+pub use project::{Project, ProjectQuota, ProjectSpec, ProjectStatus, ProjectStored};
 pub use run::{MetricPoint, Run, RunPhase, RunSpec, RunStatus};
 pub use token::{Role, Token, TokenSpec, TokenStatus};
 

@@ -62,14 +62,28 @@ fn size(files: &[FileEntry]) -> String {
 
 impl Listed for Project {
     const PLURAL: &'static str = "projects";
-    const HEADERS: &'static [&'static str] = &["NAME", "AGE", "DESCRIPTION"];
-    const NARROW: usize = 3;
+    const HEADERS: &'static [&'static str] = &[
+        "NAME",
+        "AGE",
+        "STORED",
+        "QUOTA",
+        "DESCRIPTION",
+        "OBJECTS",
+        "OBJECTS MAX",
+    ];
+    const NARROW: usize = 5;
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let stored = self.status.stored;
+        let quota = self.spec.quota;
         vec![
             name(self),
             made(self, now),
+            Cell::maybe(stored.map(|stored| bytes(stored.size_bytes))),
+            Cell::maybe(quota.storage.map(|max| bytes(max.as_bytes()))),
             self.spec.description.as_str().into(),
+            Cell::maybe(stored.map(|stored| stored.objects)),
+            Cell::maybe(quota.objects),
         ]
     }
 }

@@ -8,6 +8,7 @@ use lepton_client::{Client, ClientError, EventFilter, Pages};
 use lepton_types::Resources;
 use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Waiting};
 
+use crate::commands::objects::tell_stored;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds::{self, Look};
@@ -60,12 +61,26 @@ impl Describe {
             Kind::Model | Kind::ModelVersion => versioned::model(ctx, client, name)?,
             Kind::Endpoint => endpoint(ctx, client, &client.endpoint(&kinds::dns(name)?)?)?,
             Kind::Pool => pool(ctx, client, &client.pool(name)?)?,
-            Kind::Project | Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
+            Kind::Project => project(ctx, client, name)?,
+            Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
                 return Ok(None);
             }
         };
         Ok(Some(page))
     }
+}
+
+fn project(ctx: &Context, client: &Client, name: &str) -> Result<Page, Failure> {
+    let found = client.get_project(name)?;
+    let usage = client.storage_usage(&kinds::dns(name)?, None)?;
+    let mut page = Page::new(ctx.columns);
+    identity(&mut page, ctx, Kind::Project, &found.metadata);
+    if !found.spec.description.is_empty() {
+        page.fact("Description", found.spec.description.as_str());
+    }
+    tell_stored(&mut page, &usage);
+    events(&mut page, ctx, client, &found.metadata)?;
+    Ok(page)
 }
 
 /// What everything has.
