@@ -13,6 +13,7 @@ mod endpoints;
 mod error;
 mod jobs;
 mod logs;
+mod mlflow;
 mod models;
 mod pages;
 mod retry;
@@ -36,3 +37,5 @@ pub use runs::{Over, RunFilter, SeriesRange};
 pub use state::EventFilter;
 pub use transport::{Client, ClientOptions};
 pub use watch::Watch;
+
+pub use ureq::http::Method;

@@ -13,21 +13,62 @@ use crate::{
     RunRecord, RunSearch, StoreError, TextField,
 };
 
+/// From schema 5 to schema 6: where a search begins. Long values are indexed by how they begin, and the
+/// newest runs of an experiment are told without a look at each.
+pub(super) const SCHEMA: &str = r"
+DROP INDEX run_index_started;
+CREATE INDEX run_index_started ON run_index (experiment, started DESC, run, deleted, project);
+CREATE INDEX run_index_name ON run_index (name);
+CREATE INDEX run_params_value ON run_params (key, substr(value, 1, 64));
+CREATE INDEX run_tags_value ON run_tags (key, substr(value, 1, 64));
+CREATE INDEX metric_latest_number ON metric_latest (key, number);
+";
+
 impl Reader<'_> {
     pub(crate) fn search_runs(&self, search: &RunSearch) -> Result<Found, StoreError> {
+        // What is deleted meanwhile is not missing from the page.
+        let _snapshot = self.connection().unchecked_transaction()?;
         let limit = search.limit.clamp(1, RunSearch::LIMIT_MAX);
-        let (sql, arguments) = sql_of(search, limit + 1);
+        let (sql, arguments) = sql_of(search, self.narrowest(search)?, limit + 1);
         let mut statement = self.connection().prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(arguments), |row| {
             Ok(Id::from_bytes(row.get(0)?))
         })?;
         let mut ids: Vec<Id> = rows.collect::<Result<_, _>>()?;
-        let more = ids.len() > limit;
+        let mut more = ids.len() > limit;
         ids.truncate(limit);
-        Ok(Found {
-            runs: self.found_runs(&ids)?,
-            more,
-        })
+        let (mut runs, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+        for piece in ids.chunks(PIECE_RUNS) {
+            if bytes > PAGE_BYTES_MAX {
+                more = true;
+                break;
+            }
+            let found = self.found_runs(piece)?;
+            bytes += found.iter().map(weight).sum::<usize>();
+            runs.extend(found);
+        }
+        Ok(Found { runs, more })
+    }
+
+    /// The clause that the fewest runs meet, if they are so few that reading them all, of whatever
+    /// project, costs less than going through the runs of the experiments.
+    fn narrowest(&self, search: &RunSearch) -> Result<Option<usize>, StoreError> {
+        let mut narrowest = (None, NARROW_RUNS_MAX);
+        for (number, clause) in search.clauses.iter().enumerate() {
+            let Some((sql, mut arguments)) = runs_that_meet(clause) else {
+                continue;
+            };
+            let sql = format!("SELECT COUNT(*) FROM ({sql} LIMIT ?)");
+            arguments.push(narrowest.1.into());
+            let count: i64 = self
+                .connection()
+                .prepare_cached(&sql)?
+                .query_row(params_from_iter(arguments), |row| row.get(0))?;
+            if count < narrowest.1 {
+                narrowest = (Some(number), count);
+            }
+        }
+        Ok(narrowest.0)
     }
 
     pub(crate) fn found_runs(&self, ids: &[Id]) -> Result<Vec<FoundRun>, StoreError> {
@@ -68,17 +109,85 @@ impl Reader<'_> {
     }
 }
 
+/// Runs that are read at once.
+const PIECE_RUNS: usize = 128;
+
+/// Texts on one page, whose runs may have thousands of long ones each. A page that holds more ends early.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What a run takes on a page, about.
+fn weight(found: &FoundRun) -> usize {
+    let pair = |(key, value): &(String, String)| key.len() + value.len() + 64;
+    let record = &found.record;
+    let pairs = record.params.iter().chain(&record.tags).map(pair);
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let data = found
+        .datasets
+        .iter()
+        .map(|data| data.source.len() + text(&data.schema) + text(&data.profile) + 256);
+    pairs.chain(data).sum::<usize>() + 128 * record.metrics.len() + 1_024
+}
+
+/// Runs with which a search may begin: each is looked up by its id.
+const NARROW_RUNS_MAX: i64 = 4_096;
+
+/// The runs that meet a clause, where an index gives them: SQL with its arguments.
+fn runs_that_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
+    let with_value = |table: &str, key: &str, text: &str| {
+        let sql = format!(
+            "SELECT run FROM {table} WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64) \
+             AND value = ?"
+        );
+        let text = || Value::from(text.to_owned());
+        (sql, vec![key.to_owned().into(), text(), text()])
+    };
+    match (&clause.field, &clause.test) {
+        (RunField::Metric(_), Test::Number(Comparison::Differs, _)) => None,
+        (RunField::Metric(key), Test::Number(comparison, bound)) => Some((
+            format!(
+                "SELECT run FROM metric_latest WHERE key = ? AND number {} ?",
+                comparison.sql()
+            ),
+            vec![key.to_owned().into(), (*bound).into()],
+        )),
+        (RunField::Param(key), Test::Is(text)) => Some(with_value("run_params", key, text)),
+        (RunField::Tag(key), Test::Is(text)) => Some(with_value("run_tags", key, text)),
+        (RunField::Text(TextField::Name), Test::Is(name)) => Some((
+            "SELECT run FROM run_index WHERE name = ?".to_owned(),
+            vec![name.to_owned().into()],
+        )),
+        (RunField::Text(TextField::Id), Test::Is(id)) => Some(of_ids(std::slice::from_ref(id))),
+        (RunField::Text(TextField::Id), Test::Among(ids)) => Some(of_ids(ids)),
+        _ => None,
+    }
+}
+
+/// The runs of these ids; what is no id, or not as ids are written, is no run.
+fn of_ids(ids: &[String]) -> (String, Vec<Value>) {
+    let parsed = ids.iter().filter_map(|text| {
+        let id: Id = text.parse().ok()?;
+        (id.to_string() == *text).then(|| Value::from(id.to_bytes().to_vec()))
+    });
+    let arguments: Vec<Value> = parsed.collect();
+    let marks = vec!["?"; arguments.len()].join(",");
+    let sql = format!("SELECT run FROM run_index WHERE run IN ({marks})");
+    (sql, arguments)
+}
+
 /// SQL under construction. Everything that a caller says is an argument, never text.
 struct Building {
+    source: String,
     joins: String,
     join_arguments: Vec<Value>,
     conditions: String,
     arguments: Vec<Value>,
 }
 
-fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
+/// The ids of a page; the runs that meet the clause `narrowest` are where it looks for them.
+fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String, Vec<Value>) {
     let marks = vec!["?"; search.experiments.len()].join(",");
     let mut building = Building {
+        source: "run_index r".to_owned(),
         joins: String::new(),
         join_arguments: Vec::new(),
         conditions: format!(" WHERE r.experiment IN ({marks}) AND r.project = ?"),
@@ -96,8 +205,17 @@ fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
         Lifecycle::Deleted => building.conditions.push_str(" AND r.deleted = 1"),
         Lifecycle::Any => {}
     }
-    for clause in &search.clauses {
-        building.add_clause(clause);
+    let mut source_arguments = Vec::new();
+    for (number, clause) in search.clauses.iter().enumerate() {
+        match runs_that_meet(clause).filter(|_| narrowest == Some(number)) {
+            Some((sql, arguments)) => {
+                // The order of a CROSS JOIN is kept.
+                building.source = format!("({sql}) narrow CROSS JOIN run_index r");
+                building.conditions.push_str(" AND r.run = narrow.run");
+                source_arguments = arguments;
+            }
+            None => building.add_clause(clause),
+        }
     }
     let mut order = String::new();
     for (number, by) in search.order.iter().enumerate() {
@@ -108,10 +226,11 @@ fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
         order.push_str("r.started DESC, ");
     }
     let sql = format!(
-        "SELECT r.run FROM run_index r{}{} ORDER BY {order}r.run LIMIT ? OFFSET ?",
-        building.joins, building.conditions
+        "SELECT r.run FROM {}{}{} ORDER BY {order}r.run LIMIT ? OFFSET ?",
+        building.source, building.joins, building.conditions
     );
-    let mut arguments = building.join_arguments;
+    let mut arguments = source_arguments;
+    arguments.append(&mut building.join_arguments);
     arguments.append(&mut building.arguments);
     arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     arguments.push(i64::try_from(search.offset).unwrap_or(i64::MAX).into());
