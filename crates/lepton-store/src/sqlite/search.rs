@@ -408,3 +408,114 @@ fn glob_of(like: &str) -> String {
     }
     glob
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Store, Transaction};
+    use lepton_types::resources::{MetricPoint, Resource};
+    use lepton_types::{Name, RunId, Timestamp};
+
+    fn id(number: u8) -> Id {
+        Id::from_bytes([number; 16])
+    }
+
+    /// Runs of two experiments; long values that begin alike, NaN, and one run in the bin.
+    async fn filled(folder: &std::path::Path) -> Store {
+        let store = Store::open(&folder.join("store.db")).unwrap();
+        let mut transaction = Transaction::new();
+        for number in 0..40 {
+            let at = Timestamp::from_millis(i64::from(number % 7));
+            let spec = RunSpec::of(id(200 + number % 2).into());
+            let name = format!("run {}", number % 5);
+            let home = Name::default_project();
+            let mut run = Resource::draft(id(number), home, name, at, spec);
+            run.status.deleted_at = (number == 9).then_some(at);
+            let key = RunId::from(id(number));
+            let value = match number % 6 {
+                0 => f64::NAN,
+                other => f64::from(other),
+            };
+            let long = format!("{}{}", "x".repeat(80), number % 3);
+            let pair = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+            transaction
+                .create(&run)
+                .set_params(key, pair("p", &long))
+                .set_tags(key, pair("t", &(number % 4).to_string()))
+                .append_metrics(
+                    key,
+                    vec![MetricPoint {
+                        key: "m".to_owned(),
+                        step: 0,
+                        timestamp: Some(at),
+                        value,
+                    }],
+                );
+        }
+        store.commit(transaction).await.unwrap();
+        store
+    }
+
+    fn clauses() -> Vec<RunClause> {
+        let clause = |field, test| RunClause { field, test };
+        let metric = |test| clause(RunField::Metric("m".to_owned()), test);
+        vec![
+            metric(Test::Number(Comparison::Above, 2.0)),
+            metric(Test::Number(Comparison::Equals, 3.0)),
+            clause(
+                RunField::Param("p".to_owned()),
+                Test::Is(format!("{}1", "x".repeat(80))),
+            ),
+            clause(RunField::Tag("t".to_owned()), Test::Is("3".to_owned())),
+            clause(
+                RunField::Text(TextField::Name),
+                Test::Is("run 4".to_owned()),
+            ),
+            clause(RunField::Text(TextField::Id), Test::Is(id(13).to_string())),
+            clause(
+                RunField::Text(TextField::Id),
+                Test::Among(vec![id(5).to_string(), id(7).to_string().to_uppercase()]),
+            ),
+        ]
+    }
+
+    #[tokio::test]
+    async fn it_does_not_matter_where_a_search_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = filled(folder.path()).await;
+        let Backend::Sqlite(sqlite) = &store.backend;
+        let found = sqlite.read(|reader| {
+            let ids = |search: &RunSearch, narrowest| {
+                let (sql, arguments) = sql_of(search, narrowest, 100);
+                let mut statement = reader.connection().prepare(&sql)?;
+                let rows = statement.query_map(params_from_iter(arguments), |row| {
+                    Ok(Id::from_bytes(row.get(0)?))
+                })?;
+                Ok::<Vec<Id>, StoreError>(rows.collect::<Result<_, _>>()?)
+            };
+            let mut found = 0;
+            for first in clauses() {
+                for second in clauses() {
+                    let search = RunSearch {
+                        project: Name::default_project(),
+                        experiments: vec![id(201)],
+                        lifecycle: Lifecycle::Active,
+                        clauses: vec![first.clone(), second.clone()],
+                        order: vec![RunOrder {
+                            field: RunField::Metric("m".to_owned()),
+                            descending: true,
+                        }],
+                        offset: 0,
+                        limit: 100,
+                    };
+                    let scanned = ids(&search, None)?;
+                    assert_eq!(ids(&search, Some(0))?, scanned, "{search:?}");
+                    assert_eq!(ids(&search, Some(1))?, scanned, "{search:?}");
+                    found += scanned.len();
+                }
+            }
+            Ok(found)
+        });
+        assert!(found.await.unwrap() > 50);
+    }
+}
