@@ -50,12 +50,12 @@ impl Reader<'_> {
         Ok(Found { runs, more })
     }
 
-    /// The clause that the fewest runs meet, if they are so few that reading them all, of whatever
+    /// The clause that the fewest runs may meet, if they are so few that reading them all, of whatever
     /// project, costs less than going through the runs of the experiments.
     fn narrowest(&self, search: &RunSearch) -> Result<Option<usize>, StoreError> {
         let mut narrowest = (None, NARROW_RUNS_MAX);
         for (number, clause) in search.clauses.iter().enumerate() {
-            let Some((sql, mut arguments)) = runs_that_meet(clause) else {
+            let Some((sql, mut arguments)) = runs_that_may_meet(clause) else {
                 continue;
             };
             let sql = format!("SELECT COUNT(*) FROM ({sql} LIMIT ?)");
@@ -131,15 +131,14 @@ fn weight(found: &FoundRun) -> usize {
 /// Runs with which a search may begin: each is looked up by its id.
 const NARROW_RUNS_MAX: i64 = 4_096;
 
-/// The runs that meet a clause, where an index gives them: SQL with its arguments.
-fn runs_that_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
+/// The runs that may meet a clause, and all that do, where an index gives them: SQL with its arguments.
+fn runs_that_may_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
+    // Nothing but the index is read: of a long value it has the beginning.
     let with_value = |table: &str, key: &str, text: &str| {
         let sql = format!(
-            "SELECT run FROM {table} WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64) \
-             AND value = ?"
+            "SELECT run FROM {table} WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64)"
         );
-        let text = || Value::from(text.to_owned());
-        (sql, vec![key.to_owned().into(), text(), text()])
+        (sql, vec![key.to_owned().into(), text.to_owned().into()])
     };
     match (&clause.field, &clause.test) {
         (RunField::Metric(_), Test::Number(Comparison::Differs, _)) => None,
@@ -183,7 +182,7 @@ struct Building {
     arguments: Vec<Value>,
 }
 
-/// The ids of a page; the runs that meet the clause `narrowest` are where it looks for them.
+/// The ids of a page; the runs that may meet the clause `narrowest` are where it looks for them.
 fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String, Vec<Value>) {
     let marks = vec!["?"; search.experiments.len()].join(",");
     let mut building = Building {
@@ -207,14 +206,14 @@ fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String
     }
     let mut source_arguments = Vec::new();
     for (number, clause) in search.clauses.iter().enumerate() {
-        match runs_that_meet(clause).filter(|_| narrowest == Some(number)) {
-            Some((sql, arguments)) => {
-                // The order of a CROSS JOIN is kept.
-                building.source = format!("({sql}) narrow CROSS JOIN run_index r");
-                building.conditions.push_str(" AND r.run = narrow.run");
-                source_arguments = arguments;
-            }
-            None => building.add_clause(clause),
+        building.add_clause(clause);
+        if let Some((sql, arguments)) = runs_that_may_meet(clause)
+            && narrowest == Some(number)
+        {
+            // The order of a CROSS JOIN is kept.
+            building.source = format!("({sql}) narrow CROSS JOIN run_index r");
+            building.conditions.push_str(" AND r.run = narrow.run");
+            source_arguments = arguments;
         }
     }
     let mut order = String::new();
