@@ -17,6 +17,7 @@ mod inputs;
 mod lineage;
 mod linger;
 mod listener;
+mod loads;
 mod metrics;
 mod mlflow;
 mod plain_blobs;

@@ -28,6 +28,7 @@ use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::{Config, IsolationConfig};
 use crate::inputs::Inputs;
+use crate::loads::{self, Loads};
 use crate::reconcile::{Reconciler, probe_replicas};
 use crate::start_error::StartError;
 use crate::{data_dir, housekeeping, http, lineage, listener, plain_blobs, s3};
@@ -227,6 +228,8 @@ pub(crate) async fn open(
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        loads: Loads::default(),
+        scaled: ArcSwapOption::empty(),
         decision: ArcSwapOption::empty(),
         long_reads: Semaphore::new(LONG_READS_MAX),
         lineage: lineage::Ledger::default(),
@@ -412,6 +415,7 @@ fn start_tasks(app: &App, listener: TcpListener, s3_listener: TcpListener) {
     app.tasks.spawn(probe_replicas(app.clone()));
     app.tasks.spawn(housekeeping::run(app.clone()));
     app.tasks.spawn(lineage::run(app.clone()));
+    app.tasks.spawn(loads::read(app.clone()));
     app.tasks.spawn(listener::serve(
         app.clone(),
         listener,

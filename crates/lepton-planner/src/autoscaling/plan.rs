@@ -29,6 +29,8 @@ const STALE: DurationMs = DurationMs::from_secs(30);
 /// What a request that meets no replica is worth, in cold starts, when keeping the last
 /// replica is weighed against stopping it.
 const COLD_REQUEST_PRICE: u64 = 10;
+/// The last replica is kept so long at least, however soon it starts: people pause to think.
+const KEPT_AT_LEAST: DurationMs = DurationMs::from_secs(30);
 
 /// How many replicas there should be, and what to remember.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,6 +301,9 @@ fn bound(
 /// the idle gaps seen, a cold start and the request that waits for it being paid for; without a
 /// gap seen, the price of one (the ski rental rule, at most twice the least cost).
 fn keep_warm(view: &AutoscaleView, seconds: &[Second]) -> DurationMs {
+    if let Some(asked_for) = view.spec.idle_after {
+        return asked_for;
+    }
     let cold_s = view.spec.cold_start.as_millis().div_ceil(1_000).max(1);
     let restart = cold_s.saturating_mul(1 + COLD_REQUEST_PRICE);
     let mut gaps: Vec<u64> = seconds
@@ -325,7 +330,7 @@ fn keep_warm(view: &AutoscaleView, seconds: &[Second]) -> DurationMs {
             .unwrap_or(restart)
             .min(restart)
     };
-    DurationMs::from_secs(least)
+    DurationMs::from_secs(least).max(KEPT_AT_LEAST)
 }
 
 fn describe(scaler: &Scaler) -> String {
