@@ -629,8 +629,7 @@ async fn a_replica_gets_no_more_at_once_than_its_limit_and_nobody_is_dropped() {
             tokio::spawn(async move { ask(&gateway, "").await })
         })
         .collect();
-    until(|| gateway.usage()[0].waiting == 8).await;
-    assert_eq!(only.asked.load(Ordering::SeqCst), 2);
+    until(|| gateway.usage()[0].waiting == 8 && only.asked.load(Ordering::SeqCst) == 2).await;
     assert_eq!(gateway.load_now(&affine()), 10);
     for ended in 1..=10_usize {
         permits.add_permits(1);
