@@ -79,7 +79,7 @@ impl Loads {
     }
 
     /// Takes in what an endpoint was asked in the last `seconds`, until `now`.
-    fn take_in(&self, endpoint: Id, now: Timestamp, seconds: u64, load: &EndpointLoad) {
+    pub(crate) fn take_in(&self, endpoint: Id, now: Timestamp, seconds: u64, load: &EndpointLoad) {
         let mut all = self.held();
         let seen = all.entry(endpoint).or_insert_with(|| Seen::new(now));
         seen.observed_until = now;
