@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use lepton_objects::disk::{DiskFaults, SimulatedDisk};
 use lepton_objects::{
-    BackendConfig, Content, ContentKey, Contents, ContentsConfig, IndexedContents, MasterWrapper,
-    NewContent, OpenError,
+    BackendConfig, Content, ContentKey, Contents, ContentsConfig, Damage, IndexedContents,
+    MasterWrapper, NewContent, OpenError, Progress,
 };
 use lepton_store::index::{
     Bucket, BucketId, Condition, IndexError, NewBody, NewBucket, NewVersion, ObjectIndex, Piece,
@@ -247,7 +247,9 @@ impl World {
         collect(&life).await.unwrap();
         let named = IndexedContents::new(life.index.clone());
         life.contents.sweep(&project, &named).await.unwrap();
-        let scrubbed = life.contents.scrub(&project, &named).await.unwrap();
+        let (damage, progress) = (Damage::Report, Progress::default());
+        let scrubbed = life.contents.scrub(&project, &named, damage, &progress);
+        let scrubbed = scrubbed.await.unwrap();
         assert_eq!(scrubbed.damaged, 0, "seed {seed}: {:?}", scrubbed.findings);
         let rows = life.index.contents_after(&project, None, 1_000).await;
         let in_files = rows.unwrap().into_iter().filter(|row| row.inline.is_none());
@@ -309,7 +311,7 @@ async fn put(life: &Life, mut new: NewVersion, size: usize, fill: u8) -> bool {
 
 /// As the face does it: what nothing names goes, then is forgotten.
 async fn collect(life: &Life) -> Result<(), IndexError> {
-    while let Some(garbage) = life.index.garbage(10).await? {
+    while let Some(garbage) = life.index.garbage(None, 10).await? {
         let deleted = life.contents.delete(&garbage.project, &garbage.contents);
         if deleted.await.is_err() {
             return Ok(());

@@ -20,6 +20,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::inputs::Inputs;
 use crate::lineage::Ledger;
+use crate::loads::Loads;
 use crate::metering::Meter;
 use crate::s3::Objects;
 use crate::upkeep::Passes;
@@ -43,6 +44,10 @@ pub(crate) struct Parts {
     pub(crate) gateway: Gateway,
     /// What the probes know of replicas.
     pub(crate) health: Mutex<BTreeMap<Id, Health>>,
+    /// What the endpoints that follow their load were asked.
+    pub(crate) loads: Loads,
+    /// The newest decision about how many replicas there should be.
+    pub(crate) scaled: ArcSwapOption<Taken>,
     /// Why things wait, from the last pass of the reconciler.
     pub(crate) waiting: ArcSwap<BTreeMap<Id, Waiting>>,
     /// The newest decision that moved something, to be taken again.

@@ -17,6 +17,7 @@ mod inputs;
 mod lineage;
 mod linger;
 mod listener;
+mod loads;
 mod metering;
 mod metrics;
 mod mlflow;

@@ -28,6 +28,7 @@ use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::{Config, IsolationConfig};
 use crate::inputs::Inputs;
+use crate::loads::{self, Loads};
 use crate::reconcile::{Reconciler, probe_replicas};
 use crate::start_error::StartError;
 use crate::{data_dir, housekeeping, http, lineage, listener, metering, plain_blobs, s3, upkeep};
@@ -230,6 +231,8 @@ pub(crate) async fn open(
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        loads: Loads::default(),
+        scaled: ArcSwapOption::empty(),
         decision: ArcSwapOption::empty(),
         long_reads: Semaphore::new(LONG_READS_MAX),
         lineage: lineage::Ledger::default(),
@@ -421,6 +424,7 @@ fn start_tasks(app: &App, listener: TcpListener, s3_listener: TcpListener) {
     app.tasks.spawn(metering::run(app.clone()));
     app.tasks.spawn(upkeep::follow(app.clone()));
     app.tasks.spawn(s3::finish_rotation(app.clone()));
+    app.tasks.spawn(loads::read(app.clone()));
     app.tasks.spawn(listener::serve(
         app.clone(),
         listener,

@@ -127,6 +127,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(endpoints::list))
         .routes(routes!(endpoints::get, endpoints::put, endpoints::delete))
         .routes(routes!(endpoints::list_replicas))
+        .routes(routes!(endpoints::scaling))
         .routes(routes!(job_logs::endpoint_logs))
         .routes(routes!(inference::predict))
         .routes(routes!(lineage::get))

@@ -32,7 +32,7 @@ pub use dataset::{
 };
 pub use endpoint::{
     Endpoint, EndpointPhase, EndpointSpec, EndpointStatus, Replica, ReplicaPhase, ReplicaSpec,
-    ReplicaStatus,
+    ReplicaStatus, Scaling, ScalingStatus,
 };
 pub use event::{Event, EventSeverity};
 pub use experiment::{Experiment, ExperimentSpec, ExperimentStatus};

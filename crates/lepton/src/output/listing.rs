@@ -336,7 +336,7 @@ impl Listed for Endpoint {
             self.spec.model.to_string().into(),
             Cell::maybe(status.version),
             Cell::phase(status.phase.as_str()),
-            format!("{}/{}", status.ready_replicas, self.spec.replicas).into(),
+            format!("{}/{}", status.ready_replicas, self.wanted_replicas()).into(),
             made(self, now),
             waiting.unwrap_or_default().into(),
             self.spec.resources.to_string().into(),
