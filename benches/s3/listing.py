@@ -59,7 +59,8 @@ def fill(file, objects):
     """Copies the one object there is."""
     index = sqlite3.connect(file, isolation_level=None)
     columns = [row[1] for row in index.execute("PRAGMA table_info(versions)")]
-    others = ", ".join(column for column in columns if column != "key")
+    others = [column for column in columns if column != "key"]
+    values = index.execute(f"SELECT {', '.join(others)} FROM versions").fetchone()
     index.execute("PRAGMA synchronous = OFF")
     index.execute("PRAGMA cache_size = -400000")
     each = objects // FOLDERS
@@ -68,14 +69,14 @@ def fill(file, objects):
         index.execute(
             f"""WITH RECURSIVE folders(f) AS (SELECT {folder} UNION ALL SELECT f + 1 FROM folders WHERE f + 1 < {folder + 500}),
                 files(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM files WHERE n + 1 < {each})
-                INSERT INTO versions (key, {others})
-                SELECT CAST(printf('folder-%05d/object-%06d', f, n) AS BLOB), {others}
-                FROM folders, files, (SELECT * FROM versions WHERE key = CAST('one' AS BLOB))""")
+                INSERT INTO versions (key, {', '.join(others)})
+                SELECT CAST(printf('folder-%05d/object-%06d', f, n) AS BLOB), {', '.join('?' for _ in others)}
+                FROM folders CROSS JOIN files""", values)
         index.execute("COMMIT")
-    body, = index.execute("SELECT body FROM versions WHERE key = CAST('one' AS BLOB)").fetchone()
-    index.execute("UPDATE bodies SET shared = shared + ? WHERE id = ?", (each * FOLDERS, body))
-    index.execute("UPDATE usage SET objects = objects + ?, bytes = bytes + ? * (SELECT size FROM versions LIMIT 1)",
-                  (each * FOLDERS, each * FOLDERS))
+    row = dict(zip(others, values))
+    index.execute("UPDATE bodies SET shared = shared + ? WHERE id = ?", (each * FOLDERS, row["body"]))
+    index.execute("UPDATE usage SET objects = objects + ?, bytes = bytes + ?",
+                  (each * FOLDERS, each * FOLDERS * row["size"]))
     index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     index.close()
 
