@@ -1,10 +1,13 @@
 """Lepton beside MLflow's own server (one worker, SQLite) on one machine in one run.
 
 Usage: compare.py LEPTON MLFLOW_PYTHON [--runs N] [--points N] [--seconds S] [--only lepton|mlflow]
+                  [--server-cores 0,1] [--client-cores 2,3]
 
 Each server is started alone, in a folder of its own, and asked the same: single metrics and batches of
 1,000, by one client and by eight at once; searches over `--runs` runs; the history of a metric of
-`--points` points. Plain HTTP/1.1 on kept connections, and MLflow's unmodified client.
+`--points` points. It is asked twice: by requests that are written before the clock runs, on sockets that
+are kept, and whose answers are read and not parsed, which tells what the server takes; and by MLflow's
+unmodified client, which tells what a script sees, the client's own time included.
 
 Lepton is filled through its API. MLflow's server would take most of an hour for that, so its runs and its
 long series are written into its database directly, as it writes them itself; filling is not timed.
@@ -12,6 +15,7 @@ long series are written into its database directly, as it writes them itself; fi
 
 import argparse
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -31,37 +35,79 @@ CLIENT = pathlib.Path(__file__).with_name("client.py")
 API = "/api/2.0/mlflow/"
 
 
+# Calls a second, of one client, for which requests are written before the clock runs.
+RATE = 5_000
+BATCH_RATE = 300
+
+
 class Api:
-    """One connection that is kept."""
+    """One connection that is kept. It knows just enough of HTTP/1.1 to cost the servers' figures little."""
 
     def __init__(self, port, token):
         self.port = port
+        self.bearer = f"Authorization: Bearer {token}\r\n" if token else ""
         self.connect()
-        self.headers = {"Content-Type": "application/json"}
-        if token:
-            self.headers["Authorization"] = f"Bearer {token}"
 
     def connect(self):
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        self.connection.connect()
-        self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=600)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def raw(self, path, given=None):
-        body = given if isinstance(given, (bytes, type(None))) else json.dumps(given).encode()
+    def request(self, path, given=None):
+        """The bytes of a request."""
+        body = b"" if given is None else given if isinstance(given, bytes) else json.dumps(given).encode()
+        method = "GET" if given is None else "POST"
+        return (f"{method} {API}{path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{self.bearer}"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
+
+    def exchange(self, request):
+        """Sends a request and returns the content of its answer."""
         try:
-            answer = self.send(path, body)
-        except (ConnectionError, http.client.RemoteDisconnected):
+            return self.exchange_once(request)
+        except (ConnectionError, EOFError):
             # Servers close connections that were silent for some seconds.
             self.connect()
-            answer = self.send(path, body)
-        content = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{path}: {answer.status} {content[:300]!r}")
+            return self.exchange_once(request)
+
+    def exchange_once(self, request):
+        self.socket.sendall(request)
+        head = b""
+        while (end := head.find(b"\r\n\r\n")) < 0:
+            head += self.receive()
+        head, content = head[:end].lower(), head[end + 4:]
+        if b"transfer-encoding: chunked" in head:
+            content = self.chunks(content)
+        else:
+            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+            pieces, got = [content], len(content)
+            while got < length:
+                pieces.append(self.receive())
+                got += len(pieces[-1])
+            content = b"".join(pieces)
+        if head.split(b" ", 2)[1] != b"200":
+            raise RuntimeError(f"{head[:60]!r} {content[:300]!r}")
         return content
 
-    def send(self, path, body):
-        self.connection.request("GET" if body is None else "POST", API + path, body, self.headers)
-        return self.connection.getresponse()
+    def chunks(self, waiting):
+        whole, waiting = [], bytearray(waiting)
+        while True:
+            while (end := waiting.find(b"\r\n")) < 0:
+                waiting += self.receive()
+            length = int(waiting[:end], 16)
+            while len(waiting) < end + length + 4:
+                waiting += self.receive()
+            whole.append(bytes(waiting[end + 2:end + 2 + length]))
+            del waiting[:end + length + 4]
+            if length == 0:
+                return b"".join(whole)
+
+    def receive(self):
+        got = self.socket.recv(1 << 20)
+        if not got:
+            raise EOFError
+        return got
+
+    def raw(self, path, given=None):
+        return self.exchange(self.request(path, given))
 
     def ask(self, path, given=None):
         return json.loads(self.raw(path, given))
@@ -92,11 +138,13 @@ def resident(pid):
 
 
 @contextlib.contextmanager
-def server(command, port, folder, health):
+def server(command, port, folder, health, cores):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "LEPTON_T", "LEPTON_U"))}
     env |= {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
+        process = subprocess.Popen(
+            command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True, preexec_fn=pin)
     try:
         end = time.monotonic() + 120
         while True:
@@ -134,15 +182,25 @@ def figures(times, elapsed=None):
     return {"calls": len(times), "a second": len(times) / (elapsed or sum(times)), "p50 ms": at(0.5), "p99 ms": at(0.99)}
 
 
+def prepared(call_of, seconds, rate, **bounds):
+    """The times of calls whose requests `call_of` wrote before; `rate` a second are enough."""
+    count = max(5, int(seconds * rate))
+    calls = [call_of(i) for i in range(count)]
+    return timed(lambda i: calls[i](), seconds, at_most=count, **bounds)
+
+
 def at_once(make, work, clients, seconds):
-    """The times of calls of several clients at once."""
-    times, began = [], time.monotonic()
+    """The times of calls of several clients at once; `work` gives a client's calls."""
+    times, gate = [], threading.Barrier(clients + 1)
     def run(number):
-        api = make()
-        times.extend(timed(lambda i: work(api, number, i), seconds))
+        calls = work(make(), number)
+        gate.wait()
+        times.extend(timed(lambda i: calls[i](), seconds, at_most=len(calls)))
     threads = [threading.Thread(target=run, args=(n,)) for n in range(clients)]
     for thread in threads:
         thread.start()
+    gate.wait()
+    began = time.monotonic()
     for thread in threads:
         thread.join()
     return figures(times, time.monotonic() - began)
@@ -218,22 +276,28 @@ def measure(name, port, token, process, fill, options):
     found["idle resident MB"] = resident(process.pid) / 1e6
     run = new_run(api)
     metric = lambda run, i: {"run_id": run, "key": f"m{i % 5}", "value": i / 3, "timestamp": 1_700_000_000_000 + i, "step": i}
-    found["log_metric"] = figures(timed(lambda i: api.raw("runs/log-metric", metric(run, i)), seconds))
+    send = lambda api, path, given: functools.partial(api.exchange, api.request(path, given))
+    found["log_metric"] = figures(prepared(lambda i: send(api, "runs/log-metric", metric(run, i)), seconds, RATE))
     runs = [new_run(api) for _ in range(8)]
-    found["log_metric, 8 at once"] = at_once(make, lambda api, n, i: api.raw("runs/log-metric", metric(runs[n], i)), 8, seconds)
-    bodies = [json.dumps(batch(run, i * 1000, "b")).encode() for i in range(200)]
-    found["log_batch of 1,000"] = figures(timed(lambda i: api.raw("runs/log-batch", bodies[i]), seconds, at_most=200))
+    found["log_metric, 8 at once"] = at_once(make, lambda api, n: [
+        send(api, "runs/log-metric", metric(runs[n], i)) for i in range(int(seconds * RATE / 2))], 8, seconds)
+    of_batch = lambda api, run, i: send(api, "runs/log-batch", batch(run, i * 1000, "b"))
+    found["log_batch of 1,000"] = figures(prepared(lambda i: of_batch(api, run, i), seconds, BATCH_RATE))
+    found["log_batch of 1,000, 8 at once"] = at_once(make, lambda api, n: [
+        of_batch(api, runs[n], i) for i in range(int(seconds * BATCH_RATE / 4))], 8, seconds)
     print(f"{name}: filling", file=sys.stderr, flush=True)
     experiment, long = fill(api, make)
-    search = lambda **more: api.raw("runs/search", {"experiment_ids": [experiment]} | more)
+    search = lambda **more: send(api, "runs/search", {"experiment_ids": [experiment]} | more)
     for step, more in {
             "100 newest": {"max_results": 100},
             "100 of accuracy > 0.99": {"max_results": 100, "filter": "metrics.accuracy > 0.99"},
+            "100 of run_name": {"max_results": 100, "filter": "attributes.run_name = 'run 77'"},
             "100 of params and tags": {"max_results": 100, "filter": "params.depth = '3' AND tags.team = 'b'"},
             "100 by metric": {"max_results": 100, "order_by": ["metrics.loss ASC"]},
             "a page of 1,000": {"max_results": 1000},
             "a page of 1,000 by metric, filtered": {"max_results": 1000, "filter": "metrics.accuracy > 0.5", "order_by": ["metrics.loss ASC"]}}.items():
-        found[f"search: {step}"] = figures(timed(lambda i: search(**more), seconds / 2, 3))
+        request = search(**more)
+        found[f"search: {step}"] = figures(timed(lambda i: request(), seconds / 2, 3))
     path = f"metrics/get-history?run_id={long}&metric_key=loss"
     found["history: a page of 25,000"] = figures(timed(lambda i: api.raw(f"{path}&max_results=25000"), seconds / 2, 3))
     whole = timed(lambda i: api.raw(path), 0, 2)
@@ -256,7 +320,7 @@ def measure(name, port, token, process, fill, options):
 def lepton(options, folder):
     port = free_port()
     command = [options.lepton, "up", "--data-dir", str(folder / "data"), "--listen", f"127.0.0.1:{port}"]
-    with server(command, port, folder, "/readyz") as process:
+    with server(command, port, folder, "/readyz", options.server_cores) as process:
         token = json.loads((folder / "data/credentials/owner.json").read_text())["token"]
         fill = lambda api, make: fill_by_api(api, make, options.runs, options.points)
         return measure("lepton", port, token, process, fill, options)
@@ -266,7 +330,7 @@ def mlflow(options, folder):
     port = free_port()
     command = [options.python, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
                "--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with server(command, port, folder, "/health") as process:
+    with server(command, port, folder, "/health", options.server_cores) as process:
         fill = lambda api, make: fill_by_sql(api, folder / "mlflow.db", options.runs, options.points)
         return measure("mlflow", port, None, process, fill, options)
 
@@ -279,8 +343,15 @@ def main():
     parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--only")
+    cores = lambda text: {int(core) for core in text.split(",")}
+    parser.add_argument("--server-cores", type=cores)
+    parser.add_argument("--client-cores", type=cores)
     options = parser.parse_args()
+    if options.client_cores:
+        os.sched_setaffinity(0, options.client_cores)
     options.lepton = str(pathlib.Path(options.lepton).resolve())
+    # Not resolved: the link is what makes an environment of it.
+    options.python = os.path.abspath(options.python)
     results = {}
     for name, run in {"lepton": lepton, "mlflow": mlflow}.items():
         if options.only in (None, name):

@@ -144,9 +144,12 @@ impl ClientError {
     }
 }
 
+/// Lepton's own form, or MLflow's.
 #[derive(Deserialize)]
-struct LooseBody {
-    error: LooseDetail,
+#[serde(untagged)]
+enum LooseBody {
+    Own { error: LooseDetail },
+    Mlflow { error_code: String, message: String },
 }
 
 /// The error body with its code unparsed, so that a newer server's codes get through.
@@ -161,7 +164,17 @@ struct LooseDetail {
 impl ApiError {
     /// Reads the body of an answer that is not a success; `None` if it is not Lepton's form.
     pub(crate) fn parse(status: u16, body: &[u8], retry_after_s: Option<u64>) -> Option<Self> {
-        let detail = serde_json::from_slice::<LooseBody>(body).ok()?.error;
+        let detail = match serde_json::from_slice::<LooseBody>(body).ok()? {
+            LooseBody::Own { error } => error,
+            LooseBody::Mlflow {
+                error_code,
+                message,
+            } => LooseDetail {
+                code: error_code,
+                message,
+                details: BTreeMap::new(),
+            },
+        };
         Some(Self {
             status,
             code: detail.code.parse().ok(),

@@ -13,6 +13,7 @@ mod endpoints;
 mod error;
 mod jobs;
 mod logs;
+mod mlflow;
 mod models;
 mod objects;
 mod pages;
@@ -37,3 +38,5 @@ pub use runs::{Over, RunFilter, SeriesRange};
 pub use state::EventFilter;
 pub use transport::{Client, ClientOptions};
 pub use watch::Watch;
+
+pub use ureq::http::Method;

@@ -152,8 +152,8 @@ impl Contents {
     /// process still holds.
     ///
     /// Exact without any guess about time: a content is listed, then found not to be pending,
-    /// then asked for. Whoever recorded it did so while it was pending, so the index names it by
-    /// then.
+    /// then asked for. Whoever records it keeps it pending until the index has answered, whether or
+    /// not anybody still waits for that, so the index names it by then.
     ///
     /// # Errors
     /// If the backend or the index fails.

@@ -16,6 +16,7 @@ use lepton_types::resources::{
     ModelVersionSpec, Replica, RunSpec,
 };
 use lepton_types::{DurationMs, Id, Name, ReplicaId, RunId, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
 use crate::error::Chain;
@@ -90,6 +91,19 @@ pub(crate) fn dataset_node(version: &DatasetVersion) -> LineageNode {
         kind: Kind::DatasetVersion,
         id: version.metadata.id,
         name: format!("{}:{}", version.spec.dataset, version.spec.version),
+    }
+}
+
+/// Data that is known by its name and fingerprint alone: what clients of MLflow log as inputs. The same
+/// data is the same node in all of a project.
+pub(crate) fn logged_dataset_node(project: &Name, name: &str, digest: &str) -> LineageNode {
+    let hash = Sha256::digest(format!("logged dataset\0{project}\0{name}\0{digest}"));
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    LineageNode {
+        kind: Kind::DatasetVersion,
+        id: Id::from_bytes(id),
+        name: format!("{name}@{digest}"),
     }
 }
 

@@ -52,7 +52,14 @@ pub(crate) struct Objects {
 /// key pairs.
 #[derive(Default)]
 struct Pairs {
-    known: RwLock<BTreeMap<String, (AccessKey, Zeroizing<String>)>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    pairs: BTreeMap<String, (AccessKey, Zeroizing<String>)>,
+    /// How often one was forgotten: what was read before may not be kept after.
+    forgotten: u64,
 }
 
 impl Objects {
@@ -89,7 +96,8 @@ impl Objects {
     /// Forgets a key pair that is no longer what it was.
     pub(crate) fn forget_pair(&self, id: &str) {
         if let Ok(mut known) = self.pairs.known.write() {
-            known.remove(id);
+            known.pairs.remove(id);
+            known.forgotten += 1;
         }
     }
 }
@@ -205,7 +213,10 @@ impl Doorkeeper {
         id: Id,
     ) -> Result<Option<(AccessKey, Zeroizing<String>)>, GateError> {
         let known = &self.app.objects.pairs.known;
-        let cached = known.read().ok().and_then(|known| known.get(text).cloned());
+        let (cached, forgotten) = match known.read() {
+            Ok(known) => (known.pairs.get(text).cloned(), known.forgotten),
+            Err(_) => (None, 0),
+        };
         if cached.is_some() {
             return Ok(cached);
         }
@@ -218,8 +229,10 @@ impl Doorkeeper {
             .map_err(|error| GateError(error.into()))?;
         let secret = Zeroizing::new(S3Secret::from_bytes(&bytes).reveal().to_owned());
         let opened = (key, secret);
-        if let Ok(mut known) = known.write() {
-            known.insert(text.to_owned(), opened.clone());
+        if let Ok(mut known) = known.write()
+            && known.forgotten == forgotten
+        {
+            known.pairs.insert(text.to_owned(), opened.clone());
         }
         Ok(Some(opened))
     }
@@ -264,28 +277,44 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
-/// Does the chores of the face until the server stops.
+/// Does the chores of the face until the server stops, none in the way of another. Each may be cut off
+/// anywhere.
 pub(crate) async fn keep_house(app: App, face: Face) {
-    let mut collect = tokio::time::interval(COLLECT_EVERY.to_std());
-    let mut traffic = tokio::time::interval(TRAFFIC_EVERY.to_std());
-    let mut lifecycle = tokio::time::interval(LIFECYCLE_EVERY.to_std());
-    let mut sweep = tokio::time::interval(SWEEP_EVERY.to_std());
-    loop {
-        tokio::select! {
-            () = app.stopping.cancelled() => break,
-            _ = collect.tick() => {
-                tokio::select! {
-                    () = app.stopping.cancelled() => break,
-                    done = face.collect_garbage() => report(done.map(drop), "garbage"),
-                }
-            }
-            _ = traffic.tick() => report(face.write_traffic().await, "traffic"),
-            _ = lifecycle.tick() => {
-                let done = face.carry_out_lifecycles(app.now()).await;
-                report(done.map(drop), "lifecycles");
-            }
-            _ = sweep.tick() => sweep_contents(&app.objects).await,
+    let collect = async {
+        let mut ticks = tokio::time::interval(COLLECT_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            report(face.collect_garbage().await.map(drop), "garbage");
         }
+    };
+    let traffic = async {
+        let mut ticks = tokio::time::interval(TRAFFIC_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            report(face.write_traffic().await, "traffic");
+        }
+    };
+    let lifecycle = async {
+        let mut ticks = tokio::time::interval(LIFECYCLE_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            let done = face.carry_out_lifecycles(app.now()).await;
+            report(done.map(drop), "lifecycles");
+        }
+    };
+    let sweep = async {
+        let mut ticks = tokio::time::interval(SWEEP_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            sweep_contents(&app.objects).await;
+        }
+    };
+    tokio::select! {
+        () = app.stopping.cancelled() => {}
+        () = collect => {}
+        () = traffic => {}
+        () = lifecycle => {}
+        () = sweep => {}
     }
     report(face.write_traffic().await, "traffic");
 }

@@ -199,7 +199,7 @@ pub(super) async fn get_file(
 }
 
 /// The version of a dataset that a number or `latest` means.
-pub(super) async fn find_version(
+pub(crate) async fn find_version(
     app: &App,
     project: &Name,
     name: &str,

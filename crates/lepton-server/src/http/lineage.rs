@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Params, Segments};
-use crate::lineage::{dataset_node, endpoint_node, model_node, run_node};
+use crate::lineage::{dataset_node, endpoint_node, logged_dataset_node, model_node, run_node};
 
 /// Whose lineage.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -22,7 +22,7 @@ use crate::lineage::{dataset_node, endpoint_node, model_node, run_node};
 pub(super) struct Of {
     /// `dataset`, `job`, `run`, `model` or `endpoint`.
     kind: Kind,
-    /// `NAME` or `NAME:VERSION` of a dataset, `NAME`, `NAME:VERSION` or `NAME@ALIAS` of a model, a
+    /// `NAME` or `NAME:VERSION` of a dataset, `NAME@DIGEST` of data that a run logged, `NAME`, `NAME:VERSION` or `NAME@ALIAS` of a model, a
     /// run's id, a job's id or name, an endpoint's name.
     name: String,
 }
@@ -64,8 +64,10 @@ async fn resolve(app: &App, project: &Name, of: &Of) -> Result<LineageNode, ApiE
     match of.kind {
         Kind::Dataset | Kind::DatasetVersion => {
             let (name, version) = of.name.split_once(':').unwrap_or((&of.name, "latest"));
-            let version = datasets::find_version(app, project, name, version).await?;
-            Ok(dataset_node(&version))
+            match datasets::find_version(app, project, name, version).await {
+                Ok(version) => Ok(dataset_node(&version)),
+                Err(error) => logged_dataset(app, project, &of.name).await?.ok_or(error),
+            }
         }
         Kind::Model | Kind::ModelVersion => {
             let model: ModelRef = of.name.parse().map_err(ApiError::invalid)?;
@@ -89,4 +91,24 @@ async fn resolve(app: &App, project: &Name, of: &Of) -> Result<LineageNode, ApiE
             "a {other} has no lineage: ask for a dataset, job, run, model or endpoint"
         ))),
     }
+}
+
+/// Data that runs logged as `NAME@DIGEST`, if there is any.
+async fn logged_dataset(
+    app: &App,
+    project: &Name,
+    named: &str,
+) -> Result<Option<LineageNode>, ApiError> {
+    let Some((name, digest)) = named.rsplit_once('@') else {
+        return Ok(None);
+    };
+    let node = logged_dataset_node(project, name, digest);
+    let query = LineageQuery {
+        project: project.clone(),
+        of: node.id,
+        backward: false,
+        forward: true,
+    };
+    let known = !app.store.lineage(query).await?.is_empty();
+    Ok(known.then_some(node))
 }

@@ -4,7 +4,7 @@ mod access_keys;
 mod apply;
 mod artifacts;
 pub(crate) mod blobs;
-mod datasets;
+pub(crate) mod datasets;
 mod decisions;
 mod endpoints;
 mod events;

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{CreateProject, ErrorCode, List, UpdateProject};
-use lepton_store::index::{IndexError, Refusal, Usage};
+use lepton_store::index::Usage;
 use lepton_store::{Query, Transaction};
 use lepton_types::Name;
 use lepton_types::resources::{
@@ -198,43 +198,19 @@ async fn refuse_if_any<S: Spec>(app: &App, project: &Name) -> Result<(), ApiErro
     Err(ApiError::new(ErrorCode::Conflict, message))
 }
 
-/// Deletes the buckets of a project, which must be empty, and ends its key pairs.
+/// Deletes the buckets of a project, which must all be empty, and ends its key pairs.
 async fn give_up_objects(app: &App, project: &Name) -> Result<(), ApiError> {
-    let index = &app.objects.index;
-    loop {
-        let buckets = index.buckets(project, "", "", PAGE).await;
-        let buckets = buckets.map_err(DatasetError::from)?;
-        if buckets.is_empty() {
-            break;
-        }
-        for bucket in buckets {
-            match index.delete_bucket(bucket.id).await {
-                Err(IndexError::Refused(Refusal::BucketNotEmpty)) => {
-                    let name = &bucket.name;
-                    let message = format!("bucket `{name}` still holds objects: delete them first");
-                    return Err(ApiError::new(ErrorCode::Conflict, message));
-                }
-                // Another deletion was faster.
-                Ok(()) | Err(IndexError::Refused(Refusal::NoSuchBucket)) => {}
-                Err(error) => return Err(DatasetError::from(error).into()),
+    let done = app.objects.index.delete_project(project, app.now()).await;
+    match done.map_err(DatasetError::from)? {
+        Ok(ended) => {
+            for pair in ended {
+                app.objects.forget_pair(&pair);
             }
+            Ok(())
         }
-    }
-    let mut after = String::new();
-    loop {
-        let keys = index.access_keys(&after, PAGE).await;
-        let keys = keys.map_err(DatasetError::from)?;
-        let Some(last) = keys.last() else {
-            return Ok(());
-        };
-        after = last.name.to_string();
-        for key in keys.into_iter().filter(|key| key.project == *project) {
-            let ended = index.revoke_access_key(&key.name, app.now()).await;
-            app.objects
-                .forget_pair(&ended.map_err(DatasetError::from)?.id);
+        Err(bucket) => {
+            let message = format!("bucket `{bucket}` still holds objects: delete them first");
+            Err(ApiError::new(ErrorCode::Conflict, message))
         }
     }
 }
-
-/// Buckets or keys that are looked at at once.
-const PAGE: usize = 256;

@@ -1,7 +1,11 @@
 //! Requests of MLflow's clients: who asks, in which workspace, and for what.
 //!
 //! A GET carries its fields in the query, everything else as JSON. Numbers may come as text, and
-//! what is not known is passed over, as protobuf's JSON has it.
+//! what is not known is passed over, as protobuf's JSON has it. Lists and numbers are read in one pass:
+//! a batch has a thousand of them.
+
+use std::fmt;
+use std::marker::PhantomData;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::Method;
@@ -9,11 +13,15 @@ use axum::http::request::Parts;
 use lepton_access::Access;
 use lepton_types::resources::Kind;
 use lepton_types::{Id, Name};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{
+    DeserializeOwned, Error as Refusal, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected,
+    Visitor as Reads,
+};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::error::MlflowError;
+use super::error::{MlflowError, shown};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::{JSON_BYTES_MAX, read_body};
@@ -112,49 +120,97 @@ fn fields_of(pairs: Vec<(String, String)>) -> Value {
 
 /// A whole number, written as one or as text.
 pub(super) fn int<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Whole(i64),
-        Float(f64),
-        Text(String),
+    deserializer.deserialize_any(Whole)
+}
+
+struct Whole;
+
+impl<'de> Reads<'de> for Whole {
+    type Value = Option<i64>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a whole number")
     }
-    let refuse = || serde::de::Error::custom("a whole number is expected");
-    match Option::<Written>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(Written::Whole(number)) => Ok(Some(number)),
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "checked to be whole and small"
-        )]
-        Some(Written::Float(number)) if number.fract() == 0.0 && number.abs() < 9e15 => {
-            Ok(Some(number as i64))
+
+    fn visit_unit<E: Refusal>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E: Refusal>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Refusal>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(number))
+    }
+
+    fn visit_u64<E: Refusal>(self, number: u64) -> Result<Self::Value, E> {
+        let whole = i64::try_from(number).ok();
+        let refused = || E::invalid_value(Unexpected::Unsigned(number), &self);
+        whole.map(Some).ok_or_else(refused)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked to be whole and small"
+    )]
+    fn visit_f64<E: Refusal>(self, number: f64) -> Result<Self::Value, E> {
+        match number.fract() == 0.0 && number.abs() < 9e15 {
+            true => Ok(Some(number as i64)),
+            false => Err(E::invalid_value(Unexpected::Float(number), &self)),
         }
-        Some(Written::Float(_)) => Err(refuse()),
-        Some(Written::Text(text)) => text.trim().parse().map(Some).map_err(|_| refuse()),
+    }
+
+    fn visit_str<E: Refusal>(self, text: &str) -> Result<Self::Value, E> {
+        let refused = |_| E::invalid_value(Unexpected::Str(&shown(text)), &self);
+        text.trim().parse().map(Some).map_err(refused)
     }
 }
 
 /// A float, written as a number or as text; `"NaN"`, `"Infinity"` and `"-Infinity"` among them.
 pub(super) fn float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Number(f64),
-        Text(String),
+    deserializer.deserialize_any(Real)
+}
+
+struct Real;
+
+impl<'de> Reads<'de> for Real {
+    type Value = Option<f64>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a number")
     }
-    match Option::<Written>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(Written::Number(number)) => Ok(Some(number)),
-        Some(Written::Text(text)) => match text.as_str() {
+
+    fn visit_unit<E: Refusal>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E: Refusal>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Refusal>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(number as f64))
+    }
+
+    fn visit_u64<E: Refusal>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(number as f64))
+    }
+
+    fn visit_f64<E: Refusal>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Some(number))
+    }
+
+    fn visit_str<E: Refusal>(self, text: &str) -> Result<Self::Value, E> {
+        match text {
             "NaN" => Ok(Some(f64::NAN)),
             "Infinity" => Ok(Some(f64::INFINITY)),
             "-Infinity" => Ok(Some(f64::NEG_INFINITY)),
-            other => other
-                .parse()
-                .map(Some)
-                .map_err(|_| serde::de::Error::custom("a number is expected")),
-        },
+            other => {
+                let refused = |_| E::invalid_value(Unexpected::Str(&shown(other)), &self);
+                other.parse().map(Some).map_err(refused)
+            }
+        }
     }
 }
 
@@ -196,17 +252,49 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written<T> {
-        Many(Vec<T>),
-        One(T),
+    deserializer.deserialize_any(Many(PhantomData))
+}
+
+struct Many<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Reads<'de> for Many<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
     }
-    Ok(match Option::<Written<T>>::deserialize(deserializer)? {
-        None => Vec::new(),
-        Some(Written::Many(list)) => list,
-        Some(Written::One(one)) => vec![one],
-    })
+
+    fn visit_unit<E: Refusal>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_none<E: Refusal>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(|one| vec![one])
+    }
+
+    fn visit_str<E: Refusal>(self, text: &str) -> Result<Self::Value, E> {
+        T::deserialize(text.into_deserializer()).map(|one| vec![one])
+    }
+
+    fn visit_i64<E: Refusal>(self, number: i64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(|one| vec![one])
+    }
+
+    fn visit_u64<E: Refusal>(self, number: u64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(|one| vec![one])
+    }
 }
 
 /// A key with a value: a tag, a parameter.

@@ -4,8 +4,9 @@
 //! costs one trip to the store and nothing can come in between.
 
 use axum::Json;
+use lepton_api::ErrorCode;
 use lepton_store::Transaction;
-use lepton_types::resources::MetricPoint;
+use lepton_types::resources::{LineageNode, LineageRelation, MetricPoint};
 use lepton_types::tracking::{ModelLink, ModelMetric, ModelUse, RunDataset};
 use lepton_types::{Id, RunId, Timestamp};
 use serde::Deserialize;
@@ -15,8 +16,10 @@ use super::error::{Answer, MlflowError, shown};
 use super::filter::runs::RUN_NAME_TAG;
 use super::logged_models;
 use super::rules::{PARAM_CHARS_MAX, TAG_CHARS_MAX, check_key, check_run_name, cut};
-use super::runs::{change, enter, experiment_of, find, tags_of};
+use super::runs::{change, enter, find, tags_of};
 use super::wire::Done;
+use crate::http::datasets::find_version;
+use crate::lineage::{dataset_node, edge, logged_dataset_node, run_node};
 
 /// Metrics in one batch, and parameters, and tags, as MLflow has it.
 const BATCH_METRICS_MAX: usize = 1_000;
@@ -324,12 +327,44 @@ pub(super) async fn log_inputs(visitor: Visitor, Ask(ask): Ask<Inputs>) -> Answe
         .map(Input::read)
         .collect::<Result<_, _>>()?;
     let links = links(&ask.models, ModelUse::Input)?;
-    let experiment = experiment_of(&visitor, run).await?;
+    let found = find(&visitor, run).await?;
     let mut transaction = begin(&visitor, run);
+    let (reader, now) = (run_node(run, &found.metadata.name), visitor.app.now());
+    for data in &datasets {
+        let node = node_of(&visitor, data).await?;
+        let read = edge(node, LineageRelation::ReadBy, reader.clone(), now);
+        transaction.link(&visitor.project, read);
+    }
     transaction
-        .link_datasets(run, experiment, datasets)
+        .link_datasets(run, found.spec.experiment, datasets)
         .link_models(run, links);
     commit(&visitor, transaction).await
+}
+
+/// What stands for data in the lineage: the version, if it was read from a dataset of this project.
+async fn node_of(visitor: &Visitor, data: &RunDataset) -> Result<LineageNode, MlflowError> {
+    if let Some((name, version)) = own_dataset(&data.source) {
+        match find_version(&visitor.app, &visitor.project, name, version).await {
+            Ok(version) => return Ok(dataset_node(&version)),
+            Err(error) if error.code() == ErrorCode::Internal => return Err(error.into()),
+            // It is not ours, or not any more.
+            Err(_) => {}
+        }
+    }
+    Ok(logged_dataset_node(
+        &visitor.project,
+        &data.name,
+        &data.digest,
+    ))
+}
+
+/// The name and the version in `s3://datasets/NAME/VERSION/…`, wherever a source says it.
+fn own_dataset(source: &str) -> Option<(&str, &str)> {
+    let (_, path) = source.split_once("s3://datasets/")?;
+    let path = path.split('"').next()?;
+    let (name, rest) = path.split_once('/')?;
+    let version = rest.split('/').next()?;
+    (!name.is_empty() && !version.is_empty()).then_some((name, version))
 }
 
 impl Input {
@@ -461,4 +496,18 @@ pub(super) async fn log_model(visitor: Visitor, Ask(ask): Ask<LogModel>) -> Answ
     let mut transaction = begin(&visitor, run);
     transaction.set_tags(run, vec![(MODELS_TAG.to_owned(), value)]);
     commit(&visitor, transaction).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_below_the_bucket_of_datasets_is_a_version() {
+        let uri = r#"{"uri": "s3://datasets/wine/3/wine.csv"}"#;
+        assert_eq!(own_dataset(uri), Some(("wine", "3")));
+        assert_eq!(own_dataset("s3://datasets/wine/3"), Some(("wine", "3")));
+        assert_eq!(own_dataset(r#"{"uri": "s3://datasets/wine"}"#), None);
+        assert_eq!(own_dataset("s3://other/wine/3"), None);
+    }
 }

@@ -1,21 +1,20 @@
 //! The histories of metrics.
 
-use axum::Json;
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use lepton_access::Access;
 use lepton_store::{Axis, CurveQuery, Point, PointRange, SeriesQuery};
-use lepton_types::resources::{Kind, MetricPoint};
-use lepton_types::{RunId, Timestamp};
+use lepton_types::RunId;
+use lepton_types::resources::Kind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::ask::{Ask, Visitor, given, int, list, need};
-use super::error::{Answer, MlflowError};
+use super::error::MlflowError;
 use super::pages;
 use super::runs::{find, parse};
-use super::wire::{MetricWire, float};
+use super::wire::float;
 use crate::app::App;
 
 /// Points that are read at once, which bounds the memory of an answer however long the series.
@@ -37,14 +36,6 @@ pub(super) struct History {
     page_token: Option<String>,
     #[serde(deserialize_with = "int")]
     max_results: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct Page {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    metrics: Vec<MetricWire>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<String>,
 }
 
 /// The history of a metric: one page of it if a length is asked for, else all of it.
@@ -73,103 +64,154 @@ pub(super) async fn history(
             .min(PIECE_POINTS),
         None => PIECE_POINTS,
     };
-    let mut points = piece(&visitor.app, run, key, offset, limit + 1).await?;
-    let more = points.len() > limit;
-    points.truncate(limit);
-    if more && ask.max_results.is_none() {
-        return Ok(stream(visitor.app, run, key.to_owned(), points));
-    }
-    if !more && offset == 0 {
-        points.sort_by(in_time);
-    }
-    let next = offset + limit as u64;
-    let page = Page {
-        metrics: points.into_iter().map(MetricWire::of).collect(),
-        next_page_token: more.then(|| pages::token(next)),
-    };
-    Ok(Json(page).into_response())
-}
-
-/// MLflow's order. Series are kept by step, which is the same unless a script's clock or steps go
-/// back; a series that fits one answer is put into this order, a longer one comes by step.
-fn in_time(a: &MetricPoint, b: &MetricPoint) -> std::cmp::Ordering {
-    let key = |point: &MetricPoint| (point.timestamp, point.step);
-    key(a).cmp(&key(b)).then(a.value.total_cmp(&b.value))
-}
-
-async fn piece(
-    app: &App,
-    run: RunId,
-    key: &str,
-    offset: u64,
-    limit: usize,
-) -> Result<Vec<MetricPoint>, MlflowError> {
     let query = SeriesQuery {
         offset,
         ..SeriesQuery::new(run, key, limit)
     };
-    Ok(of_metric(key, &app.store.series(query).await?.points))
+    let found = visitor.app.store.series(query).await?;
+    let (mut points, more) = (found.points, found.next.is_some());
+    let writer = PointWriter::of_metric(key);
+    if more && ask.max_results.is_none() {
+        return Ok(stream(visitor.app, (run, key.to_owned()), writer, points));
+    }
+    if !more && offset == 0 {
+        points.sort_by(in_time);
+    }
+    let mut text = Vec::new();
+    writer.write(&mut text, &points);
+    let next = more.then(|| pages::token(offset + limit as u64));
+    Ok(page(&text, next.as_deref()))
 }
 
-/// Points behind one of the series, which is found without counting.
-async fn piece_after(
-    app: &App,
-    run: RunId,
-    key: &str,
-    after: &MetricPoint,
-) -> Result<Vec<MetricPoint>, MlflowError> {
-    let at = after.timestamp.unwrap_or(Timestamp::from_millis(0));
-    let query = SeriesQuery {
-        after: Some(Point::new(after.step, at, after.value)),
-        ..SeriesQuery::new(run, key, PIECE_POINTS)
-    };
-    Ok(of_metric(key, &app.store.series(query).await?.points))
+/// MLflow's order. Series are kept by step, which is the same unless a script's clock or steps go
+/// back; a series that fits one answer is put into this order, a longer one comes by step.
+fn in_time(a: &Point, b: &Point) -> std::cmp::Ordering {
+    let key = |point: &Point| (point.timestamp(), point.step());
+    key(a)
+        .cmp(&key(b))
+        .then_with(|| a.value().total_cmp(&b.value()))
 }
 
-fn of_metric(key: &str, points: &[Point]) -> Vec<MetricPoint> {
-    points.iter().map(|point| point.of_metric(key)).collect()
+/// Points that are written already; as protobuf's JSON has it, no field where there are none.
+fn page(points: &[u8], next: Option<&str>) -> Response {
+    let mut text = Vec::with_capacity(points.len() + 128);
+    if !points.is_empty() {
+        text.extend_from_slice(BEGIN);
+        text.extend_from_slice(points);
+        text.push(b']');
+    }
+    if let Some(next) = next {
+        text.extend_from_slice(format!(",\"next_page_token\":\"{next}\"").as_bytes());
+    }
+    if text.is_empty() {
+        text.push(b'{');
+    }
+    text.push(b'}');
+    json(Body::from(text))
+}
+
+const BEGIN: &[u8] = b"{\"metrics\":[";
+
+fn json(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Writes points as JSON. Histories have millions of them, of which only the numbers differ.
+struct PointWriter {
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl PointWriter {
+    /// For points of one metric.
+    fn of_metric(key: &str) -> Self {
+        let key = serde_json::Value::from(key);
+        Self {
+            before: format!("{{\"key\":{key},\"value\":").into_bytes(),
+            after: b"}".to_vec(),
+        }
+    }
+
+    /// For points of one metric of one run, each of which says so.
+    fn of_run(key: &str, run: RunId) -> Self {
+        Self {
+            after: format!(",\"run_id\":\"{run}\"}}").into_bytes(),
+            ..Self::of_metric(key)
+        }
+    }
+
+    /// Appends points with commas between them, and before them if some are there already.
+    fn write(&self, text: &mut Vec<u8>, points: &[Point]) {
+        text.reserve(points.len() * (self.before.len() + self.after.len() + NUMBERS_BYTES));
+        for point in points {
+            if !matches!(text.last(), None | Some(b'[' | b',')) {
+                text.push(b',');
+            }
+            text.extend_from_slice(&self.before);
+            put(text, &WireFloat(point.value()));
+            text.extend_from_slice(b",\"timestamp\":");
+            put(text, &point.timestamp().as_millis());
+            text.extend_from_slice(b",\"step\":");
+            put(text, &point.step());
+            text.extend_from_slice(&self.after);
+        }
+    }
+}
+
+/// What the numbers of a point take in JSON, with their names, at a guess.
+const NUMBERS_BYTES: usize = 64;
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct WireFloat(#[serde(serialize_with = "float")] f64);
+
+fn put<T: Serialize>(text: &mut Vec<u8>, number: &T) {
+    serde_json::to_writer(text, number).expect("invariant: memory takes a number");
 }
 
 /// A whole series, read and sent a piece at a time.
-fn stream(app: App, run: RunId, key: String, first: Vec<MetricPoint>) -> Response {
+fn stream(
+    app: App,
+    (run, key): (RunId, String),
+    writer: PointWriter,
+    first: Vec<Point>,
+) -> Response {
     // One piece is read while one is sent.
     let (pieces, mut received) = mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
     let tasks = app.tasks.clone();
     tasks.spawn(async move {
-        let mut points = first;
-        let mut text = b"{\"metrics\": [".to_vec();
-        let mut is_first = true;
-        while let Some(last) = points.last().cloned() {
-            write_points(&mut text, points, !is_first);
-            is_first = false;
+        let mut text = BEGIN.to_vec();
+        writer.write(&mut text, &first);
+        let mut after = first.last().copied();
+        while after.is_some() {
             if pieces.send(Ok(std::mem::take(&mut text))).await.is_err() {
                 return;
             }
-            points = match piece_after(&app, run, &key, &last).await {
-                Ok(points) => points,
+            let query = SeriesQuery {
+                after,
+                ..SeriesQuery::new(run, &*key, PIECE_POINTS)
+            };
+            let found = match app.store.series(query).await {
+                Ok(found) => found,
                 Err(error) => {
                     // What was begun must not end as if it were whole.
-                    let broken = std::io::Error::other(error.message);
+                    let broken = std::io::Error::other(MlflowError::from(error).message);
                     let _receiver_left = pieces.send(Err(broken)).await;
                     return;
                 }
             };
+            // A run that is deleted meanwhile has no more points.
+            if !found.points.is_empty() {
+                text.push(b',');
+            }
+            writer.write(&mut text, &found.points);
+            after = found.next;
         }
-        let _receiver_left = pieces.send(Ok(b"]}".to_vec())).await;
+        text.extend_from_slice(b"]}");
+        let _receiver_left = pieces.send(Ok(text)).await;
     });
     let body = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
-    let content_type = [(header::CONTENT_TYPE, "application/json")];
-    (content_type, Body::from_stream(body)).into_response()
-}
-
-fn write_points(text: &mut Vec<u8>, points: Vec<MetricPoint>, mut after: bool) {
-    for point in points {
-        if std::mem::replace(&mut after, true) {
-            text.push(b',');
-        }
-        serde_json::to_writer(&mut *text, &MetricWire::of(point))
-            .expect("invariant: a point has text keys and memory takes it");
-    }
+    json(Body::from_stream(body))
 }
 
 #[derive(Deserialize, Default)]
@@ -186,34 +228,6 @@ pub(super) struct Bulk {
     start_step: Option<i64>,
     #[serde(deserialize_with = "int")]
     end_step: Option<i64>,
-}
-
-#[derive(Serialize)]
-pub(super) struct BulkPoints {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    metrics: Vec<BulkPoint>,
-}
-
-#[derive(Serialize)]
-struct BulkPoint {
-    key: String,
-    #[serde(serialize_with = "float")]
-    value: f64,
-    timestamp: i64,
-    step: i64,
-    run_id: String,
-}
-
-impl BulkPoint {
-    fn of(point: MetricPoint, run: RunId) -> Self {
-        Self {
-            key: point.key,
-            value: point.value,
-            timestamp: point.timestamp.map_or(0, Timestamp::as_millis),
-            step: point.step,
-            run_id: run.to_string(),
-        }
-    }
 }
 
 /// The runs that a bulk request names, each seen to be there.
@@ -234,7 +248,7 @@ async fn bulk_runs(visitor: &Visitor, named: &[String]) -> Result<Vec<RunId>, Ml
 }
 
 /// The histories of a metric in many runs, run by run, up to a bound.
-pub(super) async fn bulk(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answer<BulkPoints> {
+pub(super) async fn bulk(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Run)?;
     let key = need(&ask.metric_key, "metric_key")?;
     let limit = pages::limit(
@@ -244,22 +258,26 @@ pub(super) async fn bulk(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answer<BulkPo
     )?;
     let mut runs = bulk_runs(&visitor, &ask.run_id).await?;
     runs.sort_unstable();
-    let mut metrics: Vec<BulkPoint> = Vec::new();
+    let (mut text, mut left) = (Vec::new(), limit);
     for run in runs {
-        let left = limit - metrics.len();
         if left == 0 {
             break;
         }
-        let mut points = piece(&visitor.app, run, key, 0, left).await?;
+        let found = visitor.app.store.series(SeriesQuery::new(run, key, left));
+        let mut points = found.await?.points;
         points.sort_by(in_time);
-        metrics.extend(points.into_iter().map(|point| BulkPoint::of(point, run)));
+        left -= points.len();
+        PointWriter::of_run(key, run).write(&mut text, &points);
     }
-    Ok(Json(BulkPoints { metrics }))
+    Ok(page(&text, None))
 }
 
 /// The histories of a metric in many runs, each thinned to a number of points; the first, the last
 /// and the extremes of every stretch are among them.
-pub(super) async fn bulk_interval(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answer<BulkPoints> {
+pub(super) async fn bulk_interval(
+    visitor: Visitor,
+    Ask(ask): Ask<Bulk>,
+) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Run)?;
     let key = need(&ask.metric_key, "metric_key")?;
     let limit = pages::limit(ask.max_results, SAMPLE_POINTS_MAX, SAMPLE_POINTS_MAX)?;
@@ -282,7 +300,7 @@ pub(super) async fn bulk_interval(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answ
             ));
         }
     };
-    let mut metrics = Vec::new();
+    let mut text = Vec::new();
     for run in bulk_runs(&visitor, &ask.run_ids).await? {
         let query = CurveQuery {
             run,
@@ -291,8 +309,37 @@ pub(super) async fn bulk_interval(visitor: Visitor, Ask(ask): Ask<Bulk>) -> Answ
             axis: Axis::Step,
             points_max: limit,
         };
-        let points = of_metric(key, &visitor.app.store.curve(query).await?);
-        metrics.extend(points.into_iter().map(|point| BulkPoint::of(point, run)));
+        let points = visitor.app.store.curve(query).await?;
+        PointWriter::of_run(key, run).write(&mut text, &points);
     }
-    Ok(Json(BulkPoints { metrics }))
+    Ok(page(&text, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lepton_types::Timestamp;
+
+    #[test]
+    fn points_are_written_as_json_with_any_key_and_value() {
+        let at = Timestamp::from_millis(7);
+        let points = [
+            Point::new(-1, at, 0.5),
+            Point::new(2, at, f64::NAN),
+            Point::new(3, at, f64::NEG_INFINITY),
+        ];
+        let run = RunId::from(lepton_types::Id::from_bytes([1; 16]));
+        let mut text = Vec::new();
+        PointWriter::of_run("a \"b\" {c}", run).write(&mut text, &points[..2]);
+        PointWriter::of_metric("d").write(&mut text, &points[2..]);
+        let text = format!("[{}]", String::from_utf8(text).unwrap());
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let run = "01".repeat(16);
+        let expected = serde_json::json!([
+            {"key": "a \"b\" {c}", "value": 0.5, "timestamp": 7, "step": -1, "run_id": run},
+            {"key": "a \"b\" {c}", "value": "NaN", "timestamp": 7, "step": 2, "run_id": run},
+            {"key": "d", "value": "-Infinity", "timestamp": 7, "step": 3},
+        ]);
+        assert_eq!(read, expected);
+    }
 }

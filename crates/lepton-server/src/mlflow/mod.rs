@@ -25,6 +25,7 @@ mod metrics;
 mod model_versions;
 mod multipart;
 mod otlp;
+mod otlp_json;
 mod pages;
 mod register;
 mod registered_models;

@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 /// How deep values may lie in values.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 
 /// Bytes that are no OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is no OTLP in protobuf")]
+#[error("the body is no OTLP")]
 pub(super) struct Malformed;
 
 /// A span, and what is asked of it beside its JSON.
@@ -48,60 +48,82 @@ pub(super) fn spans_of(body: &[u8]) -> Result<Vec<Span>, Malformed> {
     Ok(spans)
 }
 
+/// A span as it came, whichever way it was written.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    pub(super) trace: Vec<u8>,
+    pub(super) id: Vec<u8>,
+    /// Empty for a root.
+    pub(super) parent: Vec<u8>,
+    pub(super) name: String,
+    pub(super) began_nanos: i64,
+    pub(super) ended_nanos: i64,
+    /// Each with an `AnyValue` as protobuf's JSON has it.
+    pub(super) attributes: Vec<(String, Value)>,
+    pub(super) events: Vec<Value>,
+    pub(super) message: String,
+    pub(super) code: u64,
+}
+
 fn span_of(body: &[u8]) -> Result<Span, Malformed> {
-    let (mut trace, mut id, mut parent, mut name) = (&[][..], &[][..], &[][..], String::new());
-    let (mut began, mut ended, mut code) = (0, 0, 0);
-    let (mut attributes, mut events, mut message) = (Vec::new(), Vec::new(), String::new());
+    let mut sent = Sent::default();
     for field in Fields(body) {
         match field? {
-            (1, Wire::Bytes(bytes)) => trace = bytes,
-            (2, Wire::Bytes(bytes)) => id = bytes,
-            (4, Wire::Bytes(bytes)) => parent = bytes,
-            (5, Wire::Bytes(bytes)) => name = text(bytes),
-            (7, Wire::Fixed(nanos)) => began = nanos.cast_signed(),
-            (8, Wire::Fixed(nanos)) => ended = nanos.cast_signed(),
-            (9, Wire::Bytes(bytes)) => attributes.push(pair_of(bytes, 0)?),
-            (11, Wire::Bytes(bytes)) => events.push(event_of(bytes)?),
-            (15, Wire::Bytes(bytes)) => (message, code) = status_of(bytes)?,
+            (1, Wire::Bytes(bytes)) => sent.trace = bytes.to_vec(),
+            (2, Wire::Bytes(bytes)) => sent.id = bytes.to_vec(),
+            (4, Wire::Bytes(bytes)) => sent.parent = bytes.to_vec(),
+            (5, Wire::Bytes(bytes)) => sent.name = text(bytes),
+            (7, Wire::Fixed(nanos)) => sent.began_nanos = nanos.cast_signed(),
+            (8, Wire::Fixed(nanos)) => sent.ended_nanos = nanos.cast_signed(),
+            (9, Wire::Bytes(bytes)) => sent.attributes.push(pair_of(bytes, 0)?),
+            (11, Wire::Bytes(bytes)) => sent.events.push(event_of(bytes)?),
+            (15, Wire::Bytes(bytes)) => (sent.message, sent.code) = status_of(bytes)?,
             _ => {}
         }
     }
-    let attribute = |wanted: &str| {
-        let found = attributes.iter().find(|(key, _)| key == wanted);
-        found.map(|(_, value)| plain(value))
-    };
-    let string = |value: Value| match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    let mut json = json!({
-        "trace_id": STANDARD.encode(trace),
-        "span_id": STANDARD.encode(id),
-        "name": name,
-        "start_time_unix_nano": began,
-        "end_time_unix_nano": ended,
-        "attributes": attributes.iter().map(pair_json).collect::<Vec<_>>(),
-        "status": {"code": status_word(code), "message": message},
-    });
-    if !parent.is_empty() {
-        json["parent_span_id"] = STANDARD.encode(parent).into();
+    Ok(sent.into_span())
+}
+
+impl Sent {
+    /// As it is kept: in the JSON that MLflow's clients read.
+    pub(super) fn into_span(self) -> Span {
+        let attribute = |wanted: &str| {
+            let found = self.attributes.iter().find(|(key, _)| key == wanted);
+            found.map(|(_, value)| plain(value))
+        };
+        let string = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let mut json = json!({
+            "trace_id": STANDARD.encode(&self.trace),
+            "span_id": STANDARD.encode(&self.id),
+            "name": self.name,
+            "start_time_unix_nano": self.began_nanos,
+            "end_time_unix_nano": self.ended_nanos,
+            "attributes": self.attributes.iter().map(pair_json).collect::<Vec<_>>(),
+            "status": {"code": status_word(self.code), "message": self.message},
+        });
+        if !self.parent.is_empty() {
+            json["parent_span_id"] = STANDARD.encode(&self.parent).into();
+        }
+        if !self.events.is_empty() {
+            json["events"] = self.events.clone().into();
+        }
+        Span {
+            request: attribute("mlflow.traceRequestId").map(string),
+            inputs: attribute("mlflow.spanInputs").map(|value| value.to_string()),
+            outputs: attribute("mlflow.spanOutputs").map(|value| value.to_string()),
+            trace: hex(&self.trace),
+            id: hex(&self.id),
+            is_root: self.parent.is_empty(),
+            name: self.name,
+            began_nanos: self.began_nanos,
+            ended_nanos: self.ended_nanos,
+            failed: self.code == 2,
+            json,
+        }
     }
-    if !events.is_empty() {
-        json["events"] = events.into();
-    }
-    Ok(Span {
-        trace: hex(trace),
-        request: attribute("mlflow.traceRequestId").map(string),
-        id: hex(id),
-        is_root: parent.is_empty(),
-        name,
-        began_nanos: began,
-        ended_nanos: ended,
-        failed: code == 2,
-        inputs: attribute("mlflow.spanInputs").map(|value| value.to_string()),
-        outputs: attribute("mlflow.spanOutputs").map(|value| value.to_string()),
-        json,
-    })
 }
 
 const fn status_word(code: u64) -> &'static str {
@@ -149,7 +171,7 @@ fn pair_of(body: &[u8], depth: usize) -> Result<(String, Value), Malformed> {
     Ok((key, value))
 }
 
-fn pair_json((key, value): &(String, Value)) -> Value {
+pub(super) fn pair_json((key, value): &(String, Value)) -> Value {
     json!({"key": key, "value": value})
 }
 

@@ -288,7 +288,9 @@ pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Pa
             limit,
         })
         .await?;
-    let next_page_token = found.more.then(|| pages::token(offset + limit as u64));
+    // A page may end before its limit.
+    let next = offset + found.runs.len() as u64;
+    let next_page_token = found.more.then(|| pages::token(next));
     let wire = |found| RunWire::of(found, default);
     Ok(Json(Page {
         runs: found.runs.into_iter().map(wire).collect(),
@@ -338,12 +340,4 @@ pub(super) async fn enter(visitor: &Visitor, id: &str) -> Result<RunId, MlflowEr
     }
     visitor.may_touch(Access::Write, Kind::Run, id.id())?;
     Ok(id)
-}
-
-/// The experiment of a run.
-pub(super) async fn experiment_of(
-    visitor: &Visitor,
-    run: RunId,
-) -> Result<lepton_types::ExperimentId, MlflowError> {
-    Ok(find(visitor, run).await?.spec.experiment)
 }

@@ -14,13 +14,19 @@ use lepton_types::trace::{Trace, TraceSpan};
 use super::ask::Visitor;
 use super::error::{MlflowError, shown};
 use super::experiments::find_active;
-use super::otlp;
 use super::rules::cut;
 use super::traces::{NAME_TAG, SPANS_TAG, check_id, keep};
+use super::wire::Done;
+use super::{otlp, otlp_json};
 use crate::extract::read_body;
 
 /// The longest body of spans, packed and unpacked.
 const BODY_BYTES_MAX: usize = 32 << 20;
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// Reads the spans of a body.
+type Reads = fn(&[u8]) -> Result<Vec<otlp::Span>, otlp::Malformed>;
 
 /// Takes spans from an exporter of OpenTelemetry; the header names the experiment.
 pub(super) async fn export(
@@ -33,12 +39,20 @@ pub(super) async fn export(
     let named = text("x-mlflow-experiment-id")
         .ok_or_else(|| MlflowError::invalid("the header `x-mlflow-experiment-id` is missing"))?;
     let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some("application/x-protobuf") {
-        return Err(MlflowError::invalid(format!(
-            "Invalid Content-Type: {}. Expected: application/x-protobuf",
-            shown(kind)
-        )));
-    }
+    let (read, answer): (Reads, Response) = match kind.split(';').next().map(str::trim) {
+        // An `ExportTraceServiceResponse` in which nothing was refused has no fields.
+        Some(PROTOBUF) => {
+            let empty = ([(header::CONTENT_TYPE, PROTOBUF)], Vec::new());
+            (otlp::spans_of, empty.into_response())
+        }
+        Some("application/json") => (otlp_json::spans_of, axum::Json(Done {}).into_response()),
+        _ => {
+            return Err(MlflowError::invalid(format!(
+                "Invalid Content-Type: {}. Expected: {PROTOBUF} or application/json",
+                shown(kind)
+            )));
+        }
+    };
     let experiment = find_active(&visitor, named).await?;
     let packed = read_body(&headers, body, BODY_BYTES_MAX).await?;
     let bytes = match text(header::CONTENT_ENCODING.as_str()) {
@@ -51,7 +65,7 @@ pub(super) async fn export(
             )));
         }
     };
-    let spans = otlp::spans_of(&bytes).map_err(|error| MlflowError::invalid(error.to_string()))?;
+    let spans = read(&bytes).map_err(|error| MlflowError::invalid(error.to_string()))?;
     if spans.is_empty() {
         return Err(MlflowError::invalid(
             "Invalid OpenTelemetry format - no spans found",
@@ -69,12 +83,7 @@ pub(super) async fn export(
     for (id, spans) in by_trace {
         take_in(&visitor, &experiment, id, spans).await?;
     }
-    // An `ExportTraceServiceResponse` in which nothing was refused has no bytes.
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-protobuf")],
-        Vec::new(),
-    )
-        .into_response())
+    Ok(answer)
 }
 
 fn unpack(packed: &[u8]) -> Result<Vec<u8>, MlflowError> {
@@ -114,7 +123,7 @@ async fn take_in(
         && !trace.complete
     {
         trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
-        trace.took_ms = Some((root.ended_nanos - root.began_nanos) / 1_000_000);
+        trace.took_ms = Some(root.ended_nanos.saturating_sub(root.began_nanos) / 1_000_000);
         trace
             .tags
             .entry(NAME_TAG.to_owned())

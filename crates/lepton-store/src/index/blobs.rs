@@ -163,36 +163,52 @@ fn release_pieces(
     Ok(())
 }
 
-fn remove(
+/// Blobs that may go, at most `limit`.
+fn unused(
     connection: &Connection,
     project: &str,
     keep: &BTreeSet<BlobDigest>,
     before: Timestamp,
     limit: usize,
-) -> Result<usize, IndexError> {
-    let mut gone = Vec::new();
+) -> Result<Vec<[u8; 32]>, IndexError> {
+    let mut found = Vec::new();
+    let mut old = connection.prepare_cached(
+        "SELECT digest FROM blobs WHERE project = ?1 AND used_at < ?2 AND held = 0
+         ORDER BY digest",
+    )?;
+    let mut rows = old.query(params![project, before.as_millis()])?;
+    while found.len() < limit
+        && let Some(row) = rows.next()?
     {
-        let mut old = connection.prepare_cached(
-            "SELECT digest FROM blobs WHERE project = ?1 AND used_at < ?2 AND held = 0
-             ORDER BY digest",
-        )?;
-        let mut rows = old.query(params![project, before.as_millis()])?;
-        while gone.len() < limit
-            && let Some(row) = rows.next()?
-        {
-            let digest: [u8; 32] = row.get(0)?;
-            if !keep.contains(&BlobDigest::from_bytes(digest)) {
-                gone.push(digest);
-            }
+        let digest: [u8; 32] = row.get(0)?;
+        if !keep.contains(&BlobDigest::from_bytes(digest)) {
+            found.push(digest);
         }
     }
-    for digest in &gone {
-        release_pieces(connection, project, *digest)?;
-        connection
-            .prepare_cached("DELETE FROM blobs WHERE project = ?1 AND digest = ?2")?
-            .execute(params![project, digest])?;
+    Ok(found)
+}
+
+/// Removes those that were not used since.
+fn remove(
+    connection: &Connection,
+    project: &str,
+    digests: &[[u8; 32]],
+    before: Timestamp,
+) -> Result<usize, IndexError> {
+    let mut gone = 0;
+    for digest in digests {
+        let removed = connection
+            .prepare_cached(
+                "DELETE FROM blobs
+                 WHERE project = ?1 AND digest = ?2 AND used_at < ?3 AND held = 0",
+            )?
+            .execute(params![project, digest, before.as_millis()])?;
+        if removed > 0 {
+            release_pieces(connection, project, *digest)?;
+            gone += 1;
+        }
     }
-    Ok(gone.len())
+    Ok(gone)
 }
 
 /// The pieces of a blob, in order.
@@ -316,7 +332,12 @@ impl ObjectIndex {
         limit: usize,
     ) -> Result<usize, IndexError> {
         let project = project.to_string();
-        self.write(move |connection| remove(connection, &project, &keep, before, limit))
+        let of = project.clone();
+        // The search takes long where much is kept, and must not keep writers waiting.
+        let found = self
+            .read(move |connection| unused(connection, &of, &keep, before, limit))
+            .await?;
+        self.write(move |connection| remove(connection, &project, &found, before))
             .await
     }
 

@@ -237,22 +237,38 @@ impl ObjectIndex {
         self.read(move |connection| stored(connection, body)).await
     }
 
-    /// Some of the garbage of one project, at most `limit` contents; none if there is none.
+    /// Some of the garbage of one project that comes after a content of another call, at most `limit`
+    /// contents; none if there is none.
     ///
     /// # Errors
     /// If the index cannot be read.
-    pub async fn garbage(&self, limit: usize) -> Result<Option<Garbage>, IndexError> {
+    pub async fn garbage(
+        &self,
+        after: Option<(Name, ContentId)>,
+        limit: usize,
+    ) -> Result<Option<Garbage>, IndexError> {
+        let (project, after) = match after {
+            Some((project, content)) => (project.to_string(), content.id().to_bytes().to_vec()),
+            None => (String::new(), Vec::new()),
+        };
         self.read(move |connection| {
-            let project: Option<String> = connection
-                .prepare_cached("SELECT project FROM garbage LIMIT 1")?
-                .query_row([], |row| row.get(0))
+            let first: Option<(String, [u8; 16])> = connection
+                .prepare_cached(
+                    "SELECT project, id FROM garbage WHERE (project, id) > (?1, ?2)
+                     ORDER BY project, id LIMIT 1",
+                )?
+                .query_row(params![project, after], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()?;
-            let Some(project) = project else {
+            let Some((project, first)) = first else {
                 return Ok(None);
             };
             let contents = connection
-                .prepare_cached("SELECT id FROM garbage WHERE project = ?1 ORDER BY id LIMIT ?2")?
-                .query_map(params![project, limit], |row| row.get(0))?
+                .prepare_cached(
+                    "SELECT id FROM garbage WHERE project = ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
+                )?
+                .query_map(params![project, first, limit], |row| row.get(0))?
                 .map(|id| id.map(content_of))
                 .collect::<Result<_, _>>()?;
             let project = project.parse().map_err(|_| IndexError::Corrupt {

@@ -15,6 +15,7 @@ mod bodies;
 mod buckets;
 mod conditions;
 mod error;
+mod known;
 mod listing;
 mod locks;
 mod metering;
@@ -61,6 +62,7 @@ const CACHE_KIB: i32 = 65_536;
 pub struct ObjectIndex {
     writer: writer::Writer,
     readers: Arc<Readers>,
+    known: Arc<known::Known>,
 }
 
 struct Readers {
@@ -94,6 +96,7 @@ impl ObjectIndex {
                 file: file.to_owned(),
                 idle: Mutex::default(),
             }),
+            known: Arc::default(),
         })
     }
 

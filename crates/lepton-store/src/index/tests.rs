@@ -154,7 +154,7 @@ impl Rig {
     }
 
     async fn garbage(&self) -> BTreeSet<ContentId> {
-        let found = self.index.garbage(10_000).await.unwrap();
+        let found = self.index.garbage(None, 10_000).await.unwrap();
         found.map_or(BTreeSet::new(), |found| {
             found.contents.into_iter().collect()
         })
@@ -342,7 +342,7 @@ async fn bytes_that_are_shared_become_garbage_with_their_last_holder() {
         rig.index.named(&home(), ids.clone()).await.unwrap(),
         garbage
     );
-    let whole = rig.index.garbage(10).await.unwrap().unwrap();
+    let whole = rig.index.garbage(None, 10).await.unwrap().unwrap();
     rig.index.forget(whole).await.unwrap();
     assert!(rig.index.named(&home(), ids).await.unwrap().is_empty());
 }

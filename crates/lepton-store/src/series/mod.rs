@@ -28,7 +28,7 @@ mod standing;
 #[cfg(test)]
 mod model;
 
-pub(crate) use backlog::Backlog;
+pub(crate) use backlog::{Backlog, Waiting};
 pub(crate) use batch::{decode_batch, encode_batch, points_of};
 pub(crate) use block::{Block, Corrupt, Extent, Summary, decode_block, decode_summaries};
 pub(crate) use curve::draw;

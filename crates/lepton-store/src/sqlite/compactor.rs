@@ -17,7 +17,7 @@ use super::series_reader::{block_points, last_extents};
 use super::series_writer::{Replacement, Upkeep};
 use super::writer::WeakWriter;
 use crate::series::{
-    Backlog, Block, Extent, Point, Rewrite, decode_batch, is_settled, merge, plan, split,
+    Backlog, Block, Extent, Point, Rewrite, Waiting, decode_batch, is_settled, merge, plan, split,
 };
 use crate::{OpenError, StoreError};
 
@@ -182,60 +182,96 @@ impl Compactor {
 
     fn merge_all_due(&self) {
         loop {
-            let Some((run, waiting)) = lock(&self.inbox.backlog).take() else {
-                return;
+            let taken = match self.merge_some_due() {
+                Ok(true) => continue,
+                Ok(false) | Err((_, StoreError::Closed)) => return,
+                Err((taken, error)) => {
+                    tracing::warn!(%error, "the points of runs could not be merged");
+                    taken
+                }
             };
-            let merged = self.merge_run(run);
             let mut backlog = lock(&self.inbox.backlog);
-            if merged.is_err() {
+            for (run, waiting) in taken {
                 backlog.put_back(run, waiting);
             }
-            // A disk that fails is told to those who write; they do not wait for it to recover.
-            let has_room = merged.is_err() || !backlog.is_full();
             drop(backlog);
-            set_room(&self.inbox.room, has_room);
-            match merged {
-                Ok(()) => {}
-                Err(StoreError::Closed) => return,
-                Err(error) => {
-                    tracing::warn!(%error, %run, "the points of a run could not be merged");
-                    return;
+            // A disk that fails is told to those who write; they do not wait for it to recover.
+            set_room(&self.inbox.room, true);
+            return;
+        }
+    }
+
+    /// Merges runs that are due, as many as one step holds, so that a thousand small ones cost a few
+    /// syncs of the disk; whether there were any.
+    fn merge_some_due(&self) -> Result<bool, (Vec<(Id, Waiting)>, StoreError)> {
+        let mut taken = Vec::new();
+        let mut step = Step::default();
+        let merged = (|| {
+            let connection = self.readers.take()?;
+            while step.points < STEP_POINTS_MAX {
+                let Some((run, waiting)) = lock(&self.inbox.backlog).take() else {
+                    break;
+                };
+                taken.push((run, waiting));
+                // What is left of a run is read only after what was merged of it is written.
+                while self.merge_round(&connection, run, &mut step)? {
+                    self.write(&mut step)?;
                 }
             }
+            self.readers.give_back(connection);
+            self.write(&mut step)
+        })();
+        if let Err(error) = merged {
+            return Err((taken, error));
         }
+        let has_room = !lock(&self.inbox.backlog).is_full();
+        set_room(&self.inbox.room, has_room);
+        Ok(!taken.is_empty())
     }
 
     /// Merges all that waits of a run, round after round.
     fn merge_run(&self, run: Id) -> Result<(), StoreError> {
         let connection = self.readers.take()?;
-        let result = loop {
-            match self.merge_round(&connection, run) {
-                Ok(true) => {}
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        let mut step = Step::default();
+        while self.merge_round(&connection, run, &mut step)? {
+            self.write(&mut step)?;
+        }
         self.readers.give_back(connection);
-        result
+        self.write(&mut step)
     }
 
-    /// Merges the oldest batches of a run; whether there are more.
-    fn merge_round(&self, connection: &Connection, run: Id) -> Result<bool, StoreError> {
+    /// Merges the oldest batches of a run; whether there are more. What of it is not written yet is
+    /// left in `step`.
+    fn merge_round(
+        &self,
+        connection: &Connection,
+        run: Id,
+        step: &mut Step,
+    ) -> Result<bool, StoreError> {
         let (by_series, last, more) = read_batches(connection, run)?;
         let Some(last) = last else {
             return Ok(false);
         };
-        let mut step = Step::default();
         for (series, points) in by_series {
             if is_alive(connection, series)? {
-                self.merge_series(connection, series, &points, &mut step)?;
+                self.merge_series(connection, series, &points, step)?;
             }
+        }
+        step.dropped.push((run, last));
+        Ok(more)
+    }
+
+    /// Writes a step, and empties it.
+    fn write(&self, step: &mut Step) -> Result<(), StoreError> {
+        let step = std::mem::take(step);
+        if step.replacements.is_empty() && step.dropped.is_empty() {
+            return Ok(());
         }
         self.writer.keep_up(Upkeep::Merge {
             replacements: step.replacements,
-            dropped: Some((run, last)),
+            dropped: step.dropped,
         })?;
-        Ok(more)
+        Ok(())
     }
 
     /// Merges points into the blocks of a series; what of it is not written yet is left in `step`.
@@ -253,10 +289,7 @@ impl Compactor {
         for rewrite in plan(&extents, points) {
             step.add(connection, (series, &extents), &rewrite, points)?;
             if step.points >= STEP_POINTS_MAX {
-                self.writer.keep_up(Upkeep::Merge {
-                    replacements: std::mem::take(step).replacements,
-                    dropped: None,
-                })?;
+                self.write(step)?;
             }
         }
         Ok(())
@@ -285,10 +318,12 @@ impl Compactor {
     }
 }
 
-/// Rewrites that are written together.
+/// Rewrites that are written together, and the batches that all of theirs is in blocks with them.
 #[derive(Default)]
 struct Step {
     replacements: Vec<Replacement>,
+    /// Of which runs, up to which batch.
+    dropped: Vec<(Id, i64)>,
     points: u64,
 }
 
@@ -306,12 +341,12 @@ impl Step {
             stored.extend(block_points(connection, extent)?);
         }
         let merged = merge(&stored, &points[rewrite.points.clone()]);
+        self.points += merged.len() as u64;
         // All of it was there: a batch that was sent again, or a merge that was cut off before
         // its batches were dropped.
         if merged.len() == stored.len() && replaced.len() == 1 {
             return Ok(());
         }
-        self.points += merged.len() as u64;
         self.replacements.push(Replacement {
             series,
             removed: replaced.iter().map(|extent| extent.id).collect(),

@@ -39,7 +39,7 @@ impl Migration {
 }
 
 /// Never edit one that was released.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration::of_sql(FIRST),
     Migration::of_sql(super::lineage::SCHEMA),
     Migration::of_sql(super::tracking::SCHEMA),
@@ -48,6 +48,7 @@ const MIGRATIONS: [Migration; 5] = [
         then: old_points::into_blocks,
     },
     Migration::of_sql(super::traces::SCHEMA),
+    Migration::of_sql(super::search::SCHEMA),
 ];
 
 const FIRST: &str = r"

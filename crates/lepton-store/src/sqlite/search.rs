@@ -13,21 +13,62 @@ use crate::{
     RunRecord, RunSearch, StoreError, TextField,
 };
 
+/// From schema 5 to schema 6: where a search begins. Long values are indexed by how they begin, and the
+/// newest runs of an experiment are told without a look at each.
+pub(super) const SCHEMA: &str = r"
+DROP INDEX run_index_started;
+CREATE INDEX run_index_started ON run_index (experiment, started DESC, run, deleted, project);
+CREATE INDEX run_index_name ON run_index (name);
+CREATE INDEX run_params_value ON run_params (key, substr(value, 1, 64));
+CREATE INDEX run_tags_value ON run_tags (key, substr(value, 1, 64));
+CREATE INDEX metric_latest_number ON metric_latest (key, number);
+";
+
 impl Reader<'_> {
     pub(crate) fn search_runs(&self, search: &RunSearch) -> Result<Found, StoreError> {
+        // What is deleted meanwhile is not missing from the page.
+        let _snapshot = self.connection().unchecked_transaction()?;
         let limit = search.limit.clamp(1, RunSearch::LIMIT_MAX);
-        let (sql, arguments) = sql_of(search, limit + 1);
+        let (sql, arguments) = sql_of(search, self.narrowest(search)?, limit + 1);
         let mut statement = self.connection().prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(arguments), |row| {
             Ok(Id::from_bytes(row.get(0)?))
         })?;
         let mut ids: Vec<Id> = rows.collect::<Result<_, _>>()?;
-        let more = ids.len() > limit;
+        let mut more = ids.len() > limit;
         ids.truncate(limit);
-        Ok(Found {
-            runs: self.found_runs(&ids)?,
-            more,
-        })
+        let (mut runs, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+        for piece in ids.chunks(PIECE_RUNS) {
+            if bytes > PAGE_BYTES_MAX {
+                more = true;
+                break;
+            }
+            let found = self.found_runs(piece)?;
+            bytes += found.iter().map(weight).sum::<usize>();
+            runs.extend(found);
+        }
+        Ok(Found { runs, more })
+    }
+
+    /// The clause that the fewest runs may meet, if they are so few that reading them all, of whatever
+    /// project, costs less than going through the runs of the experiments.
+    fn narrowest(&self, search: &RunSearch) -> Result<Option<usize>, StoreError> {
+        let mut narrowest = (None, NARROW_RUNS_MAX);
+        for (number, clause) in search.clauses.iter().enumerate() {
+            let Some((sql, mut arguments)) = runs_that_may_meet(clause) else {
+                continue;
+            };
+            let sql = format!("SELECT COUNT(*) FROM ({sql} LIMIT ?)");
+            arguments.push(narrowest.1.into());
+            let count: i64 = self
+                .connection()
+                .prepare_cached(&sql)?
+                .query_row(params_from_iter(arguments), |row| row.get(0))?;
+            if count < narrowest.1 {
+                narrowest = (Some(number), count);
+            }
+        }
+        Ok(narrowest.0)
     }
 
     pub(crate) fn found_runs(&self, ids: &[Id]) -> Result<Vec<FoundRun>, StoreError> {
@@ -68,17 +109,84 @@ impl Reader<'_> {
     }
 }
 
+/// Runs that are read at once.
+const PIECE_RUNS: usize = 128;
+
+/// Texts on one page, whose runs may have thousands of long ones each. A page that holds more ends early.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What a run takes on a page, about.
+fn weight(found: &FoundRun) -> usize {
+    let pair = |(key, value): &(String, String)| key.len() + value.len() + 64;
+    let record = &found.record;
+    let pairs = record.params.iter().chain(&record.tags).map(pair);
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let data = found
+        .datasets
+        .iter()
+        .map(|data| data.source.len() + text(&data.schema) + text(&data.profile) + 256);
+    pairs.chain(data).sum::<usize>() + 128 * record.metrics.len() + 1_024
+}
+
+/// Runs with which a search may begin: each is looked up by its id.
+const NARROW_RUNS_MAX: i64 = 4_096;
+
+/// The runs that may meet a clause, and all that do, where an index gives them: SQL with its arguments.
+fn runs_that_may_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
+    // Nothing but the index is read: of a long value it has the beginning.
+    let with_value = |table: &str, key: &str, text: &str| {
+        let sql = format!(
+            "SELECT run FROM {table} WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64)"
+        );
+        (sql, vec![key.to_owned().into(), text.to_owned().into()])
+    };
+    match (&clause.field, &clause.test) {
+        (RunField::Metric(_), Test::Number(Comparison::Differs, _)) => None,
+        (RunField::Metric(key), Test::Number(comparison, bound)) => Some((
+            format!(
+                "SELECT run FROM metric_latest WHERE key = ? AND number {} ?",
+                comparison.sql()
+            ),
+            vec![key.to_owned().into(), (*bound).into()],
+        )),
+        (RunField::Param(key), Test::Is(text)) => Some(with_value("run_params", key, text)),
+        (RunField::Tag(key), Test::Is(text)) => Some(with_value("run_tags", key, text)),
+        (RunField::Text(TextField::Name), Test::Is(name)) => Some((
+            "SELECT run FROM run_index WHERE name = ?".to_owned(),
+            vec![name.to_owned().into()],
+        )),
+        (RunField::Text(TextField::Id), Test::Is(id)) => Some(of_ids(std::slice::from_ref(id))),
+        (RunField::Text(TextField::Id), Test::Among(ids)) => Some(of_ids(ids)),
+        _ => None,
+    }
+}
+
+/// The runs of these ids; what is no id, or not as ids are written, is no run.
+fn of_ids(ids: &[String]) -> (String, Vec<Value>) {
+    let parsed = ids.iter().filter_map(|text| {
+        let id: Id = text.parse().ok()?;
+        (id.to_string() == *text).then(|| Value::from(id.to_bytes().to_vec()))
+    });
+    let arguments: Vec<Value> = parsed.collect();
+    let marks = vec!["?"; arguments.len()].join(",");
+    let sql = format!("SELECT run FROM run_index WHERE run IN ({marks})");
+    (sql, arguments)
+}
+
 /// SQL under construction. Everything that a caller says is an argument, never text.
 struct Building {
+    source: String,
     joins: String,
     join_arguments: Vec<Value>,
     conditions: String,
     arguments: Vec<Value>,
 }
 
-fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
+/// The ids of a page; the runs that may meet the clause `narrowest` are where it looks for them.
+fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String, Vec<Value>) {
     let marks = vec!["?"; search.experiments.len()].join(",");
     let mut building = Building {
+        source: "run_index r".to_owned(),
         joins: String::new(),
         join_arguments: Vec::new(),
         conditions: format!(" WHERE r.experiment IN ({marks}) AND r.project = ?"),
@@ -96,8 +204,17 @@ fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
         Lifecycle::Deleted => building.conditions.push_str(" AND r.deleted = 1"),
         Lifecycle::Any => {}
     }
-    for clause in &search.clauses {
+    let mut source_arguments = Vec::new();
+    for (number, clause) in search.clauses.iter().enumerate() {
         building.add_clause(clause);
+        if let Some((sql, arguments)) = runs_that_may_meet(clause)
+            && narrowest == Some(number)
+        {
+            // The order of a CROSS JOIN is kept.
+            building.source = format!("({sql}) narrow CROSS JOIN run_index r");
+            building.conditions.push_str(" AND r.run = narrow.run");
+            source_arguments = arguments;
+        }
     }
     let mut order = String::new();
     for (number, by) in search.order.iter().enumerate() {
@@ -108,10 +225,11 @@ fn sql_of(search: &RunSearch, limit: usize) -> (String, Vec<Value>) {
         order.push_str("r.started DESC, ");
     }
     let sql = format!(
-        "SELECT r.run FROM run_index r{}{} ORDER BY {order}r.run LIMIT ? OFFSET ?",
-        building.joins, building.conditions
+        "SELECT r.run FROM {}{}{} ORDER BY {order}r.run LIMIT ? OFFSET ?",
+        building.source, building.joins, building.conditions
     );
-    let mut arguments = building.join_arguments;
+    let mut arguments = source_arguments;
+    arguments.append(&mut building.join_arguments);
     arguments.append(&mut building.arguments);
     arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     arguments.push(i64::try_from(search.offset).unwrap_or(i64::MAX).into());
@@ -288,4 +406,115 @@ fn glob_of(like: &str) -> String {
         }
     }
     glob
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Store, Transaction};
+    use lepton_types::resources::{MetricPoint, Resource};
+    use lepton_types::{Name, RunId, Timestamp};
+
+    fn id(number: u8) -> Id {
+        Id::from_bytes([number; 16])
+    }
+
+    /// Runs of two experiments; long values that begin alike, NaN, and one run in the bin.
+    async fn filled(folder: &std::path::Path) -> Store {
+        let store = Store::open(&folder.join("store.db")).unwrap();
+        let mut transaction = Transaction::new();
+        for number in 0..40 {
+            let at = Timestamp::from_millis(i64::from(number % 7));
+            let spec = RunSpec::of(id(200 + number % 2).into());
+            let name = format!("run {}", number % 5);
+            let home = Name::default_project();
+            let mut run = Resource::draft(id(number), home, name, at, spec);
+            run.status.deleted_at = (number == 9).then_some(at);
+            let key = RunId::from(id(number));
+            let value = match number % 6 {
+                0 => f64::NAN,
+                other => f64::from(other),
+            };
+            let long = format!("{}{}", "x".repeat(80), number % 3);
+            let pair = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+            transaction
+                .create(&run)
+                .set_params(key, pair("p", &long))
+                .set_tags(key, pair("t", &(number % 4).to_string()))
+                .append_metrics(
+                    key,
+                    vec![MetricPoint {
+                        key: "m".to_owned(),
+                        step: 0,
+                        timestamp: Some(at),
+                        value,
+                    }],
+                );
+        }
+        store.commit(transaction).await.unwrap();
+        store
+    }
+
+    fn clauses() -> Vec<RunClause> {
+        let clause = |field, test| RunClause { field, test };
+        let metric = |test| clause(RunField::Metric("m".to_owned()), test);
+        vec![
+            metric(Test::Number(Comparison::Above, 2.0)),
+            metric(Test::Number(Comparison::Equals, 3.0)),
+            clause(
+                RunField::Param("p".to_owned()),
+                Test::Is(format!("{}1", "x".repeat(80))),
+            ),
+            clause(RunField::Tag("t".to_owned()), Test::Is("3".to_owned())),
+            clause(
+                RunField::Text(TextField::Name),
+                Test::Is("run 4".to_owned()),
+            ),
+            clause(RunField::Text(TextField::Id), Test::Is(id(13).to_string())),
+            clause(
+                RunField::Text(TextField::Id),
+                Test::Among(vec![id(5).to_string(), id(7).to_string().to_uppercase()]),
+            ),
+        ]
+    }
+
+    #[tokio::test]
+    async fn it_does_not_matter_where_a_search_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = filled(folder.path()).await;
+        let Backend::Sqlite(sqlite) = &store.backend;
+        let found = sqlite.read(|reader| {
+            let ids = |search: &RunSearch, narrowest| {
+                let (sql, arguments) = sql_of(search, narrowest, 100);
+                let mut statement = reader.connection().prepare(&sql)?;
+                let rows = statement.query_map(params_from_iter(arguments), |row| {
+                    Ok(Id::from_bytes(row.get(0)?))
+                })?;
+                Ok::<Vec<Id>, StoreError>(rows.collect::<Result<_, _>>()?)
+            };
+            let mut found = 0;
+            for first in clauses() {
+                for second in clauses() {
+                    let search = RunSearch {
+                        project: Name::default_project(),
+                        experiments: vec![id(201)],
+                        lifecycle: Lifecycle::Active,
+                        clauses: vec![first.clone(), second.clone()],
+                        order: vec![RunOrder {
+                            field: RunField::Metric("m".to_owned()),
+                            descending: true,
+                        }],
+                        offset: 0,
+                        limit: 100,
+                    };
+                    let scanned = ids(&search, None)?;
+                    assert_eq!(ids(&search, Some(0))?, scanned, "{search:?}");
+                    assert_eq!(ids(&search, Some(1))?, scanned, "{search:?}");
+                    found += scanned.len();
+                }
+            }
+            Ok(found)
+        });
+        assert!(found.await.unwrap() > 50);
+    }
 }

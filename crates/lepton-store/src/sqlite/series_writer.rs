@@ -42,8 +42,8 @@ pub(super) enum Upkeep {
     /// Blocks take the place of others that hold no point more, and batches that are in blocks go.
     Merge {
         replacements: Vec<Replacement>,
-        /// Of this run, up to this one.
-        dropped: Option<(Id, i64)>,
+        /// Of these runs, up to these.
+        dropped: Vec<(Id, i64)>,
     },
     /// Deletes some blocks of a series that was dropped, and what is known of it with the last.
     Reclaim { series: i64 },
@@ -152,9 +152,11 @@ pub(super) fn put_standing(
     let (lowest, highest) = standing.extremes.unzip();
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO metric_latest
+            "INSERT INTO metric_latest
              (run, key, step, at, value, number, lowest, highest, series)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (run, key) DO UPDATE SET step = ?3, at = ?4, value = ?5, number = ?6,
+               lowest = ?7, highest = ?8, series = ?9",
         )?
         .execute(params![
             run.to_bytes(),
@@ -211,7 +213,7 @@ pub(super) fn keep_up(connection: &Connection, step: &Upkeep) -> Result<bool, ru
             for replacement in replacements {
                 replace(connection, replacement)?;
             }
-            if let Some((run, last)) = dropped {
+            for (run, last) in dropped {
                 connection
                     .prepare_cached("DELETE FROM metric_batches WHERE run = ?1 AND batch <= ?2")?
                     .execute(params![run.to_bytes(), last])?;

@@ -7,6 +7,8 @@
 //!                       tags/KEY       the value
 //!                       metrics/KEY    lines of: milliseconds value step
 //!                       artifacts/PATH
+//!                       inputs/INPUT/meta.yaml     of which data
+//! mlruns/EXPERIMENT/datasets/DATA/meta.yaml
 //! ```
 //! A `/` in a key is a folder.
 
@@ -19,6 +21,7 @@ use std::time::UNIX_EPOCH;
 use lepton_types::Timestamp;
 use lepton_types::resources::MetricPoint;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
@@ -57,6 +60,13 @@ struct RunMeta {
     end_time: Option<i64>,
     #[serde(default)]
     lifecycle_stage: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct InputMeta {
+    source_id: String,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
 }
 
 impl FileStore {
@@ -109,6 +119,10 @@ impl FileStore {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     fn folder(&self, run: &SourceRun) -> PathBuf {
@@ -186,6 +200,10 @@ fn read_run(
         (Ok(params), Ok(tags)) => (params, tags),
         (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
     };
+    let datasets = match datasets_of(experiment_folder, folder)? {
+        Ok(datasets) => datasets,
+        Err(why) => return Ok(Err(why)),
+    };
     let metrics = files_in(&folder.join("metrics"))?;
     let status = match &meta.status {
         Some(yaml_serde::Value::String(word)) => word.clone(),
@@ -201,10 +219,42 @@ fn read_run(
         finished_at: meta.end_time.map(Timestamp::from_millis),
         params,
         tags,
+        datasets,
         metrics: metrics.into_iter().map(|(key, _)| key).collect(),
         fingerprint: fingerprint(folder)?,
         id,
     })))
+}
+
+/// The data that went into a run: what it is stands with the experiment, what it was for with the run.
+fn datasets_of(experiment: &Path, run: &Path) -> Result<Result<Vec<Value>, String>, Failure> {
+    let root = run.join("inputs");
+    let mut datasets = Vec::new();
+    if !root.is_dir() {
+        return Ok(Ok(datasets));
+    }
+    for input in folders_in(&root)? {
+        let meta: InputMeta = match read_yaml(&input.join("meta.yaml"))? {
+            Ok(meta) => meta,
+            Err(why) => return Ok(Err(why)),
+        };
+        let is_name = !meta.source_id.is_empty() && !meta.source_id.contains(['/', '.']);
+        let data = experiment
+            .join("datasets")
+            .join(&meta.source_id)
+            .join("meta.yaml");
+        if !is_name || !data.is_file() {
+            continue;
+        }
+        let data: Value = match read_yaml(&data)? {
+            Ok(data) => data,
+            Err(why) => return Ok(Err(why)),
+        };
+        let tag = |(key, value)| json!({"key": key, "value": value});
+        let tags: Vec<Value> = meta.tags.into_iter().map(tag).collect();
+        datasets.push(json!({"dataset": data, "tags": tags}));
+    }
+    Ok(Ok(datasets))
 }
 
 /// Of the names, sizes and times of all files of a run: what is written to it changes one of them.
@@ -241,10 +291,10 @@ fn point_of(key: &str, line: &str) -> Option<MetricPoint> {
     })
 }
 
-type Values = Result<BTreeMap<String, String>, String>;
+pub(super) type Values = Result<BTreeMap<String, String>, String>;
 
 /// The files of a folder as values by key; in words which of them is none.
-fn values_in(run: &Path, what: &str) -> Result<Values, Failure> {
+pub(super) fn values_in(run: &Path, what: &str) -> Result<Values, Failure> {
     let mut values = BTreeMap::new();
     for (key, file) in files_in(&run.join(what))? {
         let facts = std::fs::metadata(&file).map_err(unreadable(&file))?;
@@ -260,13 +310,15 @@ fn values_in(run: &Path, what: &str) -> Result<Values, Failure> {
     Ok(Ok(values))
 }
 
-fn read_yaml<T: for<'a> Deserialize<'a>>(file: &Path) -> Result<Result<T, String>, Failure> {
+pub(super) fn read_yaml<T: for<'a> Deserialize<'a>>(
+    file: &Path,
+) -> Result<Result<T, String>, Failure> {
     let text = std::fs::read_to_string(file).map_err(unreadable(file))?;
     Ok(yaml_serde::from_str(&text).map_err(|error| format!("`{}`: {error}", file.display())))
 }
 
 /// The folders in a folder, sorted, but hidden ones: MLflow's bin is one.
-fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
         let entry = entry.map_err(unreadable(folder))?;
@@ -281,7 +333,7 @@ fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// All files below a folder with their relative paths, sorted; none if there is no such folder. Links
 /// lead nowhere: a run has what is in its folder.
-fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     let mut files = Vec::new();
     if !folder.is_dir() {
         return Ok(files);

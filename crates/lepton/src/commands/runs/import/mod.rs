@@ -5,7 +5,11 @@
 //! its source looked like; where that has not changed, the run is passed over the next time. So an
 //! import that was interrupted anywhere is gone on with by running it again.
 
+mod file_registry;
 mod file_store;
+mod models;
+mod registry;
+mod server_registry;
 mod source;
 mod tracking_server;
 
@@ -13,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use lepton_api::{CreateExperiment, CreateRun, ErrorCode, LogToRun, UpdateRun};
-use lepton_client::{Client, ClientError};
+use lepton_client::{Client, ClientError, Method};
 use lepton_types::resources::{MetricPoint, RunPhase};
 use lepton_types::{FreeName, Id, RunId};
 use serde::Serialize;
@@ -28,7 +32,7 @@ use crate::progress::Progress;
 /// Brings runs from an MLflow folder or server, with series, artifacts, ids and times
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Runs in the bin, and models, stay where they are."
+    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Registered models come along with the runs of their versions. What is in the bin stays\nwhere it is."
 )]
 pub(crate) struct Import {
     /// A folder as MLflow's file store has it (mlruns), or the URL of an MLflow server
@@ -69,6 +73,9 @@ const TAG_BYTES_MAX: usize = 8_000;
 /// Parameters or tags in one request; the longest of them still fit into its bound.
 const PAIRS_SENT: usize = 50;
 
+/// Datasets in one request; a profile can be long.
+const DATASETS_SENT: usize = 4;
+
 /// The tag that says what the source of a run looked like when all of it had been brought.
 const DONE_TAG: &str = "lepton.import.fingerprint";
 /// The tag that keeps a run's id where it had to get another.
@@ -81,6 +88,8 @@ struct Brought {
     unchanged: u64,
     points: u64,
     artifacts: u64,
+    models: u64,
+    versions: u64,
     /// What could not be brought, in words.
     left_out: Vec<String>,
 }
@@ -95,6 +104,8 @@ impl Import {
             artifacts: !self.without_artifacts,
             brought: Brought::default(),
             experiments: BTreeSet::new(),
+            runs: BTreeMap::new(),
+            only_some: !self.experiment.is_empty(),
         };
         let wanted: BTreeSet<String> = self.experiment.iter().cloned().collect();
         let seen = source.each_run(&wanted, &mut |found| match found {
@@ -114,22 +125,25 @@ impl Import {
                 Ok(())
             }
         });
+        let models = seen.and_then(|()| import.bring_models(&source, &progress));
         drop(progress);
         let brought = import.brought;
         for what in &brought.left_out {
             ctx.note(&format!("{} {what}", paint("left out:", Tone::Busy)));
         }
-        seen?;
+        models?;
         for name in wanted.difference(&import.experiments) {
             ctx.note(&format!("the source has no experiment `{name}`"));
         }
         ctx.answer(&brought, || {
             format!(
-                "{} imported with {} and {}, {} unchanged",
+                "{} imported with {} and {}, {} unchanged; {} of {} new models",
                 count(brought.imported, "run"),
                 count(brought.points, "point"),
                 count(brought.artifacts, "artifact"),
                 brought.unchanged,
+                count(brought.versions, "version"),
+                brought.models,
             )
         })
     }
@@ -157,6 +171,10 @@ struct Importing<'a> {
     brought: Brought,
     /// Those that are there by now.
     experiments: BTreeSet<String>,
+    /// Runs of the source that are there by now, and their ids here.
+    runs: BTreeMap<String, RunId>,
+    /// Not all experiments are wanted.
+    only_some: bool,
 }
 
 impl Importing<'_> {
@@ -187,11 +205,14 @@ impl Importing<'_> {
         let Some(experiment) = self.make_experiment(&run.experiment)? else {
             return Ok(());
         };
-        let Some(id) = self.make_run(run, &experiment)? else {
+        let (id, is_whole) = self.make_run(run, &experiment)?;
+        self.runs.insert(run.id.clone(), id);
+        if is_whole {
             self.brought.unchanged += 1;
             return Ok(());
-        };
+        }
         self.bring_pairs(id, run)?;
+        self.bring_inputs(id, run)?;
         for key in &run.metrics {
             if self.is_too_long("metric", key, "", TAG_BYTES_MAX) {
                 continue;
@@ -224,17 +245,30 @@ impl Importing<'_> {
         self.finish(id, run)
     }
 
-    /// The run here, made if it is new; none if all of it is here.
+    /// The registered models of the source.
+    fn bring_models(&mut self, source: &Source, progress: &Progress) -> Result<(), Failure> {
+        for model in source.models()? {
+            match model {
+                Ok(model) => self.bring_model(source, &model, progress)?,
+                Err(why) => self.left_out(why),
+            }
+        }
+        Ok(())
+    }
+
+    /// The run here, made if it is new, and whether all of it is here.
     fn make_run(
         &mut self,
         run: &SourceRun,
         experiment: &FreeName,
-    ) -> Result<Option<RunId>, Failure> {
+    ) -> Result<(RunId, bool), Failure> {
         let own = run.id.parse::<RunId>().ok();
         for id in own.into_iter().chain([derived_id(&run.id)]) {
             match self.client.run_view(id) {
-                Ok(view) if view.tags.get(DONE_TAG) == Some(&run.fingerprint) => return Ok(None),
-                Ok(_) => return Ok(Some(id)),
+                Ok(view) => {
+                    let is_whole = view.tags.get(DONE_TAG) == Some(&run.fingerprint);
+                    return Ok((id, is_whole));
+                }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -245,7 +279,7 @@ impl Importing<'_> {
                 id: Some(id),
             };
             match self.client.create_run(&request) {
-                Ok(_) => return Ok(Some(id)),
+                Ok(_) => return Ok((id, false)),
                 // It is another project's; the next id is ours.
                 Err(error) if error.code() == Some(ErrorCode::AlreadyExists) => {}
                 Err(error) => return Err(error.into()),
@@ -274,6 +308,16 @@ impl Importing<'_> {
                 ..LogToRun::default()
             };
             self.client.log_to_run(id, &request)?;
+        }
+        Ok(())
+    }
+
+    /// The data that went into a run.
+    fn bring_inputs(&mut self, id: RunId, run: &SourceRun) -> Result<(), Failure> {
+        for datasets in run.datasets.chunks(DATASETS_SENT) {
+            let fields = serde_json::json!({"run_id": id.to_string(), "datasets": datasets});
+            let shown = format!("{}: its datasets", run.shown());
+            self.tell(&Method::POST, "runs/log-inputs", &fields, &shown)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use lepton_types::Timestamp;
 use lepton_types::resources::{MetricPoint, RunPhase};
 
 use super::file_store::FileStore;
+use super::registry::{Place, SourceModel};
 use super::tracking_server::TrackingServer;
 use crate::failure::Failure;
 
@@ -23,6 +24,8 @@ pub(super) struct SourceRun {
     pub(super) finished_at: Option<Timestamp>,
     pub(super) params: BTreeMap<String, String>,
     pub(super) tags: BTreeMap<String, String>,
+    /// The data that went into it, as MLflow's REST API writes it.
+    pub(super) datasets: Vec<serde_json::Value>,
     /// The keys of its series.
     pub(super) metrics: Vec<String>,
     /// Another one as soon as anything of the run is another.
@@ -90,6 +93,26 @@ impl Source {
         match self {
             Self::Folder(folder) => folder.each_artifact(run, each),
             Self::Server(server) => server.each_artifact(run, each),
+        }
+    }
+
+    /// The registered models; in words those that cannot be read.
+    pub(super) fn models(&self) -> Result<Vec<Result<SourceModel, String>>, Failure> {
+        match self {
+            Self::Folder(folder) => folder.models(),
+            Self::Server(server) => server.models(),
+        }
+    }
+
+    /// The files of a logged model: the path within it, and a file that has the bytes.
+    pub(super) fn each_model_file(
+        &self,
+        place: &Place,
+        each: &mut dyn FnMut(&str, &Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Folder(folder) => folder.each_model_file(place, each),
+            Self::Server(server) => server.each_model_file(place, each),
         }
     }
 }

@@ -60,6 +60,14 @@ struct Run {
     info: Info,
     #[serde(default)]
     data: Data,
+    #[serde(default)]
+    inputs: Inputs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Inputs {
+    #[serde(default)]
+    dataset_inputs: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -276,19 +284,48 @@ impl TrackingServer {
         }
     }
 
+    /// What the proxy of artifacts says lies below a path.
+    pub(super) fn proxied(&self, path: &str) -> Result<Value, Failure> {
+        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts", self.url);
+        let request = self.authorised(self.agent.get(&url));
+        self.read(path, request.query_pairs([("path", path)]).call())
+    }
+
+    /// A file out of the proxy of artifacts.
+    pub(super) fn proxied_file(&self, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
+        let path: Vec<String> = path.split('/').map(encoded).collect();
+        let path = path.join("/");
+        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.url);
+        self.save(&path, self.authorised(self.agent.get(&url)))
+    }
+
     /// Through the server's own page of artifacts, which knows every store that the server knows.
     fn download(&self, run: &SourceRun, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
         let url = format!("{}/get-artifact", self.url);
         let query = [("run_uuid", run.id.as_str()), ("path", path)];
-        let request = self.authorised(self.agent.get(&url)).query_pairs(query);
-        let answer = request.call().map_err(|error| self.failed(path, &error))?;
+        self.save(
+            path,
+            self.authorised(self.agent.get(&url)).query_pairs(query),
+        )
+    }
+
+    fn save(
+        &self,
+        what: &str,
+        request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
+    ) -> Result<tempfile::NamedTempFile, Failure> {
+        let answer = request.call().map_err(|error| self.failed(what, &error))?;
         let mut file = tempfile::NamedTempFile::new()?;
         std::io::copy(&mut answer.into_body().into_reader(), &mut file)?;
         file.flush()?;
         Ok(file)
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Failure> {
+    pub(super) fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Failure> {
         let url = format!("{}/api/2.0/mlflow/{path}", self.url);
         let request = self.authorised(self.agent.get(&url));
         let answer = request.query_pairs(query.iter().copied()).call();
@@ -357,6 +394,7 @@ fn run_of(experiment: &Experiment, value: &Value) -> Found {
         finished_at: integer(&run.info.end_time).map(Timestamp::from_millis),
         params: pairs(run.data.params),
         tags: pairs(run.data.tags),
+        datasets: run.inputs.dataset_inputs,
         metrics: run
             .data
             .metrics
@@ -377,8 +415,17 @@ fn point_of(metric: &Metric) -> Option<MetricPoint> {
     })
 }
 
+/// A segment of a path, percent-encoded (RFC 3986 §2.3).
+fn encoded(segment: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    segment.bytes().map(byte).collect()
+}
+
 /// Protobuf's JSON writes 64-bit integers as text; MLflow mostly does not.
-fn integer(value: &Value) -> Option<i64> {
+pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => text.parse().ok(),
         other => other.as_i64(),
