@@ -254,10 +254,10 @@ mod tests {
 
     #[test]
     fn an_error_of_a_newer_server_keeps_its_word() {
-        let body = br#"{"error":{"code":"quota-exceeded","message":"no more"}}"#;
+        let body = br#"{"error":{"code":"of-tomorrow","message":"no more"}}"#;
         let error = ApiError::parse(403, body, None).unwrap();
         assert_eq!(error.code, None);
-        assert_eq!(error.code_word, "quota-exceeded");
+        assert_eq!(error.code_word, "of-tomorrow");
         assert_eq!(error.to_string(), "no more");
     }
 

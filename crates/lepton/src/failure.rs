@@ -171,7 +171,7 @@ fn status_of_call(error: &ClientError) -> Status {
 const fn status_of_answer(status: u16) -> Status {
     match status {
         401 | 403 => Status::Denied,
-        404 => Status::NotFound,
+        404 | 410 => Status::NotFound,
         409 | 412 => Status::Conflict,
         400 | 413 | 415 | 422 => Status::Invalid,
         408 | 504 => Status::TimedOut,
@@ -202,10 +202,12 @@ mod tests {
         invalid-data 8
         unauthenticated 4
         permission-denied 4
+        quota-exceeded 4
         not-found 3
         method-not-allowed 1
         already-exists 5
         conflict 5
+        shredded 3
         too-large 8
         overloaded 9
         internal 9

@@ -125,8 +125,8 @@ impl From<ApiError> for MlflowError {
     fn from(error: ApiError) -> Self {
         let code = match error.code() {
             ErrorCode::Unauthenticated => Code::Unauthenticated,
-            ErrorCode::PermissionDenied => Code::PermissionDenied,
-            ErrorCode::NotFound => Code::ResourceDoesNotExist,
+            ErrorCode::PermissionDenied | ErrorCode::QuotaExceeded => Code::PermissionDenied,
+            ErrorCode::NotFound | ErrorCode::Shredded => Code::ResourceDoesNotExist,
             ErrorCode::MethodNotAllowed => Code::EndpointNotFound,
             ErrorCode::AlreadyExists => Code::ResourceAlreadyExists,
             ErrorCode::Conflict => Code::ResourceConflict,

@@ -1,18 +1,12 @@
 //! Passes over all objects: started, watched, told.
 
-use std::time::Duration;
-
 use lepton_api::{StartUpkeep, Upkeep, UpkeepPhase, UpkeepWork};
 use lepton_types::Name;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Cell, bytes};
-
-/// Between two looks at a pass.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The first looks are closer, as small stores are through at once.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
+use crate::waiting::{Look, leave_on_interrupt, until};
 
 pub(super) fn scrub(ctx: &Context, projects: Vec<Name>, repair: bool) -> Result<(), Failure> {
     let work = match repair {
@@ -78,18 +72,21 @@ pub(super) fn replicate(ctx: &Context, projects: Vec<Name>) -> Result<(), Failur
 /// Starts a pass and waits for its end.
 fn carry_out(ctx: &Context, work: UpkeepWork, projects: Vec<Name>) -> Result<Upkeep, Failure> {
     let client = ctx.client()?;
-    let mut pass = client.start_upkeep(&StartUpkeep { work, projects })?;
-    let mut wait = FIRST_LOOK;
-    while pass.phase == UpkeepPhase::Running {
-        std::thread::sleep(wait);
-        wait = (wait * 2).min(LOOK_EVERY);
-        pass = client.upkeep()?;
-        if ctx.progress && wait == LOOK_EVERY && pass.phase == UpkeepPhase::Running {
-            let read = bytes(pass.size_bytes);
-            ctx.note(&format!("{} contents, {read}, so far", pass.contents));
+    let started = client.start_upkeep(&StartUpkeep { work, projects })?;
+    leave_on_interrupt("the pass goes on: `lepton objects scrub --stop` ends it".to_owned())?;
+    let mut told = started.contents;
+    until("the pass over the objects", None, || {
+        let pass = client.upkeep()?;
+        if pass.phase != UpkeepPhase::Running {
+            return Ok(Look::Done(pass));
         }
-    }
-    Ok(pass)
+        let so_far = format!("{} contents, {}", pass.contents, bytes(pass.size_bytes));
+        if ctx.progress && pass.contents != told {
+            told = pass.contents;
+            ctx.note(&so_far);
+        }
+        Ok(Look::NotYet(so_far))
+    })
 }
 
 fn ended(pass: &Upkeep) -> Result<(), Failure> {
