@@ -18,7 +18,7 @@ use crate::output::Format;
 /// Replays a log of jobs through an order of service.
 #[derive(Debug, clap::Args)]
 pub(crate) struct QueueingArgs {
-    /// Jobs: a CSV with `submit_s,duration_s,gpus,virtual_cluster`
+    /// Jobs: a CSV with `submit_s,duration_s,gpus,virtual_cluster`, or what `lepton get jobs -o json` prints
     #[arg(long, value_name = "FILE")]
     jobs: Option<PathBuf>,
     /// GPUs of the pool

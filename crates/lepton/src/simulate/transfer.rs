@@ -29,7 +29,7 @@ pub(crate) struct TransferArgs {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// So many transfers from this seed on, summed up with the time that the method took for one
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// A method, several with commas, `all`, or `list`
     #[arg(long, default_value = "lepton")]

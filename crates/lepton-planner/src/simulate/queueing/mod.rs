@@ -4,6 +4,7 @@
 //! about.
 
 mod bursts;
+mod history;
 mod machines;
 mod replay;
 mod room;
@@ -83,12 +84,25 @@ pub struct Outcome {
     pub events: u64,
 }
 
-/// Reads `submit_s,duration_s,gpus,virtual_cluster`, sorted by the time of asking.
+/// Reads `submit_s,duration_s,gpus,virtual_cluster`, or Lepton's own history (`lepton get jobs -o
+/// json`), sorted by the time of asking.
 ///
 /// # Errors
 ///
 /// Names the line and what is wrong with it.
 pub fn parse_jobs(text: &str) -> Result<Vec<Job>, TraceError> {
+    let mut jobs = match text.trim_start().starts_with('{') {
+        true => history::read(text)?,
+        false => read_lines(text)?,
+    };
+    if jobs.is_empty() {
+        return Err(TraceError::at(1, "there are no jobs that ended"));
+    }
+    jobs.sort_by(|left: &Job, right| left.submit_s.total_cmp(&right.submit_s));
+    Ok(jobs)
+}
+
+fn read_lines(text: &str) -> Result<Vec<Job>, TraceError> {
     const HEADER: &str = "submit_s,duration_s,gpus,virtual_cluster";
     let mut lines = text.lines().zip(1..);
     match lines.next() {
@@ -115,10 +129,6 @@ pub fn parse_jobs(text: &str) -> Result<Vec<Job>, TraceError> {
         };
         jobs.push(job);
     }
-    if jobs.is_empty() {
-        return Err(TraceError::at(1, "there are no jobs"));
-    }
-    jobs.sort_by(|left: &Job, right| left.submit_s.total_cmp(&right.submit_s));
     Ok(jobs)
 }
 
