@@ -68,6 +68,60 @@ pub enum Conflict {
         /// Its name.
         name: String,
     },
+    /// What was to be changed, or pointed at, is not there.
+    #[error("{kind} `{id}` not found")]
+    Missing {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+    },
+    /// It is in the bin, and takes nothing more.
+    #[error("{kind} `{id}` is deleted: restore it first")]
+    InBin {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+    },
+    /// The project is not there, or not any more.
+    #[error("project `{project}` not found")]
+    ProjectMissing {
+        /// Its name.
+        project: String,
+    },
+    /// The project holds something, and cannot be deleted.
+    #[error("project `{project}` is in use: something was made in it meanwhile")]
+    ProjectInUse {
+        /// Its name.
+        project: String,
+    },
+    /// There is no such logged model in the project.
+    #[error("logged model `{model}` not found")]
+    LoggedModelMissing {
+        /// Its id.
+        model: Id,
+    },
+    /// There is no such trace in the project.
+    #[error("trace `{trace}` not found")]
+    TraceMissing {
+        /// Its id.
+        trace: String,
+    },
+    /// The trace was made by somebody else, and the caller may change only its own.
+    #[error("trace `{trace}` was made by somebody else")]
+    TraceOfOther {
+        /// Its id.
+        trace: String,
+    },
+    /// A trace has no such tag.
+    #[error("trace `{trace}` has no tag `{key}`")]
+    TraceTagMissing {
+        /// Its id.
+        trace: String,
+        /// The tag, cut to 64 characters.
+        key: String,
+    },
     /// There is no such run in the project.
     #[error("run `{run}` not found")]
     RunMissing {

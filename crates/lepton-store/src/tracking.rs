@@ -15,14 +15,6 @@ use crate::{Backend, Found, RunSearch, Store, StoreError, Transaction};
 /// A write of this module, on its way to disk.
 #[derive(Debug)]
 pub(crate) enum TrackingWrite {
-    RequireRun {
-        run: Id,
-        project: String,
-    },
-    RequireTag {
-        run: Id,
-        key: String,
-    },
     Datasets {
         run: Id,
         experiment: Id,
@@ -76,23 +68,6 @@ impl Transaction {
     fn track(&mut self, write: TrackingWrite) -> &mut Self {
         self.writes.push(Write::Tracking(write));
         self
-    }
-
-    /// A conflict unless the run is in `project` and not in the bin. Asked where the writes
-    /// happen, so that nothing comes in between, and nobody need read it first.
-    pub fn require_run(&mut self, run: RunId, project: &Name) -> &mut Self {
-        self.track(TrackingWrite::RequireRun {
-            run: run.id(),
-            project: project.to_string(),
-        })
-    }
-
-    /// A conflict unless the run has this tag.
-    pub fn require_tag(&mut self, run: RunId, key: &str) -> &mut Self {
-        self.track(TrackingWrite::RequireTag {
-            run: run.id(),
-            key: key.to_owned(),
-        })
     }
 
     /// Records data that went into a run; what is recorded already stays as it is.

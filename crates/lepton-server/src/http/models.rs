@@ -208,14 +208,16 @@ pub(super) async fn delete_version(
 ) -> Result<StatusCode, ApiError> {
     let project = enter(&app, &caller, Access::Delete, Kind::ModelVersion, &project).await?;
     let version = find_version(&app, &project, &model, &version).await?;
-    let mut owner = find::<ModelSpec>(&app, &project, &model).await?;
-    refuse_if_served(&app, &owner, Some(version.spec.version)).await?;
-    owner
-        .spec
-        .aliases
-        .retain(|_, number| *number != version.spec.version);
+    let owner = find::<ModelSpec>(&app, &project, &model).await?;
+    let number = version.spec.version;
+    refuse_if_served(&app, &owner, Some(number)).await?;
     let mut transaction = Transaction::new();
-    transaction.update(&owner).delete(&version);
+    transaction
+        .alter::<ModelSpec>(owner.metadata.id, move |model| {
+            model.spec.aliases.retain(|_, pointed| *pointed != number);
+            Ok(())
+        })
+        .delete(&version);
     app.store.commit(transaction).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -259,13 +261,20 @@ pub(super) async fn set_alias(
 ) -> Result<axum::Json<Model>, ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Model, &project).await?;
     let alias: AliasName = parse_name(&alias)?;
-    check_alias(&app, &project, &model, request.version).await?;
-    let model = change::<ModelSpec>(&app, &project, &model, |model| {
-        model.spec.aliases.insert(alias.clone(), request.version);
-        model.metadata.generation += 1;
-        Ok(())
-    })
-    .await?;
+    let number = ModelSelector::Version(request.version);
+    let version = select_version(&app, &project, &model, &number).await?;
+    let found = find::<ModelSpec>(&app, &project, &model).await?;
+    let mut transaction = Transaction::new();
+    transaction
+        // It points at something, whatever is deleted meanwhile.
+        .require_resource(Kind::ModelVersion, version.metadata.id)
+        .alter::<ModelSpec>(found.metadata.id, move |model| {
+            model.spec.aliases.insert(alias.clone(), request.version);
+            model.metadata.generation += 1;
+            Ok(())
+        });
+    app.store.commit(transaction).await?;
+    let model = find::<ModelSpec>(&app, &project, &model).await?;
     Ok(axum::Json(model))
 }
 

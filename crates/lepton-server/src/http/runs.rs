@@ -113,7 +113,9 @@ pub(super) async fn create(
         let mut run = Resource::draft(id, project.clone(), name, app.now(), spec)
             .created_by(caller.0.label());
         run.status.started_at = Some(request.started_at.unwrap_or_else(|| app.now()));
-        transaction.create(&run);
+        transaction
+            .require_experiment(run.spec.experiment)
+            .create(&run);
         match app.store.commit(transaction).await {
             Ok(version) => {
                 run.metadata.resource_version = version;

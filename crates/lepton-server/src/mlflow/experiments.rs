@@ -2,7 +2,7 @@
 
 use axum::Json;
 use lepton_access::Access;
-use lepton_store::{CommitError, Conflict, Query, Transaction};
+use lepton_store::{CommitError, Conflict, Transaction};
 use lepton_types::Id;
 use lepton_types::resources::{Experiment, ExperimentSpec, Kind, Resource, RunSpec};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,6 @@ use super::ask::{Ask, Pair, Visitor, given, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::rules::{check_experiment_name, check_experiment_tag, check_key};
 use super::wire::{DEFAULT_EXPERIMENT, DefaultExperiment, Done, ExperimentWire, experiment_id};
-use crate::http::change_resource;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -142,55 +141,42 @@ pub(super) async fn restore(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Don
     move_to_bin(&visitor, id, false).await
 }
 
-/// Puts an experiment with its runs into the bin, or takes it out. The runs go first: who is cut
-/// off in between asks again.
+/// Puts an experiment with its runs into the bin, or takes it out: all at once.
 async fn move_to_bin(visitor: &Visitor, id: &str, deleted: bool) -> Answer<Done> {
     let experiment = find(visitor, id).await?;
     if experiment.status.deleted_at.is_some() == deleted {
-        return Err(MlflowError::missing(format!(
-            "No Experiment with id={} exists",
-            shown(id)
-        )));
+        let is = if deleted { "deleted" } else { "active" };
+        return Err(MlflowError::new(
+            Code::ResourceDoesNotExist,
+            format!("Experiment with id={} is already {is}", shown(id)),
+        ));
     }
     let now = visitor.app.now();
     let at = deleted.then_some(now);
-    let mut runs = Query {
-        group: Some(experiment.metadata.id),
-        ..Query::project(&visitor.project)
-    };
-    loop {
-        let page = visitor.app.store.list::<RunSpec>(runs.clone()).await?;
-        for run in page.items {
-            let key = run.metadata.id.to_string();
-            change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
-                run.status.deleted_at = at;
-                Ok(())
-            })
-            .await?;
-        }
-        match page.next {
-            Some(next) => runs.after = Some(next),
-            None => break,
-        }
-    }
-    alter(visitor, &experiment, |experiment| {
+    let mut transaction = Transaction::new();
+    transaction.alter_group::<RunSpec>(experiment.metadata.id, move |run| {
+        run.status.deleted_at = at;
+        Ok(())
+    });
+    alter(visitor, transaction, &experiment, move |experiment| {
         experiment.status.deleted_at = at;
         experiment.status.updated_at = Some(now);
     })
     .await
 }
 
+/// Does `transaction`, and changes an experiment in it.
 async fn alter(
     visitor: &Visitor,
+    mut transaction: Transaction,
     experiment: &Experiment,
-    mut change: impl FnMut(&mut Experiment),
+    change: impl Fn(&mut Experiment) + Send + Sync + 'static,
 ) -> Answer<Done> {
-    let name = &experiment.metadata.name;
-    change_resource::<ExperimentSpec>(&visitor.app, &visitor.project, name, |experiment| {
+    transaction.alter::<ExperimentSpec>(experiment.metadata.id, move |experiment| {
         change(experiment);
         Ok(())
-    })
-    .await?;
+    });
+    visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }
 
@@ -218,11 +204,16 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Do
             "Experiment '{DEFAULT_EXPERIMENT}' keeps its name, and no other one takes it"
         )));
     }
-    let now = visitor.app.now();
-    alter(&visitor, &experiment, |experiment| {
-        name.clone_into(&mut experiment.metadata.name);
-        experiment.status.updated_at = Some(now);
-    })
+    let (name, now) = (name.to_owned(), visitor.app.now());
+    alter(
+        &visitor,
+        Transaction::new(),
+        &experiment,
+        move |experiment| {
+            experiment.metadata.name.clone_from(&name);
+            experiment.status.updated_at = Some(now);
+        },
+    )
     .await
 }
 
@@ -241,11 +232,11 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer<Do
     visitor.may(Access::Write, Kind::Experiment)?;
     check_experiment_tag(key, value)?;
     let experiment = find_active(&visitor, id).await?;
-    alter(&visitor, &experiment, |experiment| {
-        experiment
-            .spec
-            .tags
-            .insert(key.to_owned(), value.to_owned());
+    let (key, value) = (key.to_owned(), value.to_owned());
+    let mut transaction = Transaction::new();
+    transaction.require_experiment(experiment.metadata.id.into());
+    alter(&visitor, transaction, &experiment, move |experiment| {
+        experiment.spec.tags.insert(key.clone(), value.clone());
     })
     .await
 }
@@ -262,9 +253,15 @@ pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer
             shown(key)
         )));
     }
-    alter(&visitor, &experiment, |experiment| {
-        experiment.spec.tags.remove(key);
-    })
+    let key = key.to_owned();
+    alter(
+        &visitor,
+        Transaction::new(),
+        &experiment,
+        move |experiment| {
+            experiment.spec.tags.remove(&key);
+        },
+    )
     .await
 }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::Path;
 use lepton_access::Access;
-use lepton_store::{LoggedModelRecord, Transaction};
+use lepton_store::{CommitError, Conflict, LoggedModelRecord, Transaction};
 use lepton_types::resources::Kind;
 use lepton_types::tracking::{LoggedModel, LoggedModelPhase};
 use lepton_types::{Id, RunId};
@@ -90,7 +90,9 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
     };
     let (params, tags) = (pairs(&ask.params)?, pairs(&ask.tags)?);
     let mut transaction = Transaction::new();
-    transaction.create_logged_model(model, params, tags);
+    transaction
+        .require_experiment(model.experiment)
+        .create_logged_model(model, params, tags);
     visitor.app.store.commit(transaction).await?;
     one(&visitor, &model_id(id)).await
 }
@@ -205,16 +207,21 @@ pub(super) async fn delete_tag(
 ) -> Answer<Done> {
     visitor.may(Access::Write, Kind::Model)?;
     let record = find_any(&visitor, &id).await?;
-    if !record.tags.iter().any(|(known, _)| *known == key) {
-        return Err(MlflowError::missing(format!(
-            "No tag with key '{}' found for model with ID '{id}'.",
-            shown(&key)
-        )));
-    }
+    let of = RunId::from(record.model.id);
     let mut transaction = Transaction::new();
-    transaction.delete_tag(RunId::from(record.model.id), key);
-    visitor.app.store.commit(transaction).await?;
-    Ok(Json(Done {}))
+    transaction
+        .require_tag(of, &key)
+        .delete_tag(of, key.clone());
+    match visitor.app.store.commit(transaction).await {
+        Ok(_) => Ok(Json(Done {})),
+        Err(CommitError::Conflict(Conflict::TagMissing { .. })) => {
+            Err(MlflowError::missing(format!(
+                "No tag with key '{}' found for model with ID '{id}'.",
+                shown(&key)
+            )))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) async fn log_params(

@@ -17,7 +17,6 @@ use super::model_versions::{self, VersionWire};
 use super::rules::{check_key, check_registry_tag, is_own_path};
 use super::wire::{Done, Tag, tags};
 use super::{filter, pages};
-use crate::http::change_resource;
 use crate::http::models::refuse_if_served;
 
 #[derive(Serialize)]
@@ -104,8 +103,11 @@ pub(super) async fn find(visitor: &Visitor, name: &str) -> Result<Model, MlflowE
         .store
         .get::<ModelSpec>(&visitor.project, name.as_str())
         .await?;
-    found
-        .ok_or_else(|| MlflowError::missing(format!("Registered Model with name={name} not found")))
+    found.ok_or_else(|| missing(name.as_str()))
+}
+
+fn missing(name: &str) -> MlflowError {
+    MlflowError::missing(format!("Registered Model with name={name} not found"))
 }
 
 /// The versions of a model, oldest first.
@@ -211,25 +213,29 @@ pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     one(&visitor, model).await
 }
 
+/// Does `transaction`, and changes a model in it, as it is when it is written.
 async fn change(
     visitor: &Visitor,
     name: &str,
-    mut alter: impl FnMut(&mut Model),
+    mut transaction: Transaction,
+    alter: impl Fn(&mut Model) + Send + Sync + 'static,
 ) -> Result<Model, MlflowError> {
-    let name = find(visitor, name).await?.metadata.name;
-    let changed = change_resource::<ModelSpec>(&visitor.app, &visitor.project, &name, |model| {
+    let id = find(visitor, name).await?.metadata.id;
+    transaction.alter::<ModelSpec>(id, move |model| {
         alter(model);
         model.metadata.generation += 1;
         Ok(())
     });
-    Ok(changed.await?)
+    visitor.app.store.commit(transaction).await?;
+    let changed = visitor.app.store.get_by_id::<ModelSpec>(id).await?;
+    changed.ok_or_else(|| missing(name))
 }
 
 pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let now = visitor.app.now();
     let description = ask.description.clone().unwrap_or_default();
-    let model = change(&visitor, ask.name()?, |model| {
+    let model = change(&visitor, ask.name()?, Transaction::new(), move |model| {
         model.spec.description.clone_from(&description);
         model.status.updated_at = Some(now);
     })
@@ -276,11 +282,11 @@ pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Don
 
 pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Write, Kind::Model)?;
-    let key = need(&ask.key, "key")?;
+    let key = need(&ask.key, "key")?.to_owned();
     let value = ask.value.clone().unwrap_or_default();
-    check_registry_tag(key, &value)?;
-    change(&visitor, ask.name()?, |model| {
-        model.spec.tags.insert(key.to_owned(), value.clone());
+    check_registry_tag(&key, &value)?;
+    change(&visitor, ask.name()?, Transaction::new(), move |model| {
+        model.spec.tags.insert(key.clone(), value.clone());
     })
     .await?;
     Ok(Json(Done {}))
@@ -288,10 +294,10 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Do
 
 pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Write, Kind::Model)?;
-    let key = need(&ask.key, "key")?;
-    check_key(key, "key")?;
-    change(&visitor, ask.name()?, |model| {
-        model.spec.tags.remove(key);
+    let key = need(&ask.key, "key")?.to_owned();
+    check_key(&key, "key")?;
+    change(&visitor, ask.name()?, Transaction::new(), move |model| {
+        model.spec.tags.remove(&key);
     })
     .await?;
     Ok(Json(Done {}))
@@ -312,11 +318,12 @@ pub(super) async fn set_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<
     let alias = parse_alias(need(&ask.alias, "alias")?)?;
     let name = ask.name()?;
     let version = model_versions::find(&visitor, name, need(&ask.version, "version")?).await?;
-    change(&visitor, name, |model| {
-        model
-            .spec
-            .aliases
-            .insert(alias.clone(), version.spec.version);
+    let number = version.spec.version;
+    let mut transaction = Transaction::new();
+    // It points at something, whatever is deleted meanwhile.
+    transaction.require_resource(Kind::ModelVersion, version.metadata.id);
+    change(&visitor, name, transaction, move |model| {
+        model.spec.aliases.insert(alias.clone(), number);
     })
     .await?;
     Ok(Json(Done {}))
@@ -325,7 +332,7 @@ pub(super) async fn set_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<
 pub(super) async fn delete_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Write, Kind::Model)?;
     let alias = need(&ask.alias, "alias")?.parse::<AliasName>();
-    change(&visitor, ask.name()?, |model| {
+    change(&visitor, ask.name()?, Transaction::new(), move |model| {
         if let Ok(alias) = &alias {
             model.spec.aliases.remove(alias);
         }

@@ -15,7 +15,7 @@ use super::ask::Visitor;
 use super::error::{MlflowError, shown};
 use super::experiments::find_active;
 use super::rules::cut;
-use super::traces::{NAME_TAG, SPANS_TAG, check_id, keep};
+use super::traces::{NAME_TAG, check_id, keep};
 use super::wire::Done;
 use super::{otlp, otlp_json};
 use crate::extract::read_body;
@@ -106,34 +106,21 @@ async fn take_in(
     id: String,
     spans: Vec<otlp::Span>,
 ) -> Result<(), MlflowError> {
-    let known = visitor.app.store.trace(&visitor.project, &id).await?;
-    let is_new = known.is_none();
-    let mut trace = known.map_or_else(Trace::empty, |(_, trace)| trace);
-    if is_new {
-        trace.id.clone_from(&id);
-        let first = spans
-            .iter()
-            .map(|span| span.began_nanos)
-            .min()
-            .unwrap_or_default();
-        trace.began_at = Timestamp::from_millis(first / 1_000_000);
-        trace.state = "IN_PROGRESS".to_owned();
-    }
-    if let Some(root) = spans.iter().find(|span| span.is_root)
-        && !trace.complete
-    {
+    let first = spans.iter().map(|span| span.began_nanos).min();
+    let mut trace = Trace {
+        id: id.clone(),
+        began_at: Timestamp::from_millis(first.unwrap_or_default() / 1_000_000),
+        state: "IN_PROGRESS".to_owned(),
+        ..Trace::empty()
+    };
+    // What is known of the trace already is put together with this where it is written.
+    if let Some(root) = spans.iter().find(|span| span.is_root) {
         trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
         trace.took_ms = Some(root.ended_nanos.saturating_sub(root.began_nanos) / 1_000_000);
-        trace
-            .tags
-            .entry(NAME_TAG.to_owned())
-            .or_insert_with(|| root.name.clone());
+        trace.tags.insert(NAME_TAG.to_owned(), root.name.clone());
         trace.request_preview = root.inputs.clone().map(|text| cut(text, 1_000));
         trace.response_preview = root.outputs.clone().map(|text| cut(text, 1_000));
     }
-    trace
-        .tags
-        .insert(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned());
     let step = |span: otlp::Span| TraceSpan {
         trace: id.clone(),
         span: span.id,

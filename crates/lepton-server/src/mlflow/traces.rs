@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::Path;
-use lepton_access::Access;
-use lepton_store::Transaction;
+use lepton_access::{Access, Principal};
+use lepton_store::{TraceChange, Transaction};
 use lepton_types::resources::{Experiment, Kind};
 use lepton_types::trace::{Trace, TraceSpan};
 use lepton_types::{Id, Timestamp};
@@ -23,7 +23,7 @@ pub(super) const PIECE: usize = 500;
 
 /// The tags that say where the files and the spans of a trace are.
 const LOCATION_TAG: &str = "mlflow.artifactLocation";
-pub(super) const SPANS_TAG: &str = "mlflow.trace.spansLocation";
+const SPANS_TAG: &str = "mlflow.trace.spansLocation";
 pub(super) const NAME_TAG: &str = "mlflow.traceName";
 
 /// The longest id of a trace.
@@ -101,6 +101,7 @@ impl TraceInfo {
             state: self.state.unwrap_or_else(|| "STATE_UNSPECIFIED".to_owned()),
             request_preview: self.request_preview,
             response_preview: self.response_preview,
+            created_by: String::new(),
             complete: false,
             metadata: self.trace_metadata,
             tags: self.tags,
@@ -192,10 +193,21 @@ pub(super) async fn keep(
     let root = root.trim_end_matches('/');
     let location = format!("{root}/traces/{}/artifacts", trace.id);
     trace.tags.insert(LOCATION_TAG.to_owned(), location);
-    let mut transaction = Transaction::new();
-    transaction.merge_trace(&visitor.project, experiment.metadata.id, trace);
+    trace.created_by = visitor.caller.0.label();
+    let id = trace.id.clone();
+    let mut transaction = begin(visitor, &id);
+    transaction
+        .require_experiment(experiment.metadata.id.into())
+        .merge_trace(&visitor.project, experiment.metadata.id, trace);
     if !spans.is_empty() {
-        transaction.put_spans(&visitor.project, spans);
+        let kept_here = [(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned())];
+        let of_trace = TraceChange {
+            tags: kept_here.into(),
+            ..TraceChange::default()
+        };
+        transaction
+            .change_trace(&visitor.project, &id, of_trace)
+            .put_spans(&visitor.project, spans);
     }
     visitor.app.store.commit(transaction).await?;
     Ok(())
@@ -284,19 +296,26 @@ pub(super) struct TagOf {
     value: Option<String>,
 }
 
-/// Changes the tags of a trace.
-async fn change_tags(
+/// Changes a trace as it is when it is written. A workload changes only those that it made.
+pub(super) async fn change(
     visitor: &Visitor,
     id: &str,
-    alter: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), MlflowError>,
-) -> Answer<Done> {
+    change: TraceChange,
+) -> Result<(), MlflowError> {
     visitor.may(Access::Write, Kind::Experiment)?;
-    let (experiment, mut trace) = find(visitor, id).await?;
-    alter(&mut trace.tags)?;
-    let mut transaction = Transaction::new();
-    transaction.put_trace(&visitor.project, experiment, trace);
+    let mut transaction = begin(visitor, id);
+    transaction.change_trace(&visitor.project, id, change);
     visitor.app.store.commit(transaction).await?;
-    Ok(Json(Done {}))
+    Ok(())
+}
+
+/// A transaction that writes a trace: a workload's writes only what it made.
+fn begin(visitor: &Visitor, id: &str) -> Transaction {
+    let mut transaction = Transaction::new();
+    if let Principal::Workload { .. } = &visitor.caller.0 {
+        transaction.require_trace_maker(&visitor.project, id, &visitor.caller.0.label());
+    }
+    transaction
 }
 
 pub(super) async fn set_tag(
@@ -308,11 +327,12 @@ pub(super) async fn set_tag(
     check_key(&key, "key")?;
     check_free(&key)?;
     let value = cut(ask.value.unwrap_or_default(), TAG_CHARS_MAX);
-    change_tags(&visitor, &id, |tags| {
-        tags.insert(key, value);
-        Ok(())
-    })
-    .await
+    let of_trace = TraceChange {
+        tags: BTreeMap::from([(key, value)]),
+        ..TraceChange::default()
+    };
+    change(&visitor, &id, of_trace).await?;
+    Ok(Json(Done {}))
 }
 
 /// Some tags say where things are, and are the server's own.
@@ -332,14 +352,12 @@ pub(super) async fn delete_tag(
 ) -> Answer<Done> {
     let key = need(&ask.key, "key")?.to_owned();
     check_free(&key)?;
-    change_tags(&visitor, &id, |tags| match tags.remove(&key) {
-        Some(_) => Ok(()),
-        None => Err(MlflowError::missing(format!(
-            "No trace tag with key '{}' for trace",
-            shown(&key)
-        ))),
-    })
-    .await
+    let of_trace = TraceChange {
+        dropped_tag: Some(key),
+        ..TraceChange::default()
+    };
+    change(&visitor, &id, of_trace).await?;
+    Ok(Json(Done {}))
 }
 
 #[derive(Deserialize, Default)]

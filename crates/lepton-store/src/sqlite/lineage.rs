@@ -89,16 +89,6 @@ pub(super) fn retire_number(connection: &Connection, id: Id) -> Result<(), rusql
     Ok(())
 }
 
-/// What is deleted alone stays in the record of what came of it; a project takes its own along.
-pub(super) fn forget(connection: &Connection, project: &str) -> Result<(), rusqlite::Error> {
-    for table in ["lineage", "retired_numbers"] {
-        connection
-            .prepare_cached(&format!("DELETE FROM {table} WHERE project = ?1"))?
-            .execute([project])?;
-    }
-    Ok(())
-}
-
 impl Reader<'_> {
     /// Breadth first, so that what is near is told where there is more than the bound.
     pub(crate) fn lineage(&self, query: &LineageQuery) -> Result<Vec<LineageEdge>, StoreError> {

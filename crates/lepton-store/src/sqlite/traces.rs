@@ -11,8 +11,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::reader::Reader;
-use crate::traces::TraceWrite;
-use crate::{CommitError, StoreError};
+use super::requirements::require_project;
+use crate::traces::{TraceChange, TraceWrite};
+use crate::{CommitError, Conflict, StoreError};
 
 /// From schema 3 to schema 4.
 pub(super) const SCHEMA: &str = r"
@@ -33,31 +34,17 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
             project,
             experiment,
             trace,
-            merged,
         } => {
-            let known = match merged {
-                true => Reader::new(connection).trace(project, &trace.id)?,
-                false => None,
-            };
+            require_project(connection, project)?;
+            let known = Reader::new(connection).trace(project, &trace.id)?;
             let trace = match known {
                 Some((_, known)) => Trace::merged(known, trace.as_ref().clone()),
                 None => trace.as_ref().clone(),
             };
-            let body = serde_json::to_string(&trace).expect("invariant: texts serialise");
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    project,
-                    trace.id,
-                    experiment.to_bytes(),
-                    trace.began_at.as_millis(),
-                    body,
-                ])?;
+            put(connection, project, *experiment, &trace)?;
         }
         TraceWrite::Spans { project, spans } => {
+            require_project(connection, project)?;
             let mut insert = connection.prepare_cached(
                 "INSERT OR REPLACE INTO trace_spans (project, trace, span, began, body)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -65,6 +52,23 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
             for span in spans {
                 let (trace, id) = (&span.trace, &span.span);
                 insert.execute(params![project, trace, id, span.began_nanos, span.body])?;
+            }
+        }
+        TraceWrite::Change {
+            project,
+            id,
+            change,
+        } => {
+            let missing = || Conflict::TraceMissing { trace: id.clone() };
+            let found = Reader::new(connection).trace(project, id)?;
+            let (experiment, mut trace) = found.ok_or_else(missing)?;
+            alter(&mut trace, change)?;
+            put(connection, project, experiment, &trace)?;
+        }
+        TraceWrite::RequireMaker { project, id, maker } => {
+            let known = Reader::new(connection).trace(project, id)?;
+            if known.is_some_and(|(_, trace)| trace.created_by != *maker) {
+                return Err(Conflict::TraceOfOther { trace: id.clone() }.into());
             }
         }
         TraceWrite::Delete { project, id } => {
@@ -76,6 +80,47 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
                 .execute(params![project, id])?;
         }
     }
+    Ok(())
+}
+
+fn alter(trace: &mut Trace, change: &TraceChange) -> Result<(), Conflict> {
+    if let Some(at) = change.ended_at {
+        let began = trace.began_at.as_millis();
+        trace.took_ms = Some(at.as_millis().saturating_sub(began));
+    }
+    if let Some(state) = &change.state {
+        trace.state.clone_from(state);
+    }
+    trace.metadata.extend(change.metadata.clone());
+    trace.tags.extend(change.tags.clone());
+    match &change.dropped_tag {
+        Some(key) if trace.tags.remove(key).is_none() => Err(Conflict::TraceTagMissing {
+            trace: trace.id.clone(),
+            key: key.chars().take(64).collect(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn put(
+    connection: &Connection,
+    project: &str,
+    experiment: Id,
+    trace: &Trace,
+) -> Result<(), rusqlite::Error> {
+    let body = serde_json::to_string(trace).expect("invariant: texts serialise");
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            project,
+            trace.id,
+            experiment.to_bytes(),
+            trace.began_at.as_millis(),
+            body,
+        ])?;
     Ok(())
 }
 

@@ -17,9 +17,11 @@ use lepton_types::tracking::{KeptFile, LoggedModel, LoggedModelPhase, ModelMetri
 use lepton_types::{Id, Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::deletion::drop_files;
 use super::reader::Reader;
+use super::requirements::{require_model_of_run, require_project, require_record};
 use crate::tracking::{LoggedModelRecord, TrackingWrite};
-use crate::{CommitError, Conflict, StoreError};
+use crate::{CommitError, StoreError};
 
 /// From schema 1 to schema 2.
 pub(super) const SCHEMA: &str = r"
@@ -97,24 +99,30 @@ CREATE TABLE kept_files (
 
 pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<(), CommitError> {
     match write {
-        TrackingWrite::RequireRun { run, project } => require_run(connection, *run, project)?,
-        TrackingWrite::RequireTag { run, key } => require_tag(connection, *run, key)?,
         TrackingWrite::Datasets {
             run,
             experiment,
             datasets,
-        } => link_datasets(connection, *run, *experiment, datasets)?,
+        } => {
+            require_record(connection, *run)?;
+            link_datasets(connection, *run, *experiment, datasets)?;
+        }
         TrackingWrite::Models { run, links } => {
+            require_record(connection, *run)?;
             let mut insert = connection.prepare_cached(
                 "INSERT INTO run_models (run, way, model, step) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO NOTHING",
             )?;
             for link in links {
+                require_model_of_run(connection, link.model, *run)?;
                 let (run, model) = (run.to_bytes(), link.model.to_bytes());
                 insert.execute(params![run, link.r#use as u8, model, link.step])?;
             }
         }
-        TrackingWrite::CreateModel(model) => create_model(connection, model)?,
+        TrackingWrite::CreateModel(model) => {
+            require_project(connection, model.project.as_str())?;
+            create_model(connection, model)?;
+        }
         TrackingWrite::ModelPhase { model, phase, at } => {
             connection
                 .prepare_cached("UPDATE logged_models SET phase = ?2, updated = ?3 WHERE id = ?1")?
@@ -129,6 +137,7 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
         }
         TrackingWrite::ModelMetrics(metrics) => append_model_metrics(connection, metrics)?,
         TrackingWrite::KeepFile(file) => {
+            require_project(connection, file.project.as_str())?;
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO kept_files (project, path, digest, size)
@@ -141,39 +150,9 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
                     file.size_bytes,
                 ])?;
         }
-        TrackingWrite::DropFiles { project, path } => {
-            connection
-                .prepare_cached(
-                    "DELETE FROM kept_files WHERE project = ?1 AND (path = ?2
-                     OR (path > ?2 || '/' AND path < ?2 || '0'))",
-                )?
-                .execute(params![project, path])?;
-        }
+        TrackingWrite::DropFiles { project, path } => drop_files(connection, project, path)?,
     }
     Ok(())
-}
-
-fn require_run(connection: &Connection, run: Id, project: &str) -> Result<(), CommitError> {
-    let found: Option<(String, bool)> = connection
-        .prepare_cached("SELECT project, deleted FROM run_index WHERE run = ?1")?
-        .query_row([run.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    match found {
-        Some((home, false)) if home == project => Ok(()),
-        Some((home, true)) if home == project => Err(Conflict::RunDeleted { run }.into()),
-        Some(_) | None => Err(Conflict::RunMissing { run }.into()),
-    }
-}
-
-fn require_tag(connection: &Connection, run: Id, key: &str) -> Result<(), CommitError> {
-    let there = connection
-        .prepare_cached("SELECT 1 FROM run_tags WHERE run = ?1 AND key = ?2")?
-        .exists(params![run.to_bytes(), key])?;
-    let key = key.chars().take(64).collect();
-    match there {
-        true => Ok(()),
-        false => Err(Conflict::TagMissing { run, key }.into()),
-    }
 }
 
 fn link_datasets(
@@ -239,6 +218,7 @@ fn append_model_metrics(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
     )?;
     for metric in metrics {
+        require_model_of_run(connection, metric.model, metric.run.id())?;
         insert.execute(params![
             metric.model.to_bytes(),
             metric.key,

@@ -1,0 +1,137 @@
+"""What MLflow's API refuses whoever asks, and what it keeps however many ask at once."""
+
+import concurrent.futures
+import json
+
+from test_mlflow_truth import BASE, ask, got, new_run, other_project, refused
+
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+THIRD = "/api/3.0/mlflow"
+
+
+def at_once(do, things, threads=8):
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(do, things))
+
+
+def logged_model(lepton, token=None, **more):
+    made = got(lepton, "logged-models", {"experiment_id": "0", "name": "m"} | more, token=token)
+    return made["model"]["info"]["model_id"]
+
+
+def trace(lepton, name, token=None, tags=None):
+    info = {"trace_id": name, "request_time": "2026-01-01T00:00:00Z", "state": "OK", "tags": tags or {},
+            "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "0"}}}
+    answer = lepton.api("POST", f"{THIRD}/traces", {"trace": {"trace_info": info}}, token=token)
+    assert answer.status == 200, answer
+    return name
+
+
+def test_nothing_is_written_into_what_is_another_projects(shared):
+    stranger = other_project(shared, "stranger")
+    victim_run, victim = new_run(shared), logged_model(shared)
+    run = got(shared, "runs/create", {"experiment_id": "0"}, token=stranger)["run"]["info"]["run_id"]
+    got(shared, "registered-models/create", {"name": "thief"}, token=stranger)
+    missing = (404, "RESOURCE_DOES_NOT_EXIST")
+    metric = {"key": "acc", "value": 0, "timestamp": 1, "model_id": victim}
+    assert refused(ask(shared, "runs/log-metric", metric | {"run_id": run}, token=stranger)) == missing
+    assert refused(ask(shared, "runs/log-batch", {"run_id": run, "metrics": [metric]}, token=stranger)) == missing
+    linked = {"run_id": run, "models": [{"model_id": victim}]}
+    for path in ("runs/outputs", "runs/log-inputs"):
+        assert refused(ask(shared, path, linked, token=stranger)) == missing
+    version = {"name": "thief", "source": f"runs:/{run}/x", "run_id": run}
+    for named in (victim, f"m-{victim_run}"):
+        answer = ask(shared, "model-versions/create", version | {"model_id": named}, token=stranger)
+        assert refused(answer) == (400, "INVALID_PARAMETER_VALUE")
+    assert "tags" not in got(shared, f"logged-models/{victim}")["model"]["info"]
+    assert "metrics" not in got(shared, f"logged-models/{victim}")["model"]["data"]
+    assert [t["key"] for t in got(shared, f"runs/get?run_id={victim_run}")["run"]["data"]["tags"]] == ["mlflow.runName"]
+    assert "metrics" not in got(shared, f"runs/get?run_id={run}", token=stranger)["run"]["data"], "half a request"
+
+
+def test_whoever_makes_a_project_again_finds_nothing_of_it(lepton):
+    token = other_project(lepton, "again")
+    model, seen = logged_model(lepton, token), trace(lepton, "tr-secret", token)
+    assert lepton.api("PUT", f"{ARTIFACTS}/0/secret", body=b"s", token=token).status == 200
+    assert lepton.api("DELETE", "/api/v1/projects/again").status == 204
+    token = lepton.got("POST", "/api/v1/projects", {"name": "again"}) and lepton.got(
+        "POST", "/api/v1/tokens", {"name": "next", "role": "editor", "project": "again"})["token"]
+    assert refused(ask(lepton, f"logged-models/{model}", token=token))[0] == 404
+    assert refused(lepton.api("GET", f"{THIRD}/traces/{seen}", token=token))[0] == 404
+    assert lepton.api("GET", f"{ARTIFACTS}/0/secret", token=token).status == 404
+
+
+def test_what_is_written_at_once_is_all_kept(shared):
+    seen, run = trace(shared, "tr-busy"), new_run(shared)
+    tag = lambda n: shared.api("PATCH", f"{THIRD}/traces/{seen}/tags", {"key": f"k{n}", "value": "v"}).status
+    assert set(at_once(tag, range(60))) == {200}
+    tags = shared.got("GET", f"{THIRD}/traces/{seen}")["trace"]["trace_info"]["tags"]
+    assert len([key for key in tags if key.startswith("k")]) == 60
+    info = {"artifact_path": "m", "flavors": {}, "utc_time_created": "now", "run_id": run}
+    log = lambda n: ask(shared, "runs/log-model",
+                        {"run_id": run, "model_json": json.dumps(info | {"n": n, "pad": "x" * 600})}).status
+    assert set(at_once(log, range(30))) == {200}
+    tags = {t["key"]: t["value"] for t in got(shared, f"runs/get?run_id={run}")["run"]["data"]["tags"]}
+    assert {m["n"] for m in json.loads(tags["mlflow.log-model.history"])} == set(range(30))
+    experiment = got(shared, "experiments/create", {"name": "busy"})["experiment_id"]
+    tag = lambda n: ask(shared, "experiments/set-experiment-tag",
+                        {"experiment_id": experiment, "key": f"k{n}", "value": "v"}).status
+    assert set(at_once(tag, range(60))) == {200}
+    assert len(got(shared, f"experiments/get?experiment_id={experiment}")["experiment"]["tags"]) == 60
+
+
+def versions(lepton, name, count):
+    got(lepton, "registered-models/create", {"name": name})
+    for _ in range(count):
+        got(lepton, "model-versions/create", {"name": name, "source": "s3://elsewhere/x"})
+
+
+def test_stages_and_aliases_hold_whoever_moves_them_at_once(shared):
+    versions(shared, "moving", 4)
+    stage = lambda n: ask(shared, "model-versions/transition-stage", {
+        "name": "moving", "version": str(n % 4 + 1), "stage": "Production", "archive_existing_versions": True}).status
+    assert set(at_once(stage, range(40))) == {200}
+    stages = [v["current_stage"] for v in got(shared, "model-versions/search?filter=name%3D'moving'")["model_versions"]]
+    assert sorted(stages) == ["Archived"] * 3 + ["Production"]
+
+    def race(number):
+        if number % 2:
+            return ask(shared, "model-versions/delete", {"name": "moving", "version": "4"}, method="DELETE").status
+        alias = {"name": "moving", "alias": f"a{number}", "version": "4"}
+        return ask(shared, "registered-models/alias", alias).status
+
+    assert set(at_once(race, range(40))) <= {200, 404, 409}
+    model = got(shared, "registered-models/get?name=moving")["registered_model"]
+    assert "aliases" not in model, "an alias points at a version that is gone"
+
+
+def test_no_run_is_made_in_an_experiment_that_goes(shared):
+    experiment = got(shared, "experiments/create", {"name": "going"})["experiment_id"]
+
+    def race(number):
+        if number == 12:
+            return ask(shared, "experiments/delete", {"experiment_id": experiment}).status
+        return ask(shared, "runs/create", {"experiment_id": experiment}).status
+
+    assert set(at_once(race, range(40))) <= {200, 400}
+    assert "runs" not in got(shared, "runs/search", {"experiment_ids": [experiment]})
+    got(shared, "experiments/restore", {"experiment_id": experiment})
+    assert got(shared, "runs/search", {"experiment_ids": [experiment]})["runs"]
+
+
+def test_a_batch_is_written_whole_or_not_at_all(shared):
+    run = new_run(shared)
+    batch = {"run_id": run, "metrics": [{"key": "half", "value": 1, "timestamp": 1}],
+             "tags": [{"key": "mlflow.runName", "value": "x" * 300}]}
+    assert refused(ask(shared, "runs/log-batch", batch)) == (400, "INVALID_PARAMETER_VALUE")
+    assert "metrics" not in got(shared, f"runs/get?run_id={run}")["run"]["data"]
+    batch["tags"][0]["value"] = "named"
+    got(shared, "runs/log-batch", batch)
+    assert got(shared, f"runs/get?run_id={run}")["run"]["info"]["run_name"] == "named"
+
+
+def test_a_run_in_the_bin_takes_nothing_through_either_face(shared):
+    run = new_run(shared)
+    got(shared, "runs/delete", {"run_id": run})
+    assert shared.api("POST", f"runs/{run}/log", {"tags": {"a": "b"}}).status == 409
+    assert refused(ask(shared, "runs/set-tag", {"run_id": run, "key": "a", "value": "b"}))[0] == 400
