@@ -1,6 +1,8 @@
 """What MLflow's API refuses whoever asks, and what it keeps however many ask at once."""
 
+import base64
 import concurrent.futures
+import gzip
 import json
 
 from test_mlflow_truth import BASE, ask, got, new_run, other_project, refused
@@ -135,3 +137,107 @@ def test_a_run_in_the_bin_takes_nothing_through_either_face(shared):
     got(shared, "runs/delete", {"run_id": run})
     assert shared.api("POST", f"runs/{run}/log", {"tags": {"a": "b"}}).status == 409
     assert refused(ask(shared, "runs/set-tag", {"run_id": run, "key": "a", "value": "b"}))[0] == 400
+
+
+def length_prefixed(number, inner):
+    length, size = bytearray(), len(inner)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes([number << 3 | 2]) + bytes(length) + inner
+
+
+def test_a_small_body_of_many_empty_spans_is_refused_at_no_cost(lepton):
+    spans = length_prefixed(1, length_prefixed(2, b"\x12\0" * 1_000_000))
+    head = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": "0", "Content-Encoding": "gzip"}
+    before = lepton.resident_bytes()[0]
+    answer = lepton.api("POST", "/v1/traces", body=gzip.compress(spans), headers=head)
+    assert answer.status == 400, answer
+    assert lepton.resident_bytes()[1] - before < 64 << 20
+
+
+def test_an_answer_is_bounded_whatever_is_asked_for(lepton):
+    def span(number, text):
+        value = length_prefixed(1, text)
+        attribute = length_prefixed(1, b"k") + length_prefixed(2, value)
+        ids = length_prefixed(1, b"1" * 16) + length_prefixed(2, number.to_bytes(8, "big"))
+        return length_prefixed(2, ids + length_prefixed(9, attribute))
+
+    head = {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": "0"}
+    spans = length_prefixed(1, length_prefixed(2, span(1, b"x" * (6 << 20))))
+    assert lepton.api("POST", "/v1/traces", body=spans, headers=head).status == 200
+    one = "tr-" + (b"1" * 16).hex()
+    before = lepton.resident_bytes()[0]
+    answer = lepton.api("GET", f"{THIRD}/traces/batchGet?" + "&".join([f"trace_ids={one}"] * 400))
+    assert [len(t["spans"]) for t in answer.json()["traces"]] == [1]
+    assert lepton.resident_bytes()[1] - before < 128 << 20
+
+
+def test_pages_of_traces_in_an_order_of_their_own_follow_each_other(shared):
+    experiment = got(shared, "experiments/create", {"name": "ordered"})["experiment_id"]
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+    for number in range(7):
+        info = {"trace_id": f"tr-o{number}", "request_time": f"2026-01-0{number + 1}T00:00:00Z", "state": "OK",
+                "execution_duration": f"{number % 3}s", "trace_location": place}
+        assert shared.api("POST", f"{THIRD}/traces", {"trace": {"trace_info": info}}).status == 200
+
+    def pages(order, token=None):
+        given = {"locations": [place], "max_results": 3, "order_by": order, "page_token": token}
+        page = shared.got("POST", f"{THIRD}/traces/search", given)
+        found = [t["trace_id"][-1] for t in page.get("traces", [])]
+        return found + (pages(order, page["next_page_token"]) if "next_page_token" in page else [])
+
+    assert pages([]) == list("6543210")
+    assert pages(["execution_time DESC"]) == list("52" "41" "630")
+    assert pages(["execution_time ASC", "timestamp ASC"]) == list("036" "14" "25")
+    forged = base64.b64encode(json.dumps({"offset": 2 ** 63}).encode()).decode()
+    given = {"locations": [place], "order_by": ["name"], "page_token": forged}
+    assert shared.api("POST", f"{THIRD}/traces/search", given).status == 400
+
+
+def test_a_time_that_no_client_can_read_is_refused_everywhere(shared):
+    for millis in (4611686018427387904, 2 ** 63 - 1, -(2 ** 63), 253402300800000):
+        for path, given in (("traces", {"experiment_id": "0", "timestamp_ms": millis}),
+                            ("runs/create", {"experiment_id": "0", "start_time": millis}),
+                            ("runs/update", {"run_id": new_run(shared), "end_time": millis})):
+            assert refused(ask(shared, path, given)) == (400, "INVALID_PARAMETER_VALUE"), (path, millis)
+    begun = got(shared, "traces", {"experiment_id": "0", "timestamp_ms": 1})["trace_info"]["request_id"]
+    ended = ask(shared, f"traces/{begun}", {"timestamp_ms": 2 ** 63 - 1, "status": "OK"}, method="PATCH")
+    assert refused(ended) == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_a_search_of_logged_models_turns_its_pages_in_any_order(shared):
+    experiment = got(shared, "experiments/create", {"name": "models"})["experiment_id"]
+    run = got(shared, "runs/create", {"experiment_id": experiment})["run"]["info"]["run_id"]
+    for number in range(40):
+        model = logged_model(shared, experiment_id=experiment, name=f"n{number:02}")
+        metric = {"run_id": run, "key": "acc", "value": number % 10, "timestamp": 1, "model_id": model}
+        got(shared, "runs/log-metric", metric)
+
+    def pages(**more):
+        found, token = [], None
+        while True:
+            page = got(shared, "logged-models/search", {"experiment_ids": [experiment], "max_results": 7,
+                                                        "page_token": token} | more)
+            found += [m["info"]["name"] for m in page.get("models", [])]
+            token = page.get("next_page_token")
+            if not token:
+                return found
+
+    names = [f"n{number:02}" for number in range(40)]
+    assert sorted(pages()) == names
+    assert pages(order_by=[{"field_name": "name", "ascending": False}]) == names[::-1]
+    best = pages(order_by=[{"field_name": "metrics.acc", "ascending": False}], filter="metrics.acc >= 8")
+    assert sorted(best[:4]) == ["n09", "n19", "n29", "n39"] and len(best) == 8
+
+
+def test_the_root_of_the_proxy_shows_folders_and_no_uploads(lepton):
+    for path in ("0/a/x", "0/a/y", "0/b", "z"):
+        assert lepton.api("PUT", f"{ARTIFACTS}/{path}", body=b"1").status == 200
+    upload = lepton.got("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/big", {"path": "0/big/f", "num_parts": 1})
+    part = upload["credentials"][0]["url"].split("/api/", 1)[1]
+    assert lepton.api("PUT", f"/api/{part}", body=b"p", token="").status == 200
+    listed = lambda path: [(f["path"], f["is_dir"]) for f in lepton.got("GET", f"{ARTIFACTS}?path={path}")["files"]]
+    assert listed("") == [("0", True), ("z", False)]
+    assert listed("0") == [("a", True), ("b", False)]

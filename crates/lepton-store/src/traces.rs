@@ -112,19 +112,26 @@ impl Store {
         sqlite.read(move |reader| reader.trace(&project, &id)).await
     }
 
-    /// The steps of a trace, in the order of their beginning, each as JSON.
+    /// The steps of a trace, in the order of their beginning, each as JSON; none if they have more than
+    /// `bytes_max` bytes together.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn spans(&self, project: &Name, trace: &str) -> Result<Vec<String>, StoreError> {
+    pub async fn spans(
+        &self,
+        project: &Name,
+        trace: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<String>>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         let (project, trace) = (project.to_string(), trace.to_owned());
         sqlite
-            .read(move |reader| reader.spans(&project, &trace))
+            .read(move |reader| reader.spans(&project, &trace, bytes_max))
             .await
     }
 
-    /// Traces of these experiments that began before `before`, newest first, at most `limit`.
+    /// Traces of these experiments that began before `before`, newest first, at most `limit`; fewer
+    /// where they are long, and none only where there are no more.
     ///
     /// # Errors
     /// If the store cannot be read.

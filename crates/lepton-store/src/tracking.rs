@@ -168,19 +168,55 @@ impl Store {
         sqlite.read(move |reader| reader.logged_model(model)).await
     }
 
-    /// The logged models of these experiments that are not in the bin, oldest first.
+    /// Some logged models of an experiment that are not in the bin, by their ids, those after `after`;
+    /// none only where there are no more.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn logged_models(
         &self,
         project: &Name,
-        experiments: Vec<Id>,
+        experiment: Id,
+        after: Option<Id>,
     ) -> Result<Vec<LoggedModelRecord>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         let project = project.to_string();
         sqlite
-            .read(move |reader| reader.logged_models(&project, &experiments))
+            .read(move |reader| reader.logged_models(&project, experiment, after))
+            .await
+    }
+
+    /// The file of exactly this path.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn kept_file(
+        &self,
+        project: &Name,
+        path: &str,
+    ) -> Result<Option<KeptFile>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, path) = (project.clone(), path.to_owned());
+        sqlite
+            .read(move |reader| reader.kept_file(&project, &path))
+            .await
+    }
+
+    /// What lies directly in a folder (in the root, where it is empty), sorted, at most `limit`: names with
+    /// the lengths of files; folders have none.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn kept_children(
+        &self,
+        project: &Name,
+        folder: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Option<u64>)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, folder) = (project.to_string(), folder.to_owned());
+        sqlite
+            .read(move |reader| reader.kept_children(&project, &folder, limit))
             .await
     }
 

@@ -554,6 +554,34 @@ async fn a_deleted_project_leaves_no_row_in_any_table() {
 }
 
 #[tokio::test]
+async fn a_page_of_runs_ends_before_the_data_that_all_of_them_describe_is_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let data = RunDataset {
+        name: "long".to_owned(),
+        digest: "d".to_owned(),
+        source_type: "local".to_owned(),
+        source: String::new(),
+        schema: None,
+        profile: Some("x".repeat(15 << 20)),
+        tags: Vec::new(),
+    };
+    for number in 0..6 {
+        let mut transaction = Transaction::new();
+        transaction.link_datasets(id(number).into(), id(200).into(), vec![data.clone()]);
+        store.commit(transaction).await.unwrap();
+    }
+    let first = store.search_runs(everything()).await.unwrap();
+    assert_eq!((first.runs.len(), first.more), (4, true));
+    let rest = RunSearch {
+        offset: 4,
+        ..everything()
+    };
+    let rest = store.search_runs(rest).await.unwrap();
+    assert_eq!((rest.runs.len(), rest.more), (2, false));
+}
+
+#[tokio::test]
 async fn files_are_listed_and_dropped_by_folder_and_no_further() {
     let folder = tempfile::tempdir().unwrap();
     let store = filled(&folder).await;
@@ -572,6 +600,19 @@ async fn files_are_listed_and_dropped_by_folder_and_no_further() {
         files.into_iter().map(|file| file.path).collect::<Vec<_>>()
     };
     assert_eq!(paths("a").await, ["a/b", "a/c/d"]);
+    let children = async |folder: &str| {
+        let children = store.kept_children(&home(), folder, 9).await.unwrap();
+        let name = |(name, size): (String, Option<u64>)| match size {
+            Some(_) => name,
+            None => name + "/",
+        };
+        children.into_iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(children("").await, ["a/", "a0", "ab"]);
+    assert_eq!(children("a").await, ["b", "c/"]);
+    assert!(children("none").await.is_empty());
+    assert!(store.kept_file(&home(), "a/b").await.unwrap().is_some());
+    assert!(store.kept_file(&home(), "a").await.unwrap().is_none());
     let mut transaction = Transaction::new();
     transaction.drop_files(&home(), "a");
     store.commit(transaction).await.unwrap();
@@ -603,4 +644,16 @@ async fn traces_come_newest_first_and_go_with_their_spans() {
     transaction.delete_trace(&home(), "tr-1");
     store.commit(transaction).await.unwrap();
     assert!(store.trace(&home(), "tr-1").await.unwrap().is_none());
+    let span = |body: &str| TraceSpan {
+        trace: "tr-2".to_owned(),
+        span: body.to_owned(),
+        began_nanos: 1,
+        body: body.to_owned(),
+    };
+    let mut transaction = Transaction::new();
+    transaction.put_spans(&home(), vec![span("{}"), span("{ }")]);
+    store.commit(transaction).await.unwrap();
+    let read = async |bytes| store.spans(&home(), "tr-2", bytes).await.unwrap();
+    assert_eq!(read(7).await.unwrap().len(), 2);
+    assert!(read(6).await.is_none());
 }

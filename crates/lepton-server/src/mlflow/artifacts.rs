@@ -212,11 +212,16 @@ pub(super) async fn download(
 ) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Run)?;
     let place = place_of(&path)?;
-    let found = files_at(&visitor, &place).await?;
-    let wanted = match &place {
-        Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path,
+    let file = match &place {
+        Place::Kept(path) => {
+            let kept = visitor.app.store.kept_file(&visitor.project, path).await?;
+            kept.map(entry_of)
+        }
+        Place::Run(_, path) | Place::Version(_, path) => {
+            let found = files_at(&visitor, &place).await?;
+            found.into_iter().find(|file| file.path == *path)
+        }
     };
-    let file = found.into_iter().find(|file| file.path == *wanted);
     let file =
         file.ok_or_else(|| MlflowError::missing(format!("No such artifact: '{}'", shown(&path))))?;
     Ok(send_blob(
@@ -248,13 +253,16 @@ pub(super) async fn files_at(
         }
         Place::Kept(path) => {
             let files = visitor.app.store.kept_files(&visitor.project, path).await?;
-            let entry = |file: KeptFile| FileEntry {
-                path: file.path,
-                digest: file.digest,
-                size_bytes: file.size_bytes,
-            };
-            Ok(files.into_iter().map(entry).collect())
+            Ok(files.into_iter().map(entry_of).collect())
         }
+    }
+}
+
+fn entry_of(file: KeptFile) -> FileEntry {
+    FileEntry {
+        path: file.path,
+        digest: file.digest,
+        size_bytes: file.size_bytes,
     }
 }
 
@@ -307,6 +315,13 @@ pub(super) async fn list(visitor: Visitor, Ask(ask): Ask<List>) -> Answer<Listin
     let folder = match &place {
         Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path.clone(),
     };
+    if let Place::Kept(folder) = &place {
+        let files = kept_children(&visitor, folder, "").await?;
+        return Ok(Json(Listing {
+            root_uri: None,
+            files,
+        }));
+    }
     let files = match files_at(&visitor, &place).await {
         Err(error) if error.code == Code::ResourceDoesNotExist => Vec::new(),
         files => files?,
@@ -348,8 +363,30 @@ pub(super) async fn list_of_run(visitor: Visitor, Ask(ask): Ask<ListOfRun>) -> A
     Ok(Json(Listing::of(info.artifact_uri, files)))
 }
 
+/// Files and folders that one listing shows; a folder with more is listed as far.
+const LISTED_MAX: usize = 10_000;
+
+/// What lies directly in a folder of the files that clients keep, each with `prefix` before its name.
+/// The parts of uploads under way are nobody's files yet.
+pub(super) async fn kept_children(
+    visitor: &Visitor,
+    folder: &str,
+    prefix: &str,
+) -> Result<Vec<FileInfo>, MlflowError> {
+    let (store, project) = (&visitor.app.store, &visitor.project);
+    let mut found = store.kept_children(project, folder, LISTED_MAX).await?;
+    found.retain(|(name, _)| !(folder.is_empty() && name == multipart::FOLDER));
+    let info = |(name, size): (String, Option<u64>)| FileInfo {
+        path: format!("{prefix}{name}"),
+        is_dir: size.is_none(),
+        // As protobuf has it, zero is not said.
+        file_size: size.filter(|size| *size > 0),
+    };
+    Ok(found.into_iter().map(info).collect())
+}
+
 /// The files and folders directly in `folder`, each with `prefix` before its name.
-pub(super) fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<FileInfo> {
+fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<FileInfo> {
     let mut children: Vec<FileInfo> = Vec::new();
     for file in files {
         let below = match folder {

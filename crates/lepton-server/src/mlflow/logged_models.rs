@@ -9,7 +9,7 @@ use lepton_types::tracking::{LoggedModel, LoggedModelPhase};
 use lepton_types::{Id, RunId};
 use serde::{Deserialize, Serialize};
 
-use super::artifacts::{Listing, Place, children, files_at, place_of};
+use super::artifacts::{Listing, Place, kept_children, place_of};
 use super::ask::{Ask, Pair, Visitor, given, list, need, truth, word};
 use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, find_active};
@@ -263,11 +263,10 @@ pub(super) async fn list_files(
     let Place::Kept(folder) = place_of(&folder)? else {
         return Err(missing(&id));
     };
-    let files = files_at(&visitor, &Place::Kept(folder.clone())).await?;
     let prefix = match below.trim_matches('/') {
         "" => String::new(),
         below => format!("{below}/"),
     };
-    let files = children(&files, &folder, &prefix);
+    let files = kept_children(&visitor, &folder, &prefix).await?;
     Ok(Json(Listing::of(model.artifact_uri, files)))
 }

@@ -1,5 +1,7 @@
 //! What MLflow allows in keys, values and names.
 
+use lepton_types::Timestamp;
+
 use super::error::{MlflowError, shown};
 
 /// Characters of a key.
@@ -37,6 +39,25 @@ pub(super) fn check_key(key: &str, path: &str) -> Result<(), MlflowError> {
         );
     }
     check_length(key, KEY_CHARS_MAX, path)
+}
+
+/// The first and the last millisecond of the years 1 to 9999: what every client can write down.
+const CALENDAR: (i64, i64) = (-62_135_596_800_000, 253_402_300_799_999);
+
+/// A time that clients can read; what is beyond them is refused.
+pub(super) fn check_time(millis: i64, what: &str) -> Result<Timestamp, MlflowError> {
+    match (CALENDAR.0..=CALENDAR.1).contains(&millis) {
+        true => Ok(Timestamp::from_millis(millis)),
+        false => Err(MlflowError::invalid(format!(
+            "Invalid value {millis} for parameter '{what}' supplied: a time is in milliseconds \
+             since 1970, within the years 1 to 9999"
+        ))),
+    }
+}
+
+/// The nearest time that clients can read.
+pub(super) fn in_calendar(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().clamp(CALENDAR.0, CALENDAR.1))
 }
 
 /// Whether a name, taken for a path, means itself.
@@ -136,6 +157,23 @@ mod tests {
             &"x".repeat(251),
         ] {
             assert!(check_key(bad, "key").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_of_years_that_have_four_digits() {
+        for (millis, expected) in [
+            (0, true),
+            (CALENDAR.0, true),
+            (CALENDAR.0 - 1, false),
+            (CALENDAR.1, true),
+            (CALENDAR.1 + 1, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+        ] {
+            assert_eq!(check_time(millis, "t").is_ok(), expected, "{millis}");
+            let shown = in_calendar(Timestamp::from_millis(millis)).to_string();
+            assert!(shown.ends_with('Z'), "{shown}");
         }
     }
 

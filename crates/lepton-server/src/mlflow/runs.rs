@@ -12,7 +12,7 @@ use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, find_active, ids_of};
 use super::filter::runs::{RUN_NAME_TAG, clauses, orders};
 use super::pages;
-use super::rules::{TAG_CHARS_MAX, check_key, check_run_name, cut};
+use super::rules::{TAG_CHARS_MAX, check_key, check_run_name, check_time, cut};
 use super::wire::{DefaultExperiment, Done, RunInfo, RunWire, artifact_location};
 
 #[derive(Deserialize, Default)]
@@ -64,7 +64,8 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
     let name = name.unwrap_or_else(|| format!("run-{}", &id.to_string()[24..]));
     let mut run = Resource::draft(id, visitor.project.clone(), name, now, spec)
         .created_by(visitor.caller.0.label());
-    run.status.started_at = Some(Timestamp::from_millis(ask.start_time.unwrap_or_default()));
+    let started = check_time(ask.start_time.unwrap_or_default(), "start_time")?;
+    run.status.started_at = Some(started);
     let mut transaction = Transaction::new();
     transaction
         .require_experiment(run.spec.experiment)
@@ -164,7 +165,10 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Up
     let by = ById::of(ask.run_id, ask.run_uuid);
     let id = enter(&visitor, by.id()?).await?;
     let phase = ask.status.as_deref().map(parse_status).transpose()?;
-    let ended = ask.end_time.map(Timestamp::from_millis);
+    let ended = ask
+        .end_time
+        .map(|at| check_time(at, "end_time"))
+        .transpose()?;
     let name = given(ask.run_name.as_ref()).map(str::to_owned);
     check_run_name(name.as_deref().unwrap_or_default())?;
     let mut transaction = Transaction::new();

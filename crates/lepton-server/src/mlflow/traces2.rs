@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::Path;
 use lepton_access::Access;
 use lepton_store::TraceChange;
-use lepton_types::Timestamp;
 use lepton_types::resources::Kind;
 use lepton_types::trace::Trace;
 use serde::{Deserialize, Serialize};
@@ -15,8 +14,9 @@ use serde_json::{Value, json};
 use super::ask::{Ask, Pair, Visitor, int, list, need, word};
 use super::error::{Answer, MlflowError};
 use super::experiments::{default_id, find_active};
+use super::rules::check_time;
 use super::trace_search::{Search, found};
-use super::traces::{change, find, keep};
+use super::traces::{bounded, change, find, keep};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -32,9 +32,9 @@ pub(super) struct Write {
     tags: Vec<Pair>,
 }
 
-fn map_of(pairs: Vec<Pair>) -> BTreeMap<String, String> {
+fn map_of(pairs: Vec<Pair>) -> Result<BTreeMap<String, String>, MlflowError> {
     let pair = |pair: Pair| (pair.key.unwrap_or_default(), pair.value.unwrap_or_default());
-    pairs.into_iter().map(pair).collect()
+    bounded(pairs.into_iter().map(pair).collect())
 }
 
 #[derive(Serialize)]
@@ -47,12 +47,12 @@ pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Write>) -> Answer<One>
     let experiment = find_active(&visitor, need(&ask.experiment_id, "experiment_id")?).await?;
     let mut trace = Trace::empty();
     trace.id = visitor.app.ids.next_id().to_string();
-    trace.began_at = Timestamp::from_millis(ask.timestamp_ms.unwrap_or_default());
+    trace.began_at = check_time(ask.timestamp_ms.unwrap_or_default(), "timestamp_ms")?;
     trace.state = "IN_PROGRESS".to_owned();
-    trace.metadata = map_of(ask.request_metadata);
-    trace.tags = map_of(ask.tags);
+    trace.metadata = map_of(ask.request_metadata)?;
+    trace.tags = map_of(ask.tags)?;
     let id = trace.id.clone();
-    keep(&visitor, &experiment, trace, Vec::new()).await?;
+    keep(&visitor, &experiment, trace).await?;
     one(&visitor, &id).await
 }
 
@@ -79,10 +79,10 @@ pub(super) async fn end(
         _ => "TRACE_STATUS_UNSPECIFIED",
     };
     let of_trace = TraceChange {
-        ended_at: Some(Timestamp::from_millis(ended)),
+        ended_at: Some(check_time(ended, "timestamp_ms")?),
         state: Some(state.to_owned()),
-        metadata: map_of(ask.request_metadata),
-        tags: map_of(ask.tags),
+        metadata: map_of(ask.request_metadata)?,
+        tags: map_of(ask.tags)?,
         dropped_tag: None,
     };
     change(&visitor, &id, of_trace).await?;

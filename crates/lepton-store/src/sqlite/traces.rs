@@ -134,12 +134,27 @@ impl Reader<'_> {
         Ok(found.flatten())
     }
 
-    pub(crate) fn spans(&self, project: &str, trace: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn spans(
+        &self,
+        project: &str,
+        trace: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let bytes: u64 = self
+            .connection()
+            .prepare_cached(
+                "SELECT COALESCE(SUM(octet_length(body) + 1), 0) FROM trace_spans
+                 WHERE project = ?1 AND trace = ?2",
+            )?
+            .query_row(params![project, trace], |row| row.get(0))?;
+        if bytes > bytes_max {
+            return Ok(None);
+        }
         let mut statement = self.connection().prepare_cached(
             "SELECT body FROM trace_spans WHERE project = ?1 AND trace = ?2 ORDER BY began, span",
         )?;
         let rows = statement.query_map(params![project, trace], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(Some(rows.collect::<Result<_, _>>()?))
     }
 
     pub(crate) fn traces(
@@ -165,12 +180,21 @@ impl Reader<'_> {
         sql.push_str(" ORDER BY began DESC, id DESC LIMIT ?");
         arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
         let mut statement = self.connection().prepare_cached(&sql)?;
-        let rows = statement.query_map(params_from_iter(arguments), trace_of)?;
-        Ok(rows
-            .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?)
+        let mut rows = statement.query(params_from_iter(arguments))?;
+        let (mut traces, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            bytes += row.get_ref(1)?.as_bytes().map_or(0, <[u8]>::len);
+            traces.extend(trace_of(row)?);
+            if bytes > PIECE_BYTES_MAX && !traces.is_empty() {
+                break;
+            }
+        }
+        Ok(traces)
     }
 }
+
+/// Bytes of traces that are read at once.
+const PIECE_BYTES_MAX: usize = 8 << 20;
 
 /// None for a row that does not read back.
 fn trace_of(row: &Row<'_>) -> rusqlite::Result<Option<(Id, Trace)>> {
