@@ -5,7 +5,8 @@ import concurrent.futures
 import gzip
 import json
 
-from test_mlflow_truth import BASE, ask, got, new_run, other_project, refused
+from server import eventually
+from test_mlflow_truth import ask, got, new_run, other_project, refused
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 THIRD = "/api/3.0/mlflow"
@@ -241,3 +242,89 @@ def test_the_root_of_the_proxy_shows_folders_and_no_uploads(lepton):
     listed = lambda path: [(f["path"], f["is_dir"]) for f in lepton.got("GET", f"{ARTIFACTS}?path={path}")["files"]]
     assert listed("") == [("0", True), ("z", False)]
     assert listed("0") == [("a", True), ("b", False)]
+
+
+def a_workload(lepton, name):
+    """A job that waits; its token, its run, and the job."""
+    told = lepton.marks / name
+    job = lepton.submit(name, "sh", "-c", f"env > {told}.new; mv {told}.new {told}; sleep 300")
+    eventually(f"{name} tells its environment", told.exists)
+    env = dict(line.split("=", 1) for line in told.read_text().splitlines() if "=" in line)
+    return env["LEPTON_TOKEN"], env["MLFLOW_RUN_ID"], job
+
+
+def test_a_workload_adds_and_changes_only_what_is_its_own(lepton):
+    mine, run, job = a_workload(lepton, "mine")
+    new_run(lepton)
+    others = logged_model(lepton)
+    assert lepton.api("PUT", f"{ARTIFACTS}/0/models/{others}/artifacts/MLmodel", body=b"good").status == 200
+    assert lepton.api("PUT", f"{ARTIFACTS}/shared/x", body=b"x").status == 200
+    versions(lepton, "prod", 2)
+    got(lepton, "registered-models/alias", {"name": "prod", "alias": "champion", "version": "1"})
+    seen = trace(lepton, "tr-others")
+    denied = (403, "PERMISSION_DENIED")
+
+    def may(path, given=None, **more):
+        return ask(lepton, path, given, token=mine, **more)
+
+    # What is others' stays as it is.
+    put = lambda path, body=b"bad": lepton.api("PUT", f"{ARTIFACTS}/{path}", body=body, token=mine)
+    drop = lambda path: lepton.api("DELETE", f"{ARTIFACTS}/{path}", token=mine)
+    prod = {"name": "prod", "version": "2"}
+    for answer in (
+            put(f"0/models/{others}/artifacts/MLmodel"), put("shared/x"), put(f"0/traces/{seen}/artifacts/x"),
+            drop("0/models"), drop("shared"), drop(f"0/models/{others}/artifacts"),
+            may(f"logged-models/{others}", method="DELETE"),
+            may(f"logged-models/{others}/tags", {"tags": [{"key": "a", "value": "b"}]}, method="PATCH"),
+            may(f"logged-models/{others}/params", {"params": [{"key": "a", "value": "b"}]}),
+            may("registered-models/alias", prod | {"alias": "champion"}),
+            may("registered-models/alias?name=prod&alias=champion", {"name": "prod", "alias": "champion"},
+                method="DELETE"),
+            may("registered-models/rename", {"name": "prod", "new_name": "stolen"}),
+            may("registered-models/set-tag", prod | {"key": "a", "value": "b"}),
+            may("model-versions/set-tag", prod | {"key": "a", "value": "b"}),
+            may("model-versions/transition-stage", prod | {"stage": "Production"}),
+            may("experiments/update", {"experiment_id": "0", "new_name": "x"}),
+            may("runs/set-tag", {"run_id": new_run(lepton), "key": "a", "value": "b"}),
+            lepton.api("PATCH", f"{THIRD}/traces/{seen}/tags", {"key": "a", "value": "b"}, token=mine)):
+        assert refused(answer) == denied, answer
+    assert lepton.api("PUT", "models/prod/aliases/champion", {"version": 2}, token=mine).status == 403
+    assert lepton.api("PATCH", "models/prod", {"description": "x"}, token=mine).status == 403
+    manifest = {"apiVersion": "lepton/v1", "kind": "Model", "metadata": {"name": "prod"},
+                "spec": {"aliases": {"champion": 2}}}
+    assert lepton.api("POST", "apply", {"manifests": [manifest]}, token=mine).status == 403
+    assert lepton.api("GET", f"{ARTIFACTS}/0/models/{others}/artifacts/MLmodel").body == b"good"
+    aliases = got(lepton, "registered-models/get?name=prod")["registered_model"]["aliases"]
+    assert aliases == [{"alias": "champion", "version": "1"}]
+
+    # What training needs goes on: its own models, versions, first aliases, files and traces.
+    model = logged_model(lepton, mine)
+    info = got(lepton, f"logged-models/{model}")["model"]["info"]
+    assert info["source_run_id"] == run
+    for _ in range(2):
+        assert put(f"0/models/{model}/artifacts/MLmodel").status == 200
+    assert put("shared/new").status == 200
+    ready = {"status": "LOGGED_MODEL_READY"}
+    assert may(f"logged-models/{model}", ready, method="PATCH").status == 200
+    source = {"name": "prod", "source": f"models:/{model}", "run_id": run, "model_id": model}
+    assert got(lepton, "model-versions/create", source, token=mine)["model_version"]["version"] == "3"
+    version = {"name": "prod", "version": "3"}
+    for path, given in (("model-versions/set-tag", {"key": "a", "value": "b"}),
+                        ("registered-models/alias", {"alias": "candidate"})):
+        assert may(path, version | given).status == 200, path
+    assert refused(may("registered-models/alias", version | {"alias": "champion"})) == denied
+    got(lepton, "registered-models/create", {"name": "own"}, token=mine)
+    assert may("registered-models/set-tag", {"name": "own", "key": "a", "value": "b"}).status == 200
+    own = trace(lepton, "tr-own", mine)
+    assert lepton.api("PATCH", f"{THIRD}/traces/{own}/tags", {"key": "a", "value": "b"}, token=mine).status == 200
+    assert put(f"0/traces/{own}/artifacts/traces.json").status == 200
+    lepton.got("DELETE", f"jobs/{job}")
+
+
+def test_a_prompt_is_registered_though_its_source_names_nothing(shared):
+    got(shared, "registered-models/create", {"name": "pp", "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]})
+    tags = [{"key": "mlflow.prompt.is_prompt", "value": "true"}, {"key": "mlflow.prompt.text", "value": "hi {{x}}"}]
+    version = {"name": "pp", "source": "dummy-source", "tags": tags}
+    assert got(shared, "model-versions/create", version)["model_version"]["version"] == "1"
+    version = {"name": "pp", "source": "dummy-source"}
+    assert refused(ask(shared, "model-versions/create", version)) == (400, "INVALID_PARAMETER_VALUE")

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lepton_access::{Access, Credential, Principal, Target, WorkloadKind, decide};
 use lepton_api::ErrorCode;
-use lepton_types::resources::{AttemptSpec, JobSpec, Kind, ReplicaSpec, Token, TokenSpec};
+use lepton_types::resources::{AttemptSpec, JobSpec, Kind, Meta, ReplicaSpec, Token, TokenSpec};
 use lepton_types::{Id, Name};
 
 use crate::app::App;
@@ -62,6 +62,28 @@ impl Caller {
                 id: Some(id),
             },
         )?)
+    }
+
+    /// Refuses unless the caller may change what is there already. A workload changes what it made.
+    pub(crate) fn may_change(
+        &self,
+        kind: Kind,
+        project: &Name,
+        resource: &Meta,
+    ) -> Result<(), ApiError> {
+        match &self.0 {
+            Principal::Workload { .. } if resource.created_by == self.0.label() => {
+                self.may(Access::Write, kind, project)
+            }
+            Principal::Workload { .. } | Principal::Holder { .. } => {
+                self.may_touch(Access::Write, kind, project, resource.id)
+            }
+        }
+    }
+
+    /// Whether the caller is a workload, which writes what is its own.
+    pub(crate) const fn is_workload(&self) -> bool {
+        matches!(self.0, Principal::Workload { .. })
     }
 
     /// Refuses unless the caller may do `access` to what lives in no project.

@@ -130,7 +130,9 @@ impl From<CommitError> for ApiError {
                     | Conflict::InBin { .. }
                     | Conflict::ProjectInUse { .. }
                     | Conflict::RunDeleted { .. } => ErrorCode::Conflict,
-                    Conflict::TraceOfOther { .. } => ErrorCode::PermissionDenied,
+                    Conflict::TraceOfOther { .. }
+                    | Conflict::AliasTaken { .. }
+                    | Conflict::FileTaken => ErrorCode::PermissionDenied,
                     Conflict::Missing { .. }
                     | Conflict::ProjectMissing { .. }
                     | Conflict::LoggedModelMissing { .. }

@@ -96,6 +96,17 @@ pub enum Conflict {
         /// Its name.
         project: String,
     },
+    /// The alias points at another version, and the caller may not move it.
+    #[error("alias `{alias}` points at version {version} already: a person moves it")]
+    AliasTaken {
+        /// The alias.
+        alias: String,
+        /// Where it points.
+        version: u32,
+    },
+    /// The file of this path is another one, and the caller may not replace it.
+    #[error("there is another file at this path already: a person replaces it")]
+    FileTaken,
     /// There is no such logged model in the project.
     #[error("logged model `{model}` not found")]
     LoggedModelMissing {

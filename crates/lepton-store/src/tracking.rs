@@ -36,6 +36,7 @@ pub(crate) enum TrackingWrite {
     },
     ModelMetrics(Vec<ModelMetric>),
     KeepFile(KeptFile),
+    RequireFree(KeptFile),
     DropFiles {
         project: String,
         path: String,
@@ -123,6 +124,11 @@ impl Transaction {
     /// Adds measurements of logged models; those that are there already change nothing.
     pub fn append_model_metrics(&mut self, metrics: Vec<ModelMetric>) -> &mut Self {
         self.track(TrackingWrite::ModelMetrics(metrics))
+    }
+
+    /// A conflict if another file than this is kept under its path.
+    pub fn require_free(&mut self, file: KeptFile) -> &mut Self {
+        self.track(TrackingWrite::RequireFree(file))
     }
 
     /// Keeps a file under its path, over one that was there.

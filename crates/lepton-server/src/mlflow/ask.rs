@@ -11,7 +11,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::Method;
 use axum::http::request::Parts;
 use lepton_access::Access;
-use lepton_types::resources::Kind;
+use lepton_types::resources::{Kind, Meta};
 use lepton_types::{Id, Name};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
@@ -45,6 +45,13 @@ impl Visitor {
     /// Refuses unless the caller may do `access` to this one.
     pub(super) fn may_touch(&self, access: Access, kind: Kind, id: Id) -> Result<(), MlflowError> {
         Ok(self.caller.may_touch(access, kind, &self.project, id)?)
+    }
+}
+
+impl Visitor {
+    /// Refuses unless the caller may change this, which is there already.
+    pub(super) fn may_change(&self, kind: Kind, resource: &Meta) -> Result<(), MlflowError> {
+        Ok(self.caller.may_change(kind, &self.project, resource)?)
     }
 }
 

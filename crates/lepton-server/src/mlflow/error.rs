@@ -180,7 +180,7 @@ impl From<CommitError> for MlflowError {
             Conflict::TraceTagMissing { key, .. } => {
                 Self::missing(format!("No trace tag with key '{}' for trace", shown(key)))
             }
-            Conflict::TraceOfOther { .. } => {
+            Conflict::TraceOfOther { .. } | Conflict::AliasTaken { .. } | Conflict::FileTaken => {
                 Self::new(Code::PermissionDenied, conflict.to_string())
             }
             Conflict::InBin { kind, id } => Self::invalid(format!(

@@ -137,7 +137,8 @@ pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done
 
 pub(super) async fn restore(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
     let id = need(&ask.experiment_id, "experiment_id")?;
-    visitor.may(Access::Write, Kind::Experiment)?;
+    let experiment = find(&visitor, id).await?;
+    visitor.may_change(Kind::Experiment, &experiment.metadata)?;
     move_to_bin(&visitor, id, false).await
 }
 
@@ -193,6 +194,7 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Do
     visitor.may(Access::Write, Kind::Experiment)?;
     check_experiment_name(name)?;
     let experiment = find(&visitor, id).await?;
+    visitor.may_change(Kind::Experiment, &experiment.metadata)?;
     if experiment.status.deleted_at.is_some() {
         let message = "Cannot rename a non-active experiment.";
         return Err(MlflowError::new(Code::InvalidState, message));
@@ -247,6 +249,7 @@ pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer
     visitor.may(Access::Write, Kind::Experiment)?;
     check_key(key, "key")?;
     let experiment = find_active(&visitor, id).await?;
+    visitor.may_change(Kind::Experiment, &experiment.metadata)?;
     if !experiment.spec.tags.contains_key(key) {
         return Err(MlflowError::missing(format!(
             "No tag with name: {} in experiment with id {id}",

@@ -16,7 +16,7 @@ use super::registered_models as models;
 use super::rules::{check_key, check_registry_tag};
 use super::wire::{Done, Tag, model_id, tags};
 use super::{filter, pages};
-use crate::http::models::refuse_if_served;
+use crate::http::models::{may_change_version, refuse_if_served};
 
 #[derive(Serialize)]
 pub(super) struct VersionWire {
@@ -191,6 +191,7 @@ async fn change(
 ) -> Result<(), MlflowError> {
     visitor.may(Access::Write, Kind::ModelVersion)?;
     let version = find(visitor, ask.name()?, ask.version()?).await?;
+    may_change_version(&visitor.caller, &visitor.project, &version)?;
     let mut transaction = Transaction::new();
     transaction.alter::<ModelVersionSpec>(version.metadata.id, move |version| {
         alter(version);
@@ -245,6 +246,7 @@ pub(super) async fn transition(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer
         )));
     }
     let version = find(&visitor, ask.name()?, ask.version()?).await?;
+    visitor.may_touch(Access::Write, Kind::ModelVersion, version.metadata.id)?;
     let model = models::find(&visitor, ask.name()?).await?;
     let (id, now) = (version.metadata.id, Some(visitor.app.now()));
     let mut transaction = Transaction::new();

@@ -15,6 +15,7 @@ use super::artifacts::{Place, files_at, place_of};
 use super::ask::{Ask, Pair, Visitor, given, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
+use super::filter::registry::IS_PROMPT_TAG;
 use super::rules::TAG_CHARS_MAX;
 use super::wire::{RunInfo, model_id};
 use super::{logged_models, model_versions, registered_models as models, runs};
@@ -109,7 +110,11 @@ impl Origin {
         let source = need(&ask.source, "source")?;
         let named_run = given(ask.run_id.as_ref());
         let named_model = given(ask.model_id.as_ref());
-        check_source(source)?;
+        // A prompt's text is in its tags, and its source names nothing.
+        let is_prompt = |tag: &Pair| tag.key.as_deref() == Some(IS_PROMPT_TAG);
+        if !ask.tags.iter().any(is_prompt) {
+            check_source(source)?;
+        }
         let mut origin = Self {
             source: source.to_owned(),
             storage: source.to_owned(),

@@ -17,7 +17,7 @@ use super::model_versions::{self, VersionWire};
 use super::rules::{check_key, check_registry_tag, is_own_path};
 use super::wire::{Done, Tag, tags};
 use super::{filter, pages};
-use crate::http::models::refuse_if_served;
+use crate::http::models::{pointing, refuse_if_served};
 
 #[derive(Serialize)]
 pub(super) struct ModelWire {
@@ -213,14 +213,16 @@ pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     one(&visitor, model).await
 }
 
-/// Does `transaction`, and changes a model in it, as it is when it is written.
+/// Changes a model, as it is when it is written. A workload changes those that it made.
 async fn change(
     visitor: &Visitor,
     name: &str,
-    mut transaction: Transaction,
     alter: impl Fn(&mut Model) + Send + Sync + 'static,
 ) -> Result<Model, MlflowError> {
-    let id = find(visitor, name).await?.metadata.id;
+    let found = find(visitor, name).await?;
+    visitor.may_change(Kind::Model, &found.metadata)?;
+    let id = found.metadata.id;
+    let mut transaction = Transaction::new();
     transaction.alter::<ModelSpec>(id, move |model| {
         alter(model);
         model.metadata.generation += 1;
@@ -235,7 +237,7 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One
     visitor.may(Access::Write, Kind::Model)?;
     let now = visitor.app.now();
     let description = ask.description.clone().unwrap_or_default();
-    let model = change(&visitor, ask.name()?, Transaction::new(), move |model| {
+    let model = change(&visitor, ask.name()?, move |model| {
         model.spec.description.clone_from(&description);
         model.status.updated_at = Some(now);
     })
@@ -247,6 +249,7 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One
 pub(super) async fn rename(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let mut model = find(&visitor, ask.name()?).await?;
+    visitor.may_touch(Access::Write, Kind::Model, model.metadata.id)?;
     let new = parse_name(need(&ask.new_name, "new_name")?)?;
     refuse_if_served(&visitor.app, &model, None).await?;
     let now = visitor.app.now();
@@ -285,7 +288,7 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Do
     let key = need(&ask.key, "key")?.to_owned();
     let value = ask.value.clone().unwrap_or_default();
     check_registry_tag(&key, &value)?;
-    change(&visitor, ask.name()?, Transaction::new(), move |model| {
+    change(&visitor, ask.name()?, move |model| {
         model.spec.tags.insert(key.clone(), value.clone());
     })
     .await?;
@@ -296,7 +299,7 @@ pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer
     visitor.may(Access::Write, Kind::Model)?;
     let key = need(&ask.key, "key")?.to_owned();
     check_key(&key, "key")?;
-    change(&visitor, ask.name()?, Transaction::new(), move |model| {
+    change(&visitor, ask.name()?, move |model| {
         model.spec.tags.remove(&key);
     })
     .await?;
@@ -318,21 +321,24 @@ pub(super) async fn set_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<
     let alias = parse_alias(need(&ask.alias, "alias")?)?;
     let name = ask.name()?;
     let version = model_versions::find(&visitor, name, need(&ask.version, "version")?).await?;
-    let number = version.spec.version;
+    let model = find(&visitor, name).await?;
     let mut transaction = Transaction::new();
-    // It points at something, whatever is deleted meanwhile.
-    transaction.require_resource(Kind::ModelVersion, version.metadata.id);
-    change(&visitor, name, transaction, move |model| {
-        model.spec.aliases.insert(alias.clone(), number);
-    })
-    .await?;
+    transaction
+        // It points at something, whatever is deleted meanwhile.
+        .require_resource(Kind::ModelVersion, version.metadata.id)
+        .alter::<ModelSpec>(
+            model.metadata.id,
+            pointing(&visitor.caller, &visitor.project, &version, alias)?,
+        );
+    visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }
 
 pub(super) async fn delete_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
-    visitor.may(Access::Write, Kind::Model)?;
+    let model = find(&visitor, ask.name()?).await?;
+    visitor.may_touch(Access::Write, Kind::Model, model.metadata.id)?;
     let alias = need(&ask.alias, "alias")?.parse::<AliasName>();
-    change(&visitor, ask.name()?, Transaction::new(), move |model| {
+    change(&visitor, ask.name()?, move |model| {
         if let Ok(alias) = &alias {
             model.spec.aliases.remove(alias);
         }

@@ -21,7 +21,7 @@ use super::deletion::drop_files;
 use super::reader::Reader;
 use super::requirements::{require_model_of_run, require_project, require_record};
 use crate::tracking::{LoggedModelRecord, TrackingWrite};
-use crate::{CommitError, StoreError};
+use crate::{CommitError, Conflict, StoreError};
 
 /// From schema 1 to schema 2.
 pub(super) const SCHEMA: &str = r"
@@ -136,6 +136,12 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
                 .execute(params![model.to_bytes(), at.as_millis()])?;
         }
         TrackingWrite::ModelMetrics(metrics) => append_model_metrics(connection, metrics)?,
+        TrackingWrite::RequireFree(file) => {
+            let known = Reader::new(connection).kept_file(&file.project, &file.path)?;
+            if known.is_some_and(|known| known.digest != file.digest) {
+                return Err(Conflict::FileTaken.into());
+            }
+        }
         TrackingWrite::KeepFile(file) => {
             require_project(connection, file.project.as_str())?;
             connection
