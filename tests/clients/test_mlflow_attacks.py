@@ -6,7 +6,7 @@ import gzip
 import json
 
 from server import eventually
-from test_mlflow_truth import ask, got, new_run, other_project, refused
+from test_mlflow_truth import BASE, ask, got, new_run, other_project, refused
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 THIRD = "/api/3.0/mlflow"
@@ -328,3 +328,95 @@ def test_a_prompt_is_registered_though_its_source_names_nothing(shared):
     assert got(shared, "model-versions/create", version)["model_version"]["version"] == "1"
     version = {"name": "pp", "source": "dummy-source"}
     assert refused(ask(shared, "model-versions/create", version)) == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_a_run_in_the_bin_is_shown_to_who_asks_for_it(shared):
+    run, kept = new_run(shared, run_name="binned"), new_run(shared, run_name="kept")
+    got(shared, "runs/delete", {"run_id": run})
+    ids = lambda query: {item["metadata"]["id"] for item in shared.got("GET", f"runs{query}")["items"]}
+    assert kept in ids("") and run not in ids("")
+    assert run in ids("?phase=deleted") and kept not in ids("?phase=deleted")
+    assert shared.api("PATCH", f"runs/{run}", {"name": "x"}).status == 409
+    assert shared.api("PUT", f"runs/{run}/artifacts/x", body=b"x").status == 409
+    got(shared, "runs/restore", {"run_id": run})
+    assert run in ids("")
+
+
+def begin_upload(lepton, token=None, parts=2):
+    run = got(lepton, "runs/create", {"experiment_id": "0"}, token=token)["run"]["info"]["run_id"]
+    folder = f"0/{run}/artifacts"
+    made = lepton.api("POST", f"/api/2.0/mlflow-artifacts/mpu/create/{folder}", {"path": "big", "num_parts": parts},
+                      token=token).json()
+    place = lambda number: f"/api/2.0/mlflow-artifacts/mpu/parts/{made['upload_id']}/{number}"
+    send = lambda number, body=b"part": lepton.api("PUT", place(number), body=body, token="")
+    finish = lambda parts: lepton.api("POST", f"/api/2.0/mlflow-artifacts/mpu/complete/{folder}", {
+        "path": "big", "upload_id": made["upload_id"], "parts": parts}, token=token)
+    return send, finish, f"{ARTIFACTS}/{folder}/big"
+
+
+def test_an_upload_takes_its_own_parts_each_once(shared):
+    send, finish, place = begin_upload(shared)
+    assert send(9999).status == send(3).status == send(0).status == 400
+    tags = [send(number, body).headers for number, body in ((2, b"b"), (1, b"a"))]
+    etag = [next(v for k, v in headers.items() if k.lower() == "etag") for headers in tags][::-1]
+    one = {"part_number": 1, "etag": etag[0]}
+    assert refused(finish([one] * 100)) == (400, "INVALID_PARAMETER_VALUE")
+    assert refused(finish([one, {"part_number": 3}])) == (400, "INVALID_PARAMETER_VALUE")
+    assert finish([{"part_number": 2, "etag": etag[1]}, one]).status == 200
+    assert shared.api("GET", place).body == b"ab"
+
+
+def test_parts_are_taken_while_the_token_that_began_the_upload_is_good(lepton):
+    made = lepton.got("POST", "/api/v1/tokens", {"name": "up", "role": "editor", "project": "default"})
+    send, *_ = begin_upload(lepton, made.get("token") or made["secret"])
+    assert send(1).status == 200
+    lepton.ok("token", "revoke", "up")
+    assert refused(send(2)) == (404, "RESOURCE_DOES_NOT_EXIST")
+    token = other_project(lepton, "short")
+    send, *_ = begin_upload(lepton, token)
+    assert send(1).status == 200
+    runs = lepton.got("GET", "/api/v1/projects/short/runs")["items"]
+    for run in runs:
+        assert lepton.api("DELETE", f"/api/v1/projects/short/runs/{run['metadata']['id']}").status == 204
+    assert lepton.api("DELETE", "/api/v1/projects/short").status == 204
+    assert refused(send(2))[0] == 404
+
+
+def test_a_page_of_another_site_cannot_post(shared):
+    basic = "Basic " + base64.b64encode(f"x:{shared.token}".encode()).decode()
+    body = json.dumps({"name": "from elsewhere"}).encode()
+    post = lambda **headers: shared.api("POST", f"{BASE}/experiments/create", body=body, token="",
+                                        headers={"Authorization": basic} | headers)
+    assert refused(post(**{"Content-Type": "text/plain"})) == (400, "INVALID_PARAMETER_VALUE")
+    assert post(**{"Content-Type": "application/json", "Origin": "http://elsewhere.example"}).status == 403
+    assert post(**{"Content-Type": "application/json; charset=utf-8"}).status == 200
+
+
+def test_a_viewer_is_shown_the_default_experiment_and_makes_none(lepton):
+    lepton.got("POST", "/api/v1/projects", {"name": "quiet"})
+    made = lepton.got("POST", "/api/v1/tokens", {"name": "look", "role": "viewer", "project": "quiet"})
+    token = made.get("token") or made["secret"]
+    for path in ("experiments/get?experiment_id=0", "experiments/get-by-name?experiment_name=Default"):
+        assert got(lepton, path, token=token)["experiment"]["experiment_id"] == "0"
+    got(lepton, "experiments/search?max_results=5", token=token)
+    assert lepton.got("GET", "/api/v1/projects/quiet/experiments")["items"] == []
+
+
+def test_tags_and_descriptions_are_bounded(shared):
+    long = (400, "INVALID_PARAMETER_VALUE")
+    tags = [{"key": f"k{number}", "value": "x" * 19_000} for number in range(70)]
+    assert refused(ask(shared, "experiments/create", {"name": "fat", "tags": tags})) == long
+    model = {"name": "fat", "description": "x" * 200_000}
+    assert refused(ask(shared, "registered-models/create", model)) == long
+    got(shared, "registered-models/create", {"name": "fat"})
+    assert refused(ask(shared, "registered-models/update", model, method="PATCH")) == long
+
+
+def test_runs_within_a_jobs_run_go_to_its_experiment(lepton):
+    told = lepton.marks / "env"
+    job = lepton.submit("within", "sh", "-c", f"env > {told}", experiment="lab")
+    lepton.over(job)
+    env = dict(line.split("=", 1) for line in told.read_text().splitlines() if "=" in line)
+    run = got(lepton, f"runs/get?run_id={env['MLFLOW_RUN_ID']}")["run"]["info"]
+    assert env["MLFLOW_EXPERIMENT_ID"] == run["experiment_id"] != "0"
+    assert env["USER"] and env["LOGNAME"]

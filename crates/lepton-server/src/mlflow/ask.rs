@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::Method;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use lepton_access::Access;
 use lepton_types::resources::{Kind, Meta};
@@ -104,6 +105,21 @@ impl<T: DeserializeOwned> FromRequest<App> for Ask<T> {
         let bytes = read_body(&parts.headers, body, JSON_BYTES_MAX).await?;
         if bytes.is_empty() {
             return serde_json::from_str("{}").map(Self).map_err(misfit);
+        }
+        // What a page of another site can send unasked is of other types.
+        let kind = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        let kind = kind
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default();
+        if !kind.trim().eq_ignore_ascii_case("application/json") {
+            return Err(MlflowError::invalid(
+                "Bad Request. Content-Type must be one of ['application/json'].",
+            ));
         }
         serde_json::from_slice(&bytes).map(Self).map_err(misfit)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, Pair, Visitor, given, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
-use super::rules::{check_experiment_name, check_experiment_tag, check_key};
+use super::rules::{check_all_tags, check_experiment_name, check_experiment_tag, check_key};
 use super::wire::{DEFAULT_EXPERIMENT, DefaultExperiment, Done, ExperimentWire, experiment_id};
 
 #[derive(Deserialize, Default)]
@@ -45,6 +45,7 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<Cr
         check_experiment_tag(key, value)?;
         spec.tags.insert(key.to_owned(), value.to_owned());
     }
+    check_all_tags(&spec.tags, "", "")?;
     let experiment = draft(&visitor, name, spec);
     let mut transaction = Transaction::new();
     transaction.create(&experiment);
@@ -96,7 +97,11 @@ pub(super) struct One {
 pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
     let id = need(&ask.experiment_id, "experiment_id")?;
     visitor.may(Access::Read, Kind::Experiment)?;
-    let experiment = ExperimentWire::of(find(&visitor, id).await?);
+    let found = match id {
+        "0" => shown_default(&visitor).await?,
+        id => find(&visitor, id).await?,
+    };
+    let experiment = ExperimentWire::of(found);
     Ok(Json(One { experiment }))
 }
 
@@ -110,7 +115,7 @@ pub(super) async fn get_by_name(visitor: Visitor, Ask(ask): Ask<ByName>) -> Answ
     let name = need(&ask.experiment_name, "experiment_name")?;
     visitor.may(Access::Read, Kind::Experiment)?;
     let found = match name {
-        DEFAULT_EXPERIMENT => Some(default_experiment(&visitor).await?),
+        DEFAULT_EXPERIMENT => Some(shown_default(&visitor).await?),
         name => {
             visitor
                 .app
@@ -234,6 +239,7 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer<Do
     visitor.may(Access::Write, Kind::Experiment)?;
     check_experiment_tag(key, value)?;
     let experiment = find_active(&visitor, id).await?;
+    check_all_tags(&experiment.spec.tags, key, value)?;
     let (key, value) = (key.to_owned(), value.to_owned());
     let mut transaction = Transaction::new();
     transaction.require_experiment(experiment.metadata.id.into());
@@ -305,6 +311,25 @@ pub(super) async fn find_active(visitor: &Visitor, id: &str) -> Result<Experimen
             "The experiment {} must be in the 'active' state. Current state is deleted.",
             shown(id)
         ))),
+    }
+}
+
+/// The experiment that MLflow knows as `0`. Who may make none is shown what it will be.
+async fn shown_default(visitor: &Visitor) -> Result<Experiment, MlflowError> {
+    let (store, project) = (&visitor.app.store, &visitor.project);
+    let found = store
+        .get::<ExperimentSpec>(project, DEFAULT_EXPERIMENT)
+        .await?;
+    match found {
+        Some(found) => Ok(found),
+        None if visitor.may(Access::Write, Kind::Experiment).is_ok() => {
+            default_experiment(visitor).await
+        }
+        None => Ok(draft(
+            visitor,
+            DEFAULT_EXPERIMENT,
+            ExperimentSpec::default(),
+        )),
     }
 }
 

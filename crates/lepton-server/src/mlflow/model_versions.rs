@@ -13,7 +13,7 @@ use super::ask::{Ask, Visitor, given, int, list, need, truth};
 use super::error::{Answer, MlflowError, shown};
 use super::filter::registry::{IS_PROMPT_TAG, Wanted};
 use super::registered_models as models;
-use super::rules::{check_key, check_registry_tag};
+use super::rules::{check_all_tags, check_description, check_key, check_registry_tag};
 use super::wire::{Done, Tag, model_id, tags};
 use super::{filter, pages};
 use crate::http::models::{may_change_version, refuse_if_served};
@@ -204,6 +204,7 @@ async fn change(
 
 pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     let now = visitor.app.now();
+    check_description(ask.description.as_ref())?;
     let description = ask.description.clone().unwrap_or_default();
     change(&visitor, &ask, move |version| {
         version.spec.description.clone_from(&description);
@@ -217,6 +218,8 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Do
     let key = need(&ask.key, "key")?.to_owned();
     let value = ask.value.clone().unwrap_or_default();
     check_registry_tag(&key, &value)?;
+    let version = find(&visitor, ask.name()?, ask.version()?).await?;
+    check_all_tags(&version.spec.tags, &key, &value)?;
     change(&visitor, &ask, move |version| {
         version.spec.tags.insert(key.clone(), value.clone());
     })

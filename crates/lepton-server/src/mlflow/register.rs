@@ -16,7 +16,7 @@ use super::ask::{Ask, Pair, Visitor, given, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
 use super::filter::registry::IS_PROMPT_TAG;
-use super::rules::TAG_CHARS_MAX;
+use super::rules::{TAG_CHARS_MAX, check_description};
 use super::wire::{RunInfo, model_id};
 use super::{logged_models, model_versions, registered_models as models, runs};
 use crate::lineage;
@@ -46,6 +46,7 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<mo
     let origin = Origin::of(&visitor, &ask).await?;
     let files = files_of(&visitor, &origin.storage).await?;
     let tags = models::tags_of(&ask.tags)?;
+    check_description(ask.description.as_ref())?;
     let mut tries = 0;
     loop {
         let mut model = models::find(&visitor, name).await?;

@@ -14,7 +14,7 @@ use super::ask::{Ask, Pair, Visitor, given, int, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::filter::registry::{IS_PROMPT_TAG, Wanted};
 use super::model_versions::{self, VersionWire};
-use super::rules::{check_key, check_registry_tag, is_own_path};
+use super::rules::{check_all_tags, check_description, check_key, check_registry_tag, is_own_path};
 use super::wire::{Done, Tag, tags};
 use super::{filter, pages};
 use crate::http::models::{pointing, refuse_if_served};
@@ -143,6 +143,7 @@ pub(super) struct One {
 pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let name = parse_name(need(&ask.name, "name")?)?;
+    check_description(ask.description.as_ref())?;
     let spec = ModelSpec {
         description: ask.description.unwrap_or_default(),
         tags: tags_of(&ask.tags)?,
@@ -178,6 +179,7 @@ pub(super) fn tags_of(pairs: &[Pair]) -> Result<BTreeMap<String, String>, Mlflow
         check_registry_tag(key, &value)?;
         tags.insert(key.to_owned(), value);
     }
+    check_all_tags(&tags, "", "")?;
     Ok(tags)
 }
 
@@ -236,6 +238,7 @@ async fn change(
 pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let now = visitor.app.now();
+    check_description(ask.description.as_ref())?;
     let description = ask.description.clone().unwrap_or_default();
     let model = change(&visitor, ask.name()?, move |model| {
         model.spec.description.clone_from(&description);
@@ -288,6 +291,8 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Do
     let key = need(&ask.key, "key")?.to_owned();
     let value = ask.value.clone().unwrap_or_default();
     check_registry_tag(&key, &value)?;
+    let model = find(&visitor, ask.name()?).await?;
+    check_all_tags(&model.spec.tags, &key, &value)?;
     change(&visitor, ask.name()?, move |model| {
         model.spec.tags.insert(key.clone(), value.clone());
     })

@@ -1,5 +1,7 @@
 //! What MLflow allows in keys, values and names.
 
+use std::collections::BTreeMap;
+
 use lepton_types::Timestamp;
 
 use super::error::{MlflowError, shown};
@@ -100,6 +102,34 @@ pub(super) fn check_registry_tag(key: &str, value: &str) -> Result<(), MlflowErr
     check_length(value, REGISTRY_TAG_CHARS_MAX, "value")
 }
 
+/// Bytes of all tags of one experiment, model or version: they are read with it.
+const TAGS_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of a description.
+const DESCRIPTION_CHARS_MAX: usize = 100_000;
+
+/// Refuses a tag beside which the others would be too much.
+pub(super) fn check_all_tags(
+    tags: &BTreeMap<String, String>,
+    key: &str,
+    value: &str,
+) -> Result<(), MlflowError> {
+    let others = tags.iter().filter(|(other, _)| *other != key);
+    let others: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+    match others + key.len() + value.len() <= TAGS_BYTES_MAX {
+        true => Ok(()),
+        false => Err(MlflowError::invalid(format!(
+            "The tags of one resource take at most {TAGS_BYTES_MAX} bytes"
+        ))),
+    }
+}
+
+/// Refuses a description that is a book.
+pub(super) fn check_description(text: Option<&String>) -> Result<(), MlflowError> {
+    let text = text.map_or("", String::as_str);
+    check_length(text, DESCRIPTION_CHARS_MAX, "description")
+}
+
 /// Refuses a name that no experiment can have.
 pub(super) fn check_experiment_name(name: &str) -> Result<(), MlflowError> {
     if name.is_empty() || name.chars().any(char::is_control) {
@@ -175,6 +205,14 @@ mod tests {
             let shown = in_calendar(Timestamp::from_millis(millis)).to_string();
             assert!(shown.ends_with('Z'), "{shown}");
         }
+    }
+
+    #[test]
+    fn tags_are_bounded_together() {
+        let tags = BTreeMap::from([("a".to_owned(), "x".repeat(TAGS_BYTES_MAX - 3))]);
+        assert!(check_all_tags(&tags, "b", "y").is_ok());
+        assert!(check_all_tags(&tags, "b", "yy").is_err());
+        assert!(check_all_tags(&tags, "a", "yy").is_ok());
     }
 
     #[test]

@@ -277,7 +277,7 @@ pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Pa
         })
         .await?;
     // A page may end before its limit.
-    let next = offset + found.runs.len() as u64;
+    let next = offset.saturating_add(found.runs.len() as u64);
     let next_page_token = found.more.then(|| pages::token(next));
     let wire = |found| RunWire::of(found, default);
     Ok(Json(Page {
