@@ -441,7 +441,15 @@ async fn lineage_is_walked_both_ways_and_counts_add_up() {
             edge(model.clone(), LineageRelation::ReadBy, fit.clone(), 3),
         )
         .link(&home, served(5))
-        .link(&home, served(9));
+        .link(&home, served(9))
+        // Ready to answer again, and not asked.
+        .link(
+            &home,
+            LineageEdge {
+                requests: 0,
+                ..served(99)
+            },
+        );
     store.commit(transaction).await.unwrap();
 
     let ask = async |of: &LineageNode, backward| {

@@ -16,7 +16,7 @@ mod lineage;
 pub(crate) mod models;
 mod pools;
 mod preparations;
-mod projects;
+pub(crate) mod projects;
 mod runs;
 mod series;
 mod system;

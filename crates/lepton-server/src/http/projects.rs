@@ -30,17 +30,20 @@ pub(super) async fn list(
     caller.may_globally(Access::Read, Kind::Project)?;
     let query = paging.query(&Name::default_project(), &["active"])?;
     let mut page = app.store.list::<ProjectSpec>(query).await?;
-    page.items.retain(|project| {
-        parse_name(&project.metadata.name)
-            .is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
-    });
+    page.items.retain(|project| is_seen_by(&caller, project));
     Ok(axum::Json(list_of(page)))
+}
+
+/// Whether the caller may read a project.
+pub(crate) fn is_seen_by(caller: &Caller, project: &Project) -> bool {
+    parse_name(&project.metadata.name)
+        .is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
 }
 
 /// Makes a project.
 #[utoipa::path(post, path = "/api/v1/projects", tag = "projects", request_body = CreateProject,
     responses((status = 201, body = Project), (status = 409, body = lepton_api::ErrorBody)))]
-pub(super) async fn create(
+pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     Json(request): Json<CreateProject>,
@@ -69,7 +72,7 @@ pub(super) async fn create(
 /// One project.
 #[utoipa::path(get, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path)), responses((status = 200, body = Project)))]
-pub(super) async fn get(
+pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
     Segments(project): Segments<String>,
@@ -84,7 +87,7 @@ pub(super) async fn get(
 /// Deletes an empty project, with its tokens.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path)), responses((status = 204)))]
-pub(super) async fn delete(
+pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments(project): Segments<String>,
