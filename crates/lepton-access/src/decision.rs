@@ -215,7 +215,10 @@ fn decide_workload(
         (Access::Predict, Kind::Endpoint) => true,
         // Its own run, and runs that it makes for itself; never another job's.
         (Access::Write, Kind::Run) => run.is_some() && (target.id.is_none() || target.id == run),
-        (Access::Write, Kind::Model | Kind::ModelVersion | Kind::Experiment) => run.is_some(),
+        // It adds to these, and changes none that are there: what others rely on is theirs to move.
+        (Access::Write, Kind::Model | Kind::ModelVersion | Kind::Experiment) => {
+            run.is_some() && target.id.is_none()
+        }
         (Access::Write, Kind::Dataset | Kind::DatasetVersion) => run.is_some(),
         _ => false,
     };
@@ -308,6 +311,11 @@ mod tests {
         };
         assert!(decide(&worker, Access::Write, at(Kind::Run, Some(id(2)))).is_ok());
         assert!(decide(&worker, Access::Write, at(Kind::Run, Some(id(3)))).is_err());
+        for kind in [Kind::Model, Kind::ModelVersion, Kind::Experiment] {
+            assert!(decide(&worker, Access::Write, at(kind, None)).is_ok());
+            assert!(decide(&worker, Access::Write, at(kind, Some(id(9)))).is_err());
+            assert!(decide(&worker, Access::Delete, at(kind, None)).is_err());
+        }
         assert!(decide(&worker, Access::Write, at(Kind::Job, None)).is_err());
         assert!(decide(&worker, Access::Administer, at(Kind::Token, None)).is_err());
         assert!(decide(&worker, Access::Read, at(Kind::Token, None)).is_err());

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac};
-use lepton_types::{Id, Name};
+use lepton_types::Id;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -152,11 +152,11 @@ impl MasterKey {
         Ok(Self(key))
     }
 
-    /// The same as [`MasterKey::derive`], for what lives in a project.
+    /// The same as [`MasterKey::derive`], for what is bound to more than an id: `terms` says to what.
     #[must_use]
-    pub fn derive_in(&self, purpose: KeyPurpose, id: Id, project: &Name) -> [u8; 32] {
+    pub fn derive_under(&self, purpose: KeyPurpose, id: Id, terms: &str) -> [u8; 32] {
         let mut mac = self.begin(purpose, id);
-        mac.update(project.as_str().as_bytes());
+        mac.update(terms.as_bytes());
         mac.finalize().into_bytes().into()
     }
 

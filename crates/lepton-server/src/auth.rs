@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lepton_access::{Access, Credential, Principal, Target, WorkloadKind, decide};
 use lepton_api::ErrorCode;
-use lepton_types::resources::{AttemptSpec, JobSpec, Kind, ReplicaSpec, Token, TokenSpec};
+use lepton_types::resources::{AttemptSpec, JobSpec, Kind, Meta, ReplicaSpec, Token, TokenSpec};
 use lepton_types::{Id, Name};
 
 use crate::app::App;
@@ -64,6 +64,28 @@ impl Caller {
         )?)
     }
 
+    /// Refuses unless the caller may change what is there already. A workload changes what it made.
+    pub(crate) fn may_change(
+        &self,
+        kind: Kind,
+        project: &Name,
+        resource: &Meta,
+    ) -> Result<(), ApiError> {
+        match &self.0 {
+            Principal::Workload { .. } if resource.created_by == self.0.label() => {
+                self.may(Access::Write, kind, project)
+            }
+            Principal::Workload { .. } | Principal::Holder { .. } => {
+                self.may_touch(Access::Write, kind, project, resource.id)
+            }
+        }
+    }
+
+    /// Whether the caller is a workload, which writes what is its own.
+    pub(crate) const fn is_workload(&self) -> bool {
+        matches!(self.0, Principal::Workload { .. })
+    }
+
     /// Refuses unless the caller may do `access` to what lives in no project.
     pub(crate) fn may_globally(&self, access: Access, kind: Kind) -> Result<(), ApiError> {
         Ok(decide(
@@ -89,6 +111,7 @@ impl FromRequestParts<App> for Caller {
 /// What is presented in the headers, not yet believed.
 pub(crate) fn presented(headers: &HeaderMap) -> Result<Credential, ApiError> {
     let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
+    refuse_other_sites(headers)?;
     let header = headers
         .get(AUTHORIZATION)
         .ok_or_else(|| refused("this call needs a token: send `Authorization: Bearer TOKEN`"))?;
@@ -97,6 +120,26 @@ pub(crate) fn presented(headers: &HeaderMap) -> Result<Credential, ApiError> {
             refused("the `Authorization` header is not of the form `Bearer TOKEN`")
         })?;
     token.parse().map_err(|error| refused(&format!("{error}")))
+}
+
+/// Refuses what a page of another site sends with a credential that the browser adds by itself, as it
+/// does after it has been asked for a name and a password.
+fn refuse_other_sites(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let by_itself = text(AUTHORIZATION)
+        .and_then(|header| header.split_once(' '))
+        .is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+    let Some(origin) = text(ORIGIN).filter(|_| by_itself) else {
+        return Ok(());
+    };
+    let site = origin.split_once("://").map(|(_, site)| site);
+    match site.is_some() && site == text(HOST) {
+        true => Ok(()),
+        false => Err(ApiError::new(
+            ErrorCode::PermissionDenied,
+            "a page of another site may not use the password that the browser keeps for this one",
+        )),
+    }
 }
 
 /// The token in `Bearer TOKEN`, or the password in `Basic …`, for clients that know no other way.
@@ -208,4 +251,28 @@ async fn replica(app: &App, id: Id) -> Result<Option<(Name, Option<Id>)>, ApiErr
     Ok(replica
         .filter(|replica| !replica.status.phase.is_final())
         .map(|replica| (replica.metadata.project, None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_another_site_cannot_use_a_password_that_the_browser_keeps() {
+        let refused = |scheme: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "127.0.0.1:5110".parse().unwrap());
+            headers.insert(AUTHORIZATION, format!("{scheme} x").parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            refuse_other_sites(&headers).is_err()
+        };
+        assert!(refused("Basic", Some("http://evil.example")));
+        assert!(refused("basic", Some("null")));
+        assert!(!refused("Basic", Some("http://127.0.0.1:5110")));
+        assert!(!refused("Basic", None));
+        // A page that has a token was given it.
+        assert!(!refused("Bearer", Some("http://notebook.example")));
+    }
 }

@@ -130,10 +130,19 @@ impl From<CommitError> for ApiError {
                     Conflict::AlreadyExists { .. } => ErrorCode::AlreadyExists,
                     Conflict::Changed { .. }
                     | Conflict::ParamChanged { .. }
+                    | Conflict::InBin { .. }
+                    | Conflict::ProjectInUse { .. }
                     | Conflict::RunDeleted { .. } => ErrorCode::Conflict,
-                    Conflict::RunMissing { .. } | Conflict::TagMissing { .. } => {
-                        ErrorCode::NotFound
-                    }
+                    Conflict::TraceOfOther { .. }
+                    | Conflict::AliasTaken { .. }
+                    | Conflict::FileTaken => ErrorCode::PermissionDenied,
+                    Conflict::Missing { .. }
+                    | Conflict::ProjectMissing { .. }
+                    | Conflict::LoggedModelMissing { .. }
+                    | Conflict::TraceMissing { .. }
+                    | Conflict::TraceTagMissing { .. }
+                    | Conflict::RunMissing { .. }
+                    | Conflict::TagMissing { .. } => ErrorCode::NotFound,
                 };
                 Self::new(code, conflict.to_string())
             }

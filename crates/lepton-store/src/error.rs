@@ -68,6 +68,71 @@ pub enum Conflict {
         /// Its name.
         name: String,
     },
+    /// What was to be changed, or pointed at, is not there.
+    #[error("{kind} `{id}` not found")]
+    Missing {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+    },
+    /// It is in the bin, and takes nothing more.
+    #[error("{kind} `{id}` is deleted: restore it first")]
+    InBin {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+    },
+    /// The project is not there, or not any more.
+    #[error("project `{project}` not found")]
+    ProjectMissing {
+        /// Its name.
+        project: String,
+    },
+    /// The project holds something, and cannot be deleted.
+    #[error("project `{project}` is in use: something was made in it meanwhile")]
+    ProjectInUse {
+        /// Its name.
+        project: String,
+    },
+    /// The alias points at another version, and the caller may not move it.
+    #[error("alias `{alias}` points at version {version} already: a person moves it")]
+    AliasTaken {
+        /// The alias.
+        alias: String,
+        /// Where it points.
+        version: u32,
+    },
+    /// The file of this path is another one, and the caller may not replace it.
+    #[error("there is another file at this path already: a person replaces it")]
+    FileTaken,
+    /// There is no such logged model in the project.
+    #[error("logged model `{model}` not found")]
+    LoggedModelMissing {
+        /// Its id.
+        model: Id,
+    },
+    /// There is no such trace in the project.
+    #[error("trace `{trace}` not found")]
+    TraceMissing {
+        /// Its id.
+        trace: String,
+    },
+    /// The trace was made by somebody else, and the caller may change only its own.
+    #[error("trace `{trace}` was made by somebody else")]
+    TraceOfOther {
+        /// Its id.
+        trace: String,
+    },
+    /// A trace has no such tag.
+    #[error("trace `{trace}` has no tag `{key}`")]
+    TraceTagMissing {
+        /// Its id.
+        trace: String,
+        /// The tag, cut to 64 characters.
+        key: String,
+    },
     /// There is no such run in the project.
     #[error("run `{run}` not found")]
     RunMissing {

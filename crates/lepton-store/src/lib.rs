@@ -8,9 +8,11 @@
 //! compare-and-swap on `resource_version`, which is one counter for the whole
 //! store, so it orders all changes; [`Store::changes`] reads them back.
 
+mod alteration;
 mod error;
 pub mod index;
 mod query;
+mod requirements;
 mod search;
 mod series;
 mod sqlite;
@@ -34,6 +36,7 @@ pub use search::{
     RunSearch, Test, TextField,
 };
 pub use series::{Axis, Point, PointRange};
+pub use traces::TraceChange;
 pub use tracking::{LoggedModelRecord, RunInputs};
 pub use transaction::{EventDraft, Transaction};
 

@@ -1,5 +1,7 @@
 //! Traces: the writes and reads of them. The tables are in `sqlite/traces.rs`.
 
+use std::collections::BTreeMap;
+
 use lepton_types::trace::{Trace, TraceSpan};
 use lepton_types::{Id, Name, Timestamp};
 
@@ -13,11 +15,20 @@ pub(crate) enum TraceWrite {
         project: String,
         experiment: Id,
         trace: Box<Trace>,
-        merged: bool,
     },
     Spans {
         project: String,
         spans: Vec<TraceSpan>,
+    },
+    Change {
+        project: String,
+        id: String,
+        change: TraceChange,
+    },
+    RequireMaker {
+        project: String,
+        id: String,
+        maker: String,
     },
     Delete {
         project: String,
@@ -25,25 +36,48 @@ pub(crate) enum TraceWrite {
     },
 }
 
-impl Transaction {
-    /// Records a trace, over what was recorded of it.
-    pub fn put_trace(&mut self, project: &Name, experiment: Id, trace: Trace) -> &mut Self {
-        self.writes.push(Write::Trace(TraceWrite::Put {
-            project: project.to_string(),
-            experiment,
-            trace: Box::new(trace),
-            merged: false,
-        }));
-        self
-    }
+/// A change of a trace; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct TraceChange {
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Where it stands.
+    pub state: Option<String>,
+    /// Set over what was there.
+    pub metadata: BTreeMap<String, String>,
+    /// Set over what was there.
+    pub tags: BTreeMap<String, String>,
+    /// A tag that goes, and must be there.
+    pub dropped_tag: Option<String>,
+}
 
+impl Transaction {
     /// Records what is known of a trace, together with what was recorded of it.
     pub fn merge_trace(&mut self, project: &Name, experiment: Id, trace: Trace) -> &mut Self {
         self.writes.push(Write::Trace(TraceWrite::Put {
             project: project.to_string(),
             experiment,
             trace: Box::new(trace),
-            merged: true,
+        }));
+        self
+    }
+
+    /// Changes a trace as it is when it is written; a conflict if it is not there.
+    pub fn change_trace(&mut self, project: &Name, id: &str, change: TraceChange) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::Change {
+            project: project.to_string(),
+            id: id.to_owned(),
+            change,
+        }));
+        self
+    }
+
+    /// A conflict if there is such a trace and somebody else made it.
+    pub fn require_trace_maker(&mut self, project: &Name, id: &str, maker: &str) -> &mut Self {
+        self.writes.push(Write::Trace(TraceWrite::RequireMaker {
+            project: project.to_string(),
+            id: id.to_owned(),
+            maker: maker.to_owned(),
         }));
         self
     }
@@ -78,19 +112,26 @@ impl Store {
         sqlite.read(move |reader| reader.trace(&project, &id)).await
     }
 
-    /// The steps of a trace, in the order of their beginning, each as JSON.
+    /// The steps of a trace, in the order of their beginning, each as JSON; none if they have more than
+    /// `bytes_max` bytes together.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn spans(&self, project: &Name, trace: &str) -> Result<Vec<String>, StoreError> {
+    pub async fn spans(
+        &self,
+        project: &Name,
+        trace: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<String>>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         let (project, trace) = (project.to_string(), trace.to_owned());
         sqlite
-            .read(move |reader| reader.spans(&project, &trace))
+            .read(move |reader| reader.spans(&project, &trace, bytes_max))
             .await
     }
 
-    /// Traces of these experiments that began before `before`, newest first, at most `limit`.
+    /// Traces of these experiments that began before `before`, newest first, at most `limit`; fewer
+    /// where they are long, and none only where there are no more.
     ///
     /// # Errors
     /// If the store cannot be read.

@@ -15,14 +15,6 @@ use crate::{Backend, Found, RunSearch, Store, StoreError, Transaction};
 /// A write of this module, on its way to disk.
 #[derive(Debug)]
 pub(crate) enum TrackingWrite {
-    RequireRun {
-        run: Id,
-        project: String,
-    },
-    RequireTag {
-        run: Id,
-        key: String,
-    },
     Datasets {
         run: Id,
         experiment: Id,
@@ -44,6 +36,7 @@ pub(crate) enum TrackingWrite {
     },
     ModelMetrics(Vec<ModelMetric>),
     KeepFile(KeptFile),
+    RequireFree(KeptFile),
     DropFiles {
         project: String,
         path: String,
@@ -76,23 +69,6 @@ impl Transaction {
     fn track(&mut self, write: TrackingWrite) -> &mut Self {
         self.writes.push(Write::Tracking(write));
         self
-    }
-
-    /// A conflict unless the run is in `project` and not in the bin. Asked where the writes
-    /// happen, so that nothing comes in between, and nobody need read it first.
-    pub fn require_run(&mut self, run: RunId, project: &Name) -> &mut Self {
-        self.track(TrackingWrite::RequireRun {
-            run: run.id(),
-            project: project.to_string(),
-        })
-    }
-
-    /// A conflict unless the run has this tag.
-    pub fn require_tag(&mut self, run: RunId, key: &str) -> &mut Self {
-        self.track(TrackingWrite::RequireTag {
-            run: run.id(),
-            key: key.to_owned(),
-        })
     }
 
     /// Records data that went into a run; what is recorded already stays as it is.
@@ -150,6 +126,11 @@ impl Transaction {
         self.track(TrackingWrite::ModelMetrics(metrics))
     }
 
+    /// A conflict if another file than this is kept under its path.
+    pub fn require_free(&mut self, file: KeptFile) -> &mut Self {
+        self.track(TrackingWrite::RequireFree(file))
+    }
+
     /// Keeps a file under its path, over one that was there.
     pub fn keep_file(&mut self, file: KeptFile) -> &mut Self {
         self.track(TrackingWrite::KeepFile(file))
@@ -193,19 +174,55 @@ impl Store {
         sqlite.read(move |reader| reader.logged_model(model)).await
     }
 
-    /// The logged models of these experiments that are not in the bin, oldest first.
+    /// Some logged models of an experiment that are not in the bin, by their ids, those after `after`;
+    /// none only where there are no more.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn logged_models(
         &self,
         project: &Name,
-        experiments: Vec<Id>,
+        experiment: Id,
+        after: Option<Id>,
     ) -> Result<Vec<LoggedModelRecord>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
         let project = project.to_string();
         sqlite
-            .read(move |reader| reader.logged_models(&project, &experiments))
+            .read(move |reader| reader.logged_models(&project, experiment, after))
+            .await
+    }
+
+    /// The file of exactly this path.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn kept_file(
+        &self,
+        project: &Name,
+        path: &str,
+    ) -> Result<Option<KeptFile>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, path) = (project.clone(), path.to_owned());
+        sqlite
+            .read(move |reader| reader.kept_file(&project, &path))
+            .await
+    }
+
+    /// What lies directly in a folder (in the root, where it is empty), sorted, at most `limit`: names with
+    /// the lengths of files; folders have none.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn kept_children(
+        &self,
+        project: &Name,
+        folder: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Option<u64>)>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let (project, folder) = (project.to_string(), folder.to_owned());
+        sqlite
+            .read(move |reader| reader.kept_children(&project, &folder, limit))
             .await
     }
 

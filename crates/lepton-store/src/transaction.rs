@@ -3,6 +3,8 @@
 use lepton_types::resources::{EventSeverity, Kind, LineageEdge, MetricPoint, Resource, Spec};
 use lepton_types::{Id, Name, RunId, Timestamp};
 
+use crate::alteration::Alteration;
+use crate::requirements::Requirement;
 use crate::traces::TraceWrite;
 use crate::tracking::TrackingWrite;
 
@@ -22,6 +24,8 @@ pub(crate) enum Write {
         name: String,
         expected: u64,
     },
+    Alter(Alteration),
+    Require(Requirement),
     Event(EventDraft),
     Params {
         run: Id,
@@ -42,6 +46,13 @@ pub(crate) enum Write {
     Lineage {
         project: String,
         edge: LineageEdge,
+    },
+    /// Adds to a tag that holds a JSON list.
+    AddToTag {
+        of: Id,
+        key: String,
+        value: String,
+        chars_max: usize,
     },
     Tracking(TrackingWrite),
     Trace(TraceWrite),
@@ -150,6 +161,24 @@ impl Transaction {
         self
     }
 
+    /// Adds a value to a tag that holds a JSON list; what else it held is lost. Beyond `chars_max`
+    /// characters the oldest values leave.
+    pub fn add_to_tag(
+        &mut self,
+        of: RunId,
+        key: &str,
+        value: &serde_json::Value,
+        chars_max: usize,
+    ) -> &mut Self {
+        self.writes.push(Write::AddToTag {
+            of: of.id(),
+            key: key.to_owned(),
+            value: value.to_string(),
+            chars_max,
+        });
+        self
+    }
+
     /// Removes a tag of a run, if it is there.
     pub fn delete_tag(&mut self, run: RunId, key: String) -> &mut Self {
         self.writes.push(Write::DeleteTag { run: run.id(), key });
@@ -178,7 +207,7 @@ impl Transaction {
 }
 
 impl Row {
-    fn of<S: Spec>(resource: &Resource<S, S::Status>) -> Self {
+    pub(crate) fn of<S: Spec>(resource: &Resource<S, S::Status>) -> Self {
         let meta = &resource.metadata;
         Self {
             kind: S::KIND,

@@ -188,6 +188,7 @@ async fn deleting_an_owner_takes_along_what_it_owns_and_the_feed_says_so() {
 async fn series_keep_every_value_and_a_retry_adds_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store.db")).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
     let run = RunId::from(id(1));
     let points = vec![
         point("loss", 1, f64::NAN),
@@ -206,7 +207,6 @@ async fn series_keep_every_value_and_a_retry_adds_nothing() {
         [0, 1]
     );
     assert!(series[0].value().is_infinite() && series[1].value().is_nan());
-    create_all(&store, &[self::run(1, 9)]).await;
     for (bound, found) in [(0.0, 1), (0.1, 0)] {
         let filter = MetricFilter {
             key: "acc".to_owned(),
@@ -233,6 +233,7 @@ async fn series_keep_every_value_and_a_retry_adds_nothing() {
 async fn parameters_are_written_once_and_tags_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store.db")).unwrap();
+    create_all(&store, &[run(1, 9)]).await;
     let run = RunId::from(id(1));
     let pair = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
     for _ in 0..2 {
@@ -440,7 +441,15 @@ async fn lineage_is_walked_both_ways_and_counts_add_up() {
             edge(model.clone(), LineageRelation::ReadBy, fit.clone(), 3),
         )
         .link(&home, served(5))
-        .link(&home, served(9));
+        .link(&home, served(9))
+        // Ready to answer again, and not asked.
+        .link(
+            &home,
+            LineageEdge {
+                requests: 0,
+                ..served(99)
+            },
+        );
     store.commit(transaction).await.unwrap();
 
     let ask = async |of: &LineageNode, backward| {

@@ -43,8 +43,13 @@ fn wave(key: &str, steps: std::ops::Range<i64>) -> Vec<MetricPoint> {
         .collect()
 }
 
+/// Adds points to a run, which is made if it is not there.
 async fn append(store: &Store, run: RunId, points: &[MetricPoint]) {
+    let known = store.get_by_id::<RunSpec>(run.id()).await.unwrap();
     let mut transaction = Transaction::new();
+    if known.is_none() {
+        transaction.create(&self::run(run.id().to_bytes()[0]));
+    }
     transaction.append_metrics(run, points.to_vec());
     store.commit(transaction).await.unwrap();
 }
@@ -289,6 +294,7 @@ async fn a_deleted_run_leaves_nothing_and_its_id_can_come_back() {
 async fn many_writers_and_a_merge_beside_them_lose_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store.db")).unwrap();
+    append(&store, run_id(1), &[]).await;
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..8_i64 {
         let store = store.clone();

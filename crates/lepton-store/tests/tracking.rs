@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lepton_store::{
-    CommitError, Comparison, Conflict, Lifecycle, NumberField, RunClause, RunField, RunOrder,
-    RunSearch, Store, Test, TextField, Transaction,
+    CommitError, Comparison, Conflict, EventDraft, Lifecycle, NumberField, RunClause, RunField,
+    RunOrder, RunSearch, Store, Test, TextField, TraceChange, Transaction,
 };
-use lepton_types::resources::{BlobDigest, MetricPoint, Resource, Run, RunSpec};
-use lepton_types::trace::Trace;
-use lepton_types::tracking::{KeptFile, ModelLink, ModelUse, RunDataset};
+use lepton_types::resources::{
+    BlobDigest, EventSeverity, ExperimentSpec, Kind, LineageEdge, LineageNode, LineageRelation,
+    MetricPoint, ProjectSpec, Resource, Run, RunSpec,
+};
+use lepton_types::trace::{Trace, TraceSpan};
+use lepton_types::tracking::{
+    KeptFile, LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, ModelUse, RunDataset,
+};
 use lepton_types::{Id, Name, RunId, Timestamp};
 
 fn id(number: u8) -> Id {
@@ -230,6 +235,9 @@ async fn what_went_in_and_came_out_is_recorded_once() {
         model: id(77),
         step: 1,
     };
+    let mut transaction = Transaction::new();
+    transaction.create_logged_model(logged_model(77, &home()), Vec::new(), Vec::new());
+    store.commit(transaction).await.unwrap();
     for _ in 0..2 {
         let mut transaction = Transaction::new();
         transaction
@@ -246,6 +254,331 @@ async fn what_went_in_and_came_out_is_recorded_once() {
         with(&store, context, Test::Is("training".to_owned())).await,
         ["run 1"]
     );
+}
+
+fn logged_model(number: u8, project: &Name) -> LoggedModel {
+    let at = Timestamp::from_millis(1);
+    LoggedModel {
+        id: id(number),
+        project: project.clone(),
+        experiment: id(200).into(),
+        name: "model".to_owned(),
+        model_type: String::new(),
+        source_run: String::new(),
+        phase: LoggedModelPhase::Ready,
+        artifact_uri: format!("mlflow-artifacts:/x/models/m-{}/artifacts", id(number)),
+        created_at: at,
+        updated_at: at,
+        deleted_at: None,
+    }
+}
+
+async fn refusal(store: &Store, write: impl FnOnce(&mut Transaction)) -> Conflict {
+    let mut transaction = Transaction::new();
+    write(&mut transaction);
+    match store.commit(transaction).await.unwrap_err() {
+        CommitError::Conflict(conflict) => conflict,
+        CommitError::Store(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_hangs_on_a_record_that_is_not_there_or_of_another_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let lab: Name = "lab".parse().unwrap();
+    let project = Resource::draft(
+        id(150),
+        home(),
+        "lab",
+        Timestamp::from_millis(1),
+        ProjectSpec::default(),
+    );
+    let mut transaction = Transaction::new();
+    transaction.create(&project).create_logged_model(
+        logged_model(78, &lab),
+        Vec::new(),
+        Vec::new(),
+    );
+    store.commit(transaction).await.unwrap();
+    let pair = || vec![("k".to_owned(), "v".to_owned())];
+    let (nobody, mine) = (RunId::from(id(99)), RunId::from(id(1)));
+    let missing = [
+        refusal(&store, |t| _ = t.set_tags(nobody, pair())).await,
+        refusal(&store, |t| _ = t.set_params(nobody, pair())).await,
+        refusal(&store, |t| {
+            t.append_metrics(nobody, vec![point("m", 1.0)]);
+        })
+        .await,
+        refusal(&store, |t| {
+            t.add_to_tag(nobody, "k", &1.into(), 9);
+        })
+        .await,
+    ];
+    for conflict in missing {
+        assert!(
+            matches!(conflict, Conflict::RunMissing { .. }),
+            "{conflict}"
+        );
+    }
+    let measured = ModelMetric {
+        model: id(78),
+        run: mine,
+        key: "acc".to_owned(),
+        step: 0,
+        at: Timestamp::from_millis(1),
+        value: 1.0,
+        dataset_name: String::new(),
+        dataset_digest: String::new(),
+    };
+    let link = ModelLink {
+        r#use: ModelUse::Input,
+        model: id(78),
+        step: 0,
+    };
+    let foreign = [
+        refusal(&store, |t| {
+            t.append_model_metrics(vec![measured]);
+        })
+        .await,
+        refusal(&store, |t| {
+            t.link_models(mine, vec![link]);
+        })
+        .await,
+        refusal(&store, |t| {
+            t.require_logged_model(id(78), &home());
+        })
+        .await,
+        // A run is no logged model.
+        refusal(&store, |t| {
+            t.require_logged_model(id(1), &home());
+        })
+        .await,
+    ];
+    for conflict in foreign {
+        assert!(
+            matches!(conflict, Conflict::LoggedModelMissing { .. }),
+            "{conflict}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn changes_that_come_at_once_are_all_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let mut transaction = Transaction::new();
+    let trace = Trace {
+        id: "tr-1".to_owned(),
+        ..Trace::empty()
+    };
+    transaction.merge_trace(&home(), id(200), trace);
+    store.commit(transaction).await.unwrap();
+    let writers = (0..40).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut transaction = Transaction::new();
+            let tag = (format!("t{number}"), String::new());
+            transaction
+                .alter::<RunSpec>(id(1), move |run| {
+                    run.metadata.name.push('x');
+                    Ok(())
+                })
+                .add_to_tag(id(1).into(), "list", &number.into(), 10_000)
+                .change_trace(
+                    &home(),
+                    "tr-1",
+                    TraceChange {
+                        tags: [tag].into(),
+                        ..TraceChange::default()
+                    },
+                );
+            store.commit(transaction).await.unwrap();
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let run = store.get_by_id::<RunSpec>(id(1)).await.unwrap().unwrap();
+    assert_eq!(run.metadata.name, format!("run 1{}", "x".repeat(40)));
+    let tags = store.tags(id(1).into()).await.unwrap();
+    let list = &tags.iter().find(|(key, _)| key == "list").unwrap().1;
+    let list: Vec<u32> = serde_json::from_str(list).unwrap();
+    assert_eq!(list.len(), 40);
+    let (_, trace) = store.trace(&home(), "tr-1").await.unwrap().unwrap();
+    assert_eq!(trace.tags.len(), 40);
+}
+
+#[tokio::test]
+async fn a_list_in_a_tag_lets_the_oldest_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    for number in 0..5 {
+        let mut transaction = Transaction::new();
+        transaction.add_to_tag(id(1).into(), "list", &number.into(), 7);
+        store.commit(transaction).await.unwrap();
+    }
+    let tags = store.tags(id(1).into()).await.unwrap();
+    assert!(
+        tags.contains(&("list".to_owned(), "[2,3,4]".to_owned())),
+        "{tags:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_experiment_goes_to_the_bin_with_its_runs_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let at = Timestamp::from_millis(5);
+    let experiment = Resource::draft(id(200), home(), "e", at, ExperimentSpec::default());
+    let mut transaction = Transaction::new();
+    transaction.create(&experiment);
+    store.commit(transaction).await.unwrap();
+    let mut transaction = Transaction::new();
+    transaction
+        .alter_group::<RunSpec>(id(200), move |run| {
+            run.status.deleted_at = Some(at);
+            Ok(())
+        })
+        .alter::<ExperimentSpec>(id(200), move |experiment| {
+            experiment.status.deleted_at = Some(at);
+            Ok(())
+        });
+    store.commit(transaction).await.unwrap();
+    assert!(names(&store, everything()).await.is_empty());
+    let refused = refusal(&store, |t| {
+        t.require_experiment(id(200).into()).create(&run(7));
+    })
+    .await;
+    assert!(matches!(refused, Conflict::InBin { .. }), "{refused}");
+    assert!(store.get_by_id::<RunSpec>(id(7)).await.unwrap().is_none());
+}
+
+/// Whatever is found by the name of a project is gone with it: the next one of that name is empty.
+#[tokio::test]
+async fn a_deleted_project_leaves_no_row_in_any_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let (lab, at): (Name, _) = ("lab".parse().unwrap(), Timestamp::from_millis(1));
+    let project = Resource::draft(id(150), home(), "lab", at, ProjectSpec::default());
+    let experiment = Resource::draft(id(201), lab.clone(), "e", at, ExperimentSpec::default());
+    let model = LoggedModel {
+        experiment: id(201).into(),
+        ..logged_model(79, &lab)
+    };
+    let pair = |key: &str| vec![(key.to_owned(), "v".to_owned())];
+    let trace = Trace {
+        id: "tr-1".to_owned(),
+        ..Trace::empty()
+    };
+    let span = TraceSpan {
+        trace: "tr-1".to_owned(),
+        span: "1".to_owned(),
+        began_nanos: 1,
+        body: "{}".to_owned(),
+    };
+    let kept = KeptFile {
+        project: lab.clone(),
+        path: "x".to_owned(),
+        digest: BlobDigest::from_bytes([1; 32]),
+        size_bytes: 1,
+    };
+    let event = EventDraft {
+        at,
+        project: lab.clone(),
+        kind: Kind::Experiment,
+        id: id(201),
+        name: "e".to_owned(),
+        severity: EventSeverity::Normal,
+        reason: "Made".to_owned(),
+        message: "made".to_owned(),
+    };
+    let node = |kind, number| LineageNode {
+        id: id(number),
+        kind,
+        name: "x".to_owned(),
+    };
+    let edge = LineageEdge {
+        from: node(Kind::Dataset, 1),
+        relation: LineageRelation::ReadBy,
+        to: node(Kind::Run, 2),
+        first_at: at,
+        last_at: at,
+        requests: 0,
+    };
+    let mut transaction = Transaction::new();
+    transaction
+        .create(&project)
+        .create(&experiment)
+        .create_logged_model(model, pair("p"), pair("t"))
+        .merge_trace(&lab, id(201), trace)
+        .put_spans(&lab, vec![span])
+        .keep_file(kept.clone())
+        .event(event)
+        .link(&lab, edge);
+    store.commit(transaction).await.unwrap();
+    let found: Resource<ProjectSpec, _> = store.get(&home(), "lab").await.unwrap().unwrap();
+    let inhabited = refusal(&store, |t| _ = t.delete(&found)).await;
+    assert!(matches!(inhabited, Conflict::ProjectInUse { .. }));
+    let child: Resource<ExperimentSpec, _> = store.get(&lab, "e").await.unwrap().unwrap();
+    let mut transaction = Transaction::new();
+    transaction.delete(&child).delete(&found);
+    store.commit(transaction).await.unwrap();
+    let late = refusal(&store, |t| _ = t.keep_file(kept)).await;
+    assert!(matches!(late, Conflict::ProjectMissing { .. }), "{late}");
+    store.close().await;
+    let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
+    let mut tables = database
+        .prepare(
+            "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+             WHERE m.type = 'table' AND c.name = 'project' AND m.name <> 'tombstones'",
+        )
+        .unwrap();
+    let tables: Vec<String> = tables
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert!(tables.len() >= 8, "{tables:?}");
+    for table in tables {
+        let sql = format!("SELECT COUNT(*) FROM {table} WHERE project = 'lab'");
+        let left: u32 = database.query_row(&sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+    for table in ["run_tags", "run_params"] {
+        let sql = format!("SELECT COUNT(*) FROM {table} WHERE run = ?1");
+        let id = id(79).to_bytes();
+        let left: u32 = database.query_row(&sql, [id], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_runs_ends_before_the_data_that_all_of_them_describe_is_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let data = RunDataset {
+        name: "long".to_owned(),
+        digest: "d".to_owned(),
+        source_type: "local".to_owned(),
+        source: String::new(),
+        schema: None,
+        profile: Some("x".repeat(15 << 20)),
+        tags: Vec::new(),
+    };
+    for number in 0..6 {
+        let mut transaction = Transaction::new();
+        transaction.link_datasets(id(number).into(), id(200).into(), vec![data.clone()]);
+        store.commit(transaction).await.unwrap();
+    }
+    let first = store.search_runs(everything()).await.unwrap();
+    assert_eq!((first.runs.len(), first.more), (4, true));
+    let rest = RunSearch {
+        offset: 4,
+        ..everything()
+    };
+    let rest = store.search_runs(rest).await.unwrap();
+    assert_eq!((rest.runs.len(), rest.more), (2, false));
 }
 
 #[tokio::test]
@@ -267,6 +600,19 @@ async fn files_are_listed_and_dropped_by_folder_and_no_further() {
         files.into_iter().map(|file| file.path).collect::<Vec<_>>()
     };
     assert_eq!(paths("a").await, ["a/b", "a/c/d"]);
+    let children = async |folder: &str| {
+        let children = store.kept_children(&home(), folder, 9).await.unwrap();
+        let name = |(name, size): (String, Option<u64>)| match size {
+            Some(_) => name,
+            None => name + "/",
+        };
+        children.into_iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(children("").await, ["a/", "a0", "ab"]);
+    assert_eq!(children("a").await, ["b", "c/"]);
+    assert!(children("none").await.is_empty());
+    assert!(store.kept_file(&home(), "a/b").await.unwrap().is_some());
+    assert!(store.kept_file(&home(), "a").await.unwrap().is_none());
     let mut transaction = Transaction::new();
     transaction.drop_files(&home(), "a");
     store.commit(transaction).await.unwrap();
@@ -298,4 +644,16 @@ async fn traces_come_newest_first_and_go_with_their_spans() {
     transaction.delete_trace(&home(), "tr-1");
     store.commit(transaction).await.unwrap();
     assert!(store.trace(&home(), "tr-1").await.unwrap().is_none());
+    let span = |body: &str| TraceSpan {
+        trace: "tr-2".to_owned(),
+        span: body.to_owned(),
+        began_nanos: 1,
+        body: body.to_owned(),
+    };
+    let mut transaction = Transaction::new();
+    transaction.put_spans(&home(), vec![span("{}"), span("{ }")]);
+    store.commit(transaction).await.unwrap();
+    let read = async |bytes| store.spans(&home(), "tr-2", bytes).await.unwrap();
+    assert_eq!(read(7).await.unwrap().len(), 2);
+    assert!(read(6).await.is_none());
 }

@@ -27,6 +27,9 @@ pub struct Trace {
     /// The beginning of what was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_preview: Option<String>,
+    /// Who told of it first; nothing where that was not recorded yet.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
     /// Whether its client has told all of it; what is gathered from its steps then gives way.
     #[serde(default)]
     pub complete: bool,
@@ -50,6 +53,7 @@ impl Trace {
             state: "STATE_UNSPECIFIED".to_owned(),
             request_preview: None,
             response_preview: None,
+            created_by: String::new(),
             complete: false,
             metadata: BTreeMap::new(),
             tags: BTreeMap::new(),
@@ -58,24 +62,43 @@ impl Trace {
 }
 
 impl Trace {
-    /// What two who tell of one trace know together. Who knows all of it goes over who does not,
-    /// else the later one goes over the earlier.
+    /// What two who tell of one trace know together. Who knows all of it goes over who does not;
+    /// of two who do, the later one. What is gathered from steps is kept as it was first told, and
+    /// stands where the step that ended it says.
     #[must_use]
     pub fn merged(earlier: Self, later: Self) -> Self {
-        let (mut over, under) = match earlier.complete && !later.complete {
-            true => (earlier, later),
-            false => (later, earlier),
+        let (maker, known_settled) = (earlier.created_by.clone(), earlier.is_settled());
+        let gathered = !earlier.complete && !later.complete;
+        let (mut over, under) = match later.complete || (gathered && !known_settled) {
+            true => (later, earlier),
+            false => (earlier, later),
         };
-        for (key, value) in under.tags {
-            over.tags.entry(key).or_insert(value);
+        let is_under_first = gathered && !known_settled;
+        for (to, from) in [
+            (&mut over.tags, under.tags),
+            (&mut over.metadata, under.metadata),
+        ] {
+            for (key, value) in from {
+                if is_under_first {
+                    to.insert(key, value);
+                } else {
+                    to.entry(key).or_insert(value);
+                }
+            }
         }
-        for (key, value) in under.metadata {
-            over.metadata.entry(key).or_insert(value);
+        if gathered {
+            over.began_at = over.began_at.min(under.began_at);
         }
         over.took_ms = over.took_ms.or(under.took_ms);
         over.request_preview = over.request_preview.or(under.request_preview);
         over.response_preview = over.response_preview.or(under.response_preview);
+        over.created_by = maker;
         over
+    }
+
+    /// Whether it is known how it ended.
+    fn is_settled(&self) -> bool {
+        matches!(self.state.as_str(), "OK" | "ERROR")
     }
 }
 

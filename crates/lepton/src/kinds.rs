@@ -1,6 +1,7 @@
 //! Resources by kind and name: one call for each kind, and what is near a name
 //! that is not there.
 
+use lepton_api::RunView;
 use lepton_client::{Client, ClientError, JobFilter, Page, Pages, RunFilter};
 use lepton_types::FreeName;
 use lepton_types::Name;
@@ -162,6 +163,9 @@ pub(crate) fn split_version(text: &str) -> Result<(Name, Option<u32>), Failure> 
     }
 }
 
+/// Runs of one name among which the newest is looked for.
+const RUNS_OF_NAME: u32 = 200;
+
 /// A run by its id, or the newest of that name.
 pub(crate) fn run_id(client: &Client, text: &str) -> Result<lepton_types::RunId, Failure> {
     if let Ok(id) = text.parse() {
@@ -172,8 +176,13 @@ pub(crate) fn run_id(client: &Client, text: &str) -> Result<lepton_types::RunId,
         newest: true,
         ..RunFilter::default()
     };
-    let found = client.runs(&filter, &Page::first(1))?.items;
-    match found.first() {
+    // Ids of runs that were imported say nothing of their age.
+    let found = client.runs(&filter, &Page::first(RUNS_OF_NAME))?.items;
+    let began = |view: &&RunView| {
+        let run = &view.run;
+        run.status.started_at.unwrap_or(run.metadata.created_at)
+    };
+    match found.iter().max_by_key(began) {
         Some(view) => Ok(view.run.metadata.id.into()),
         None => Err(Unknown::new("run", text, &names(client, Kind::Run)).into()),
     }

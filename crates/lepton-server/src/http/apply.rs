@@ -257,7 +257,10 @@ impl Wanted {
         };
         if mode == Mode::Do {
             match found {
-                Some(_) => self.change(app, &spec, alter).await?,
+                Some(found) => {
+                    caller.may_change(S::KIND, &self.project, &found.metadata)?;
+                    self.change(app, &spec, alter).await?;
+                }
                 None => self.make(app, caller, spec).await?,
             }
         }

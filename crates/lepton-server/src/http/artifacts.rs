@@ -9,7 +9,7 @@ use lepton_api::{ErrorCode, List};
 use lepton_types::resources::{FileEntry, Kind, RunSpec};
 
 use super::blobs::{keep_body, send_blob};
-use super::runs::enter_run;
+use super::runs::{enter_run, refuse_in_bin};
 use super::{change, enter, find};
 use crate::app::App;
 use crate::auth::Caller;
@@ -57,6 +57,7 @@ pub(super) async fn put(
         size_bytes: blob.size_bytes,
     };
     change::<RunSpec>(&app, &project, &run, |run| {
+        refuse_in_bin(run)?;
         let artifacts = &mut run.status.artifacts;
         match artifacts.binary_search_by(|file| file.path.cmp(&entry.path)) {
             Ok(at) => artifacts[at] = entry.clone(),

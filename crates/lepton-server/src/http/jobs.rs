@@ -341,7 +341,10 @@ async fn draft(
     let mut job =
         Resource::draft(id, project.clone(), request.name.as_str(), now, spec).created_by(by);
     job.metadata.labels = request.labels.clone();
-    transaction.create(&job).create(&run);
+    transaction
+        .require_experiment(run.spec.experiment)
+        .create(&job)
+        .create(&run);
     for (dataset, number) in datasets_of(&job.spec.program) {
         let version = find_version(app, project, dataset, &number.to_string()).await?;
         let (from, to) = (dataset_node(&version), run_node(run_id, &run.metadata.name));

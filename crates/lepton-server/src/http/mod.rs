@@ -17,7 +17,7 @@ pub(crate) mod models;
 mod objects;
 mod pools;
 mod preparations;
-mod projects;
+pub(crate) mod projects;
 mod runs;
 mod series;
 mod system;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use lepton_access::Access;
+use lepton_access::{Access, Principal};
 use lepton_api::{ErrorCode, List, PutModelVersion, SetAlias, UpdateModel};
 use lepton_ml::onnx::SignatureError;
 use lepton_store::{CommitError, Conflict, Query, Transaction};
@@ -11,7 +11,7 @@ use lepton_types::resources::{
     Endpoint, EndpointSpec, FileEntry, Kind, Model, ModelSelector, ModelSpec, ModelVersion,
     ModelVersionSpec, Resource,
 };
-use lepton_types::{AliasName, FreeName, Name};
+use lepton_types::{AliasName, FreeName, Name, RunId};
 
 use super::blobs::{check_files, send_blob};
 use super::endpoints::SERVABLE;
@@ -61,6 +61,8 @@ pub(super) async fn update(
     Json(request): Json<UpdateModel>,
 ) -> Result<axum::Json<Model>, ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Model, &project).await?;
+    let found = find::<ModelSpec>(&app, &project, &model).await?;
+    caller.may_change(Kind::Model, &project, &found.metadata)?;
     let model = change::<ModelSpec>(&app, &project, &model, |model| {
         model.spec.description.clone_from(&request.description);
         model.metadata.generation += 1;
@@ -208,14 +210,16 @@ pub(super) async fn delete_version(
 ) -> Result<StatusCode, ApiError> {
     let project = enter(&app, &caller, Access::Delete, Kind::ModelVersion, &project).await?;
     let version = find_version(&app, &project, &model, &version).await?;
-    let mut owner = find::<ModelSpec>(&app, &project, &model).await?;
-    refuse_if_served(&app, &owner, Some(version.spec.version)).await?;
-    owner
-        .spec
-        .aliases
-        .retain(|_, number| *number != version.spec.version);
+    let owner = find::<ModelSpec>(&app, &project, &model).await?;
+    let number = version.spec.version;
+    refuse_if_served(&app, &owner, Some(number)).await?;
     let mut transaction = Transaction::new();
-    transaction.update(&owner).delete(&version);
+    transaction
+        .alter::<ModelSpec>(owner.metadata.id, move |model| {
+            model.spec.aliases.retain(|_, pointed| *pointed != number);
+            Ok(())
+        })
+        .delete(&version);
     app.store.commit(transaction).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -259,14 +263,61 @@ pub(super) async fn set_alias(
 ) -> Result<axum::Json<Model>, ApiError> {
     let project = enter(&app, &caller, Access::Write, Kind::Model, &project).await?;
     let alias: AliasName = parse_name(&alias)?;
-    check_alias(&app, &project, &model, request.version).await?;
-    let model = change::<ModelSpec>(&app, &project, &model, |model| {
-        model.spec.aliases.insert(alias.clone(), request.version);
-        model.metadata.generation += 1;
-        Ok(())
-    })
-    .await?;
+    let number = ModelSelector::Version(request.version);
+    let version = select_version(&app, &project, &model, &number).await?;
+    let found = find::<ModelSpec>(&app, &project, &model).await?;
+    let mut transaction = Transaction::new();
+    transaction
+        // It points at something, whatever is deleted meanwhile.
+        .require_resource(Kind::ModelVersion, version.metadata.id)
+        .alter::<ModelSpec>(
+            found.metadata.id,
+            pointing(&caller, &project, &version, alias)?,
+        );
+    app.store.commit(transaction).await?;
+    let model = find::<ModelSpec>(&app, &project, &model).await?;
     Ok(axum::Json(model))
+}
+
+/// What points an alias of a model at a version. A workload points a new one at what it made; people
+/// move those that are there.
+pub(crate) fn pointing(
+    caller: &Caller,
+    project: &Name,
+    version: &ModelVersion,
+    alias: AliasName,
+) -> Result<impl Fn(&mut Model) -> Result<(), Conflict> + Send + Sync + 'static, ApiError> {
+    may_change_version(caller, project, version)?;
+    let (number, moves) = (version.spec.version, !caller.is_workload());
+    Ok(move |model: &mut Model| {
+        let known = model.spec.aliases.insert(alias.clone(), number);
+        match known.filter(|known| *known != number && !moves) {
+            Some(version) => Err(Conflict::AliasTaken {
+                alias: alias.to_string(),
+                version,
+            }),
+            None => {
+                model.metadata.generation += 1;
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Refuses unless the caller may change a version: a workload those that it, or its run, made.
+pub(crate) fn may_change_version(
+    caller: &Caller,
+    project: &Name,
+    version: &ModelVersion,
+) -> Result<(), ApiError> {
+    match &caller.0 {
+        Principal::Workload { run: Some(own), .. }
+            if version.spec.run.map(RunId::id) == Some(*own) =>
+        {
+            caller.may(Access::Write, Kind::ModelVersion, project)
+        }
+        _ => caller.may_change(Kind::ModelVersion, project, &version.metadata),
+    }
 }
 
 /// Removes an alias.

@@ -34,10 +34,7 @@ pub(super) async fn list(
     let mut page = app.store.list::<ProjectSpec>(query).await?;
     let usage = app.objects.index.all_usage().await;
     let usage = usage.map_err(DatasetError::from)?;
-    page.items.retain(|project| {
-        parse_name(&project.metadata.name)
-            .is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
-    });
+    page.items.retain(|project| is_seen_by(&caller, project));
     for project in &mut page.items {
         let stored = usage.get(&project.metadata.name);
         project.status.stored = Some(stored.map(|(usage, _)| told(usage)).unwrap_or_default());
@@ -45,10 +42,16 @@ pub(super) async fn list(
     Ok(axum::Json(list_of(page)))
 }
 
+/// Whether the caller may read a project.
+pub(crate) fn is_seen_by(caller: &Caller, project: &Project) -> bool {
+    parse_name(&project.metadata.name)
+        .is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
+}
+
 /// Makes a project.
 #[utoipa::path(post, path = "/api/v1/projects", tag = "projects", request_body = CreateProject,
     responses((status = 201, body = Project), (status = 409, body = lepton_api::ErrorBody)))]
-pub(super) async fn create(
+pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     Json(request): Json<CreateProject>,
@@ -79,7 +82,7 @@ pub(super) async fn create(
 /// One project.
 #[utoipa::path(get, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path)), responses((status = 200, body = Project)))]
-pub(super) async fn get(
+pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
     Segments(project): Segments<String>,
@@ -138,7 +141,7 @@ pub(super) async fn update(
 /// Deletes an empty project, with its tokens and the keys of what it stored.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path)), responses((status = 204)))]
-pub(super) async fn delete(
+pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments(project): Segments<String>,

@@ -55,6 +55,13 @@ pub(super) async fn list(
         .map(MetricBound::parse)
         .transpose()?;
     let mut query = paging.query(&project, &PHASES)?;
+    if query.phases.is_empty() {
+        // What is in the bin is shown to who asks for it.
+        query.phases = PHASES
+            .into_iter()
+            .filter(|phase| *phase != "deleted")
+            .collect();
+    }
     if let Some(name) = &filter.experiment {
         query.group = Some(
             find::<ExperimentSpec>(&app, &project, name)
@@ -113,7 +120,9 @@ pub(super) async fn create(
         let mut run = Resource::draft(id, project.clone(), name, app.now(), spec)
             .created_by(caller.0.label());
         run.status.started_at = Some(request.started_at.unwrap_or_else(|| app.now()));
-        transaction.create(&run);
+        transaction
+            .require_experiment(run.spec.experiment)
+            .create(&run);
         match app.store.commit(transaction).await {
             Ok(version) => {
                 run.metadata.resource_version = version;
@@ -164,6 +173,7 @@ pub(super) async fn update(
     check_name(request.name.as_deref())?;
     let now = app.now();
     let run = change::<RunSpec>(&app, &project, &run, |run| {
+        refuse_in_bin(run)?;
         if let Some(phase) = request.phase {
             set_phase(run, phase, now);
             if phase.is_final() && request.finished_at.is_some() {
@@ -206,6 +216,17 @@ fn check_name(name: Option<&str>) -> Result<(), ApiError> {
             ))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses to change a run that is in the bin.
+pub(super) fn refuse_in_bin(run: &Run) -> Result<(), ApiError> {
+    match run.status.deleted_at {
+        None => Ok(()),
+        Some(_) => Err(CommitError::from(Conflict::RunDeleted {
+            run: run.metadata.id,
+        })
+        .into()),
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) async fn log(
         point.timestamp.get_or_insert(now);
     }
     let mut transaction = Transaction::new();
+    transaction.require_run(id, &project);
     if !request.params.is_empty() {
         transaction.set_params(id, request.params.into_iter().collect());
     }

@@ -10,7 +10,7 @@ use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lepton_access::Access;
-use lepton_store::Transaction;
+use lepton_store::{CommitError, Conflict, Transaction};
 use lepton_types::RunId;
 use lepton_types::resources::{FileEntry, Kind, ModelVersionSpec, RunSpec};
 use lepton_types::tracking::KeptFile;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Ask, Visitor, given};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
+use super::logged_models;
 use super::model_versions::VERSIONS;
 use super::multipart;
 use super::runs::{ById, enter, find, parse};
@@ -134,7 +135,55 @@ pub(super) async fn may_write(visitor: &Visitor, place: &Place) -> Result<(), Ml
             let run = enter(visitor, &run.to_string()).await?;
             find(visitor, run).await.map(drop)
         }
-        Place::Kept(_) => visitor.may(Access::Write, Kind::Run),
+        Place::Kept(path) => {
+            visitor.may(Access::Write, Kind::Run)?;
+            enter_owner(visitor, path).await.map(drop)
+        }
+    }
+}
+
+/// Whose file a path is, by the folder of `artifacts` that it lies in.
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    Run(RunId),
+    LoggedModel(String),
+    Trace(String),
+    Nobody,
+}
+
+fn owner_of(path: &str) -> Owner {
+    let parts: Vec<&str> = path.split('/').collect();
+    for folders in parts.windows(3) {
+        match *folders {
+            ["models", model, "artifacts"] if logged_models::parse(model).is_ok() => {
+                return Owner::LoggedModel(model.to_owned());
+            }
+            ["traces", trace, "artifacts"] => return Owner::Trace(trace.to_owned()),
+            [_, run, "artifacts"] => {
+                if let Ok(run) = run.parse() {
+                    return Owner::Run(run);
+                }
+            }
+            _ => {}
+        }
+    }
+    Owner::Nobody
+}
+
+/// Refuses a workload what is another's; whether it was found to be its own.
+async fn enter_owner(visitor: &Visitor, path: &str) -> Result<bool, MlflowError> {
+    if !visitor.caller.is_workload() {
+        return Ok(true);
+    }
+    match owner_of(path) {
+        Owner::Run(run) => enter(visitor, &run.to_string()).await.map(|_| true),
+        Owner::LoggedModel(model) => logged_models::enter(visitor, &model).await.map(|_| true),
+        Owner::Trace(id) => match visitor.app.store.trace(&visitor.project, &id).await? {
+            Some((_, trace)) if trace.created_by == visitor.caller.0.label() => Ok(true),
+            Some(_) => Err(CommitError::Conflict(Conflict::TraceOfOther { trace: id }).into()),
+            None => Ok(false),
+        },
+        Owner::Nobody => Ok(false),
     }
 }
 
@@ -151,13 +200,19 @@ pub(super) async fn put(
     let (run, path) = match place {
         Place::Version(..) => return Err(frozen()),
         Place::Kept(path) => {
-            let mut transaction = Transaction::new();
-            transaction.keep_file(KeptFile {
+            let is_own = enter_owner(visitor, &path).await?;
+            let file = KeptFile {
                 project: visitor.project.clone(),
                 path,
                 digest: blob.digest,
                 size_bytes: blob.size_bytes,
-            });
+            };
+            let mut transaction = Transaction::new();
+            if !is_own {
+                // A workload adds to what is nobody's, and replaces nothing.
+                transaction.require_free(file.clone());
+            }
+            transaction.keep_file(file);
             visitor.app.store.commit(transaction).await?;
             return Ok(());
         }
@@ -212,11 +267,16 @@ pub(super) async fn download(
 ) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Run)?;
     let place = place_of(&path)?;
-    let found = files_at(&visitor, &place).await?;
-    let wanted = match &place {
-        Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path,
+    let file = match &place {
+        Place::Kept(path) => {
+            let kept = visitor.app.store.kept_file(&visitor.project, path).await?;
+            kept.map(entry_of)
+        }
+        Place::Run(_, path) | Place::Version(_, path) => {
+            let found = files_at(&visitor, &place).await?;
+            found.into_iter().find(|file| file.path == *path)
+        }
     };
-    let file = found.into_iter().find(|file| file.path == *wanted);
     let file =
         file.ok_or_else(|| MlflowError::missing(format!("No such artifact: '{}'", shown(&path))))?;
     Ok(send_blob(
@@ -248,13 +308,16 @@ pub(super) async fn files_at(
         }
         Place::Kept(path) => {
             let files = visitor.app.store.kept_files(&visitor.project, path).await?;
-            let entry = |file: KeptFile| FileEntry {
-                path: file.path,
-                digest: file.digest,
-                size_bytes: file.size_bytes,
-            };
-            Ok(files.into_iter().map(entry).collect())
+            Ok(files.into_iter().map(entry_of).collect())
         }
+    }
+}
+
+fn entry_of(file: KeptFile) -> FileEntry {
+    FileEntry {
+        path: file.path,
+        digest: file.digest,
+        size_bytes: file.size_bytes,
     }
 }
 
@@ -307,6 +370,13 @@ pub(super) async fn list(visitor: Visitor, Ask(ask): Ask<List>) -> Answer<Listin
     let folder = match &place {
         Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path.clone(),
     };
+    if let Place::Kept(folder) = &place {
+        let files = kept_children(&visitor, folder, "").await?;
+        return Ok(Json(Listing {
+            root_uri: None,
+            files,
+        }));
+    }
     let files = match files_at(&visitor, &place).await {
         Err(error) if error.code == Code::ResourceDoesNotExist => Vec::new(),
         files => files?,
@@ -348,8 +418,30 @@ pub(super) async fn list_of_run(visitor: Visitor, Ask(ask): Ask<ListOfRun>) -> A
     Ok(Json(Listing::of(info.artifact_uri, files)))
 }
 
+/// Files and folders that one listing shows; a folder with more is listed as far.
+const LISTED_MAX: usize = 10_000;
+
+/// What lies directly in a folder of the files that clients keep, each with `prefix` before its name.
+/// The parts of uploads under way are nobody's files yet.
+pub(super) async fn kept_children(
+    visitor: &Visitor,
+    folder: &str,
+    prefix: &str,
+) -> Result<Vec<FileInfo>, MlflowError> {
+    let (store, project) = (&visitor.app.store, &visitor.project);
+    let mut found = store.kept_children(project, folder, LISTED_MAX).await?;
+    found.retain(|(name, _)| !(folder.is_empty() && name == multipart::FOLDER));
+    let info = |(name, size): (String, Option<u64>)| FileInfo {
+        path: format!("{prefix}{name}"),
+        is_dir: size.is_none(),
+        // As protobuf has it, zero is not said.
+        file_size: size.filter(|size| *size > 0),
+    };
+    Ok(found.into_iter().map(info).collect())
+}
+
 /// The files and folders directly in `folder`, each with `prefix` before its name.
-pub(super) fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<FileInfo> {
+fn children(files: &[FileEntry], folder: &str, prefix: &str) -> Vec<FileInfo> {
     let mut children: Vec<FileInfo> = Vec::new();
     for file in files {
         let below = match folder {
@@ -401,6 +493,9 @@ pub(super) async fn delete(visitor: Visitor, Path(path): Path<String>) -> Answer
         Place::Version(..) => return Err(frozen()),
         Place::Kept(path) => {
             visitor.may(Access::Write, Kind::Run)?;
+            if !enter_owner(&visitor, path).await? {
+                visitor.may(Access::Delete, Kind::Run)?;
+            }
             let mut transaction = Transaction::new();
             transaction.drop_files(&visitor.project, path);
             visitor.app.store.commit(transaction).await?;
@@ -448,6 +543,21 @@ mod tests {
         assert_eq!(place, Place::Run(run.parse().unwrap(), "a/b".to_owned()));
         let model = format!("0/models/m-{run}/artifacts/MLmodel");
         assert_eq!(place_of(&model).unwrap(), Place::Kept(model));
+    }
+
+    #[test]
+    fn a_file_belongs_to_whose_artifacts_it_lies_in() {
+        let id = "0".repeat(32);
+        let owner = |path: &str| owner_of(&path.replace("ID", &id));
+        let model = || Owner::LoggedModel(format!("m-{id}"));
+        assert_eq!(owner("0/models/m-ID/artifacts/MLmodel"), model());
+        assert_eq!(owner("deep/er/0/models/m-ID/artifacts"), model());
+        assert_eq!(owner("a/b/ID/artifacts/x"), Owner::Run(id.parse().unwrap()));
+        let trace = Owner::Trace("tr-1".to_owned());
+        assert_eq!(owner("0/traces/tr-1/artifacts/traces.json"), trace);
+        for nobodys in ["0/models", "0/models/m-ID", "0/models/m-x/artifacts/y", "x"] {
+            assert_eq!(owner(nobodys), Owner::Nobody, "{nobodys}");
+        }
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::marker::PhantomData;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::Method;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use lepton_access::Access;
-use lepton_types::resources::Kind;
+use lepton_types::resources::{Kind, Meta};
 use lepton_types::{Id, Name};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
@@ -45,6 +46,13 @@ impl Visitor {
     /// Refuses unless the caller may do `access` to this one.
     pub(super) fn may_touch(&self, access: Access, kind: Kind, id: Id) -> Result<(), MlflowError> {
         Ok(self.caller.may_touch(access, kind, &self.project, id)?)
+    }
+}
+
+impl Visitor {
+    /// Refuses unless the caller may change this, which is there already.
+    pub(super) fn may_change(&self, kind: Kind, resource: &Meta) -> Result<(), MlflowError> {
+        Ok(self.caller.may_change(kind, &self.project, resource)?)
     }
 }
 
@@ -97,6 +105,21 @@ impl<T: DeserializeOwned> FromRequest<App> for Ask<T> {
         let bytes = read_body(&parts.headers, body, JSON_BYTES_MAX).await?;
         if bytes.is_empty() {
             return serde_json::from_str("{}").map(Self).map_err(misfit);
+        }
+        // What a page of another site can send unasked is of other types.
+        let kind = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        let kind = kind
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default();
+        if !kind.trim().eq_ignore_ascii_case("application/json") {
+            return Err(MlflowError::invalid(
+                "Bad Request. Content-Type must be one of ['application/json'].",
+            ));
         }
         serde_json::from_slice(&bytes).map(Self).map_err(misfit)
     }

@@ -171,6 +171,27 @@ impl From<CommitError> for MlflowError {
             Conflict::TagMissing { run, key } => {
                 Self::missing(format!("No tag with name: {key} in run with id {run}"))
             }
+            Conflict::LoggedModelMissing { model } => {
+                Self::missing(format!("Logged model with ID 'm-{model}' not found."))
+            }
+            Conflict::TraceMissing { trace } => {
+                Self::missing(format!("Trace with ID '{}' not found.", shown(trace)))
+            }
+            Conflict::TraceTagMissing { key, .. } => {
+                Self::missing(format!("No trace tag with key '{}' for trace", shown(key)))
+            }
+            Conflict::TraceOfOther { .. } | Conflict::AliasTaken { .. } | Conflict::FileTaken => {
+                Self::new(Code::PermissionDenied, conflict.to_string())
+            }
+            Conflict::InBin { kind, id } => Self::invalid(format!(
+                "The {kind} {id} must be in the 'active' state. Current state is deleted."
+            )),
+            Conflict::Missing { .. } | Conflict::ProjectMissing { .. } => {
+                Self::missing(conflict.to_string())
+            }
+            Conflict::ProjectInUse { .. } => {
+                Self::new(Code::ResourceConflict, conflict.to_string())
+            }
             Conflict::AlreadyExists { .. } => {
                 Self::new(Code::ResourceAlreadyExists, conflict.to_string())
             }

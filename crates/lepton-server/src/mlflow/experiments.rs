@@ -2,16 +2,15 @@
 
 use axum::Json;
 use lepton_access::Access;
-use lepton_store::{CommitError, Conflict, Query, Transaction};
+use lepton_store::{CommitError, Conflict, Transaction};
 use lepton_types::Id;
 use lepton_types::resources::{Experiment, ExperimentSpec, Kind, Resource, RunSpec};
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, Pair, Visitor, given, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
-use super::rules::{check_experiment_name, check_experiment_tag, check_key};
+use super::rules::{check_all_tags, check_experiment_name, check_experiment_tag, check_key};
 use super::wire::{DEFAULT_EXPERIMENT, DefaultExperiment, Done, ExperimentWire, experiment_id};
-use crate::http::change_resource;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -46,6 +45,7 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<Cr
         check_experiment_tag(key, value)?;
         spec.tags.insert(key.to_owned(), value.to_owned());
     }
+    check_all_tags(&spec.tags, "", "")?;
     let experiment = draft(&visitor, name, spec);
     let mut transaction = Transaction::new();
     transaction.create(&experiment);
@@ -97,7 +97,11 @@ pub(super) struct One {
 pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
     let id = need(&ask.experiment_id, "experiment_id")?;
     visitor.may(Access::Read, Kind::Experiment)?;
-    let experiment = ExperimentWire::of(find(&visitor, id).await?);
+    let found = match id {
+        "0" => shown_default(&visitor).await?,
+        id => find(&visitor, id).await?,
+    };
+    let experiment = ExperimentWire::of(found);
     Ok(Json(One { experiment }))
 }
 
@@ -111,7 +115,7 @@ pub(super) async fn get_by_name(visitor: Visitor, Ask(ask): Ask<ByName>) -> Answ
     let name = need(&ask.experiment_name, "experiment_name")?;
     visitor.may(Access::Read, Kind::Experiment)?;
     let found = match name {
-        DEFAULT_EXPERIMENT => Some(default_experiment(&visitor).await?),
+        DEFAULT_EXPERIMENT => Some(shown_default(&visitor).await?),
         name => {
             visitor
                 .app
@@ -138,59 +142,47 @@ pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done
 
 pub(super) async fn restore(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
     let id = need(&ask.experiment_id, "experiment_id")?;
-    visitor.may(Access::Write, Kind::Experiment)?;
+    let experiment = find(&visitor, id).await?;
+    visitor.may_change(Kind::Experiment, &experiment.metadata)?;
     move_to_bin(&visitor, id, false).await
 }
 
-/// Puts an experiment with its runs into the bin, or takes it out. The runs go first: who is cut
-/// off in between asks again.
+/// Puts an experiment with its runs into the bin, or takes it out: all at once.
 async fn move_to_bin(visitor: &Visitor, id: &str, deleted: bool) -> Answer<Done> {
     let experiment = find(visitor, id).await?;
     if experiment.status.deleted_at.is_some() == deleted {
-        return Err(MlflowError::missing(format!(
-            "No Experiment with id={} exists",
-            shown(id)
-        )));
+        let is = if deleted { "deleted" } else { "active" };
+        return Err(MlflowError::new(
+            Code::ResourceDoesNotExist,
+            format!("Experiment with id={} is already {is}", shown(id)),
+        ));
     }
     let now = visitor.app.now();
     let at = deleted.then_some(now);
-    let mut runs = Query {
-        group: Some(experiment.metadata.id),
-        ..Query::project(&visitor.project)
-    };
-    loop {
-        let page = visitor.app.store.list::<RunSpec>(runs.clone()).await?;
-        for run in page.items {
-            let key = run.metadata.id.to_string();
-            change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
-                run.status.deleted_at = at;
-                Ok(())
-            })
-            .await?;
-        }
-        match page.next {
-            Some(next) => runs.after = Some(next),
-            None => break,
-        }
-    }
-    alter(visitor, &experiment, |experiment| {
+    let mut transaction = Transaction::new();
+    transaction.alter_group::<RunSpec>(experiment.metadata.id, move |run| {
+        run.status.deleted_at = at;
+        Ok(())
+    });
+    alter(visitor, transaction, &experiment, move |experiment| {
         experiment.status.deleted_at = at;
         experiment.status.updated_at = Some(now);
     })
     .await
 }
 
+/// Does `transaction`, and changes an experiment in it.
 async fn alter(
     visitor: &Visitor,
+    mut transaction: Transaction,
     experiment: &Experiment,
-    mut change: impl FnMut(&mut Experiment),
+    change: impl Fn(&mut Experiment) + Send + Sync + 'static,
 ) -> Answer<Done> {
-    let name = &experiment.metadata.name;
-    change_resource::<ExperimentSpec>(&visitor.app, &visitor.project, name, |experiment| {
+    transaction.alter::<ExperimentSpec>(experiment.metadata.id, move |experiment| {
         change(experiment);
         Ok(())
-    })
-    .await?;
+    });
+    visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }
 
@@ -207,6 +199,7 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Do
     visitor.may(Access::Write, Kind::Experiment)?;
     check_experiment_name(name)?;
     let experiment = find(&visitor, id).await?;
+    visitor.may_change(Kind::Experiment, &experiment.metadata)?;
     if experiment.status.deleted_at.is_some() {
         let message = "Cannot rename a non-active experiment.";
         return Err(MlflowError::new(Code::InvalidState, message));
@@ -218,11 +211,16 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Do
             "Experiment '{DEFAULT_EXPERIMENT}' keeps its name, and no other one takes it"
         )));
     }
-    let now = visitor.app.now();
-    alter(&visitor, &experiment, |experiment| {
-        name.clone_into(&mut experiment.metadata.name);
-        experiment.status.updated_at = Some(now);
-    })
+    let (name, now) = (name.to_owned(), visitor.app.now());
+    alter(
+        &visitor,
+        Transaction::new(),
+        &experiment,
+        move |experiment| {
+            experiment.metadata.name.clone_from(&name);
+            experiment.status.updated_at = Some(now);
+        },
+    )
     .await
 }
 
@@ -241,11 +239,12 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer<Do
     visitor.may(Access::Write, Kind::Experiment)?;
     check_experiment_tag(key, value)?;
     let experiment = find_active(&visitor, id).await?;
-    alter(&visitor, &experiment, |experiment| {
-        experiment
-            .spec
-            .tags
-            .insert(key.to_owned(), value.to_owned());
+    check_all_tags(&experiment.spec.tags, key, value)?;
+    let (key, value) = (key.to_owned(), value.to_owned());
+    let mut transaction = Transaction::new();
+    transaction.require_experiment(experiment.metadata.id.into());
+    alter(&visitor, transaction, &experiment, move |experiment| {
+        experiment.spec.tags.insert(key.clone(), value.clone());
     })
     .await
 }
@@ -256,15 +255,22 @@ pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<TagOf>) -> Answer
     visitor.may(Access::Write, Kind::Experiment)?;
     check_key(key, "key")?;
     let experiment = find_active(&visitor, id).await?;
+    visitor.may_change(Kind::Experiment, &experiment.metadata)?;
     if !experiment.spec.tags.contains_key(key) {
         return Err(MlflowError::missing(format!(
             "No tag with name: {} in experiment with id {id}",
             shown(key)
         )));
     }
-    alter(&visitor, &experiment, |experiment| {
-        experiment.spec.tags.remove(key);
-    })
+    let key = key.to_owned();
+    alter(
+        &visitor,
+        Transaction::new(),
+        &experiment,
+        move |experiment| {
+            experiment.spec.tags.remove(&key);
+        },
+    )
     .await
 }
 
@@ -305,6 +311,25 @@ pub(super) async fn find_active(visitor: &Visitor, id: &str) -> Result<Experimen
             "The experiment {} must be in the 'active' state. Current state is deleted.",
             shown(id)
         ))),
+    }
+}
+
+/// The experiment that MLflow knows as `0`. Who may make none is shown what it will be.
+async fn shown_default(visitor: &Visitor) -> Result<Experiment, MlflowError> {
+    let (store, project) = (&visitor.app.store, &visitor.project);
+    let found = store
+        .get::<ExperimentSpec>(project, DEFAULT_EXPERIMENT)
+        .await?;
+    match found {
+        Some(found) => Ok(found),
+        None if visitor.may(Access::Write, Kind::Experiment).is_ok() => {
+            default_experiment(visitor).await
+        }
+        None => Ok(draft(
+            visitor,
+            DEFAULT_EXPERIMENT,
+            ExperimentSpec::default(),
+        )),
     }
 }
 

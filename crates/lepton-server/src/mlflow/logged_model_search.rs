@@ -82,38 +82,113 @@ pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Pa
         .collect::<Result<_, _>>()?;
     let default = default_id(&visitor).await?;
     let experiments = ids_of(&ask.experiment_ids, default)?;
-    let store = &visitor.app.store;
-    let mut found = store.logged_models(&visitor.project, experiments).await?;
-    found.retain(|record| {
+    let wanted = offset.saturating_add(limit as u64 + 1);
+    if wanted > FOUND_MAX {
+        return Err(MlflowError::invalid(format!(
+            "a search reaches {FOUND_MAX} logged models: narrow it by a filter"
+        )));
+    }
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let fits = |record: &LoggedModelRecord| {
         let measured = conditions.iter().any(Condition::is_metric);
-        conditions
-            .iter()
-            .all(|c| c.holds(record, &ask.datasets, default))
-            && (measured || ask.datasets.is_empty() || {
-                let on = |metric: &ModelMetric| is_on(metric, &ask.datasets);
-                record.metrics.iter().any(on)
-            })
-    });
-    found.sort_by(|a, b| {
-        let by = |order: &Order<'_>| order.compare(a, b);
-        let newest = || {
-            let created = |record: &LoggedModelRecord| record.model.created_at;
-            created(b)
-                .cmp(&created(a))
-                .then(a.model.id.cmp(&b.model.id))
-        };
-        orders
-            .iter()
-            .map(by)
+        let on = |metric: &ModelMetric| is_on(metric, &ask.datasets);
+        let mut conditions = conditions.iter();
+        conditions.all(|c| c.holds(record, &ask.datasets, default))
+            && (measured || ask.datasets.is_empty() || record.metrics.iter().any(on))
+    };
+    let compare = |a: &Place, b: &Place| {
+        let by = |(order, (a, b)): (&Order<'_>, (&Key, &Key))| order.compare(a, b);
+        let newest = || b.created.cmp(&a.created).then(a.id.cmp(&b.id));
+        let keys = a.keys.iter().zip(&b.keys);
+        let ways = orders.iter().zip(keys).map(by);
+        ways.into_iter()
             .find(|way| way.is_ne())
             .unwrap_or_else(newest)
-    });
-    let (page, next_page_token) = pages::cut(found, offset, limit);
-    let wire = |record| LoggedModelWire::of(record, default);
+    };
+    let mut first: Vec<Place> = Vec::new();
+    for experiment in experiments {
+        let mut after = None;
+        loop {
+            let (store, project) = (&visitor.app.store, &visitor.project);
+            let piece = store.logged_models(project, experiment, after).await?;
+            let Some(last) = piece.last() else {
+                break;
+            };
+            after = Some(last.model.id);
+            let found = piece.iter().filter(|record| fits(record));
+            first.extend(found.map(|record| Place::of(&orders, record)));
+            if first.len() >= 2 * wanted {
+                first.sort_by(compare);
+                first.truncate(wanted);
+            }
+        }
+    }
+    first.sort_by(compare);
+    first.truncate(wanted);
+    page_of(&visitor, first, offset, limit, default).await
+}
+
+/// Reads the models of a page, which ends early if they are long.
+async fn page_of(
+    visitor: &Visitor,
+    first: Vec<Place>,
+    offset: u64,
+    limit: usize,
+    default: DefaultExperiment,
+) -> Answer<Page> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let (mut models, mut bytes, mut next_page_token) = (Vec::new(), 0, None);
+    for (at, place) in first.into_iter().enumerate().skip(from) {
+        if models.len() == limit || bytes > PAGE_BYTES_MAX {
+            next_page_token = Some(pages::token(at as u64));
+            break;
+        }
+        // What is deleted meanwhile is left out.
+        if let Some(record) = visitor.app.store.logged_model(place.id).await? {
+            bytes += weight(&record);
+            models.push(LoggedModelWire::of(record, default));
+        }
+    }
     Ok(Json(Page {
-        models: page.into_iter().map(wire).collect(),
+        models,
         next_page_token,
     }))
+}
+
+/// Bytes of models on one page, about.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// How far the pages of a search reach: what lies before a page is kept in memory while it is
+/// looked for.
+const FOUND_MAX: u64 = 100_000;
+
+fn weight(record: &LoggedModelRecord) -> usize {
+    let pairs = record.params.iter().chain(&record.tags);
+    let pairs: usize = pairs.map(|(key, value)| key.len() + value.len()).sum();
+    pairs + 256 * record.metrics.len() + 1_024
+}
+
+/// Where a model stands in an order.
+struct Place {
+    keys: Vec<Key>,
+    created: lepton_types::Timestamp,
+    id: lepton_types::Id,
+}
+
+/// What decides an order.
+enum Key {
+    Number(Option<f64>),
+    Text(Option<String>),
+}
+
+impl Place {
+    fn of(orders: &[Order<'_>], record: &LoggedModelRecord) -> Self {
+        Self {
+            keys: orders.iter().map(|order| order.key(record)).collect(),
+            created: record.model.created_at,
+            id: record.model.id,
+        }
+    }
 }
 
 /// Whether something was measured on one of these data; on any, where none are named.
@@ -279,20 +354,27 @@ impl<'a> Order<'a> {
         })
     }
 
-    fn compare(&self, a: &LoggedModelRecord, b: &LoggedModelRecord) -> std::cmp::Ordering {
+    fn key(&self, record: &LoggedModelRecord) -> Key {
         match &self.field {
-            Field::Metric(key) => {
-                let value = |record| self.measured(record, key);
-                absent_last(value(a), value(b), f64::total_cmp, self.descending)
+            Field::Metric(key) => Key::Number(self.measured(record, key)),
+            Field::Created | Field::Updated => Key::Number(self.field.number(record)),
+            field => Key::Text(field.text(record, DefaultExperiment(None))),
+        }
+    }
+
+    fn compare(&self, a: &Key, b: &Key) -> std::cmp::Ordering {
+        match (a, b) {
+            (Key::Number(a), Key::Number(b)) => absent_last(
+                a.as_ref(),
+                b.as_ref(),
+                |a, b| a.total_cmp(b),
+                self.descending,
+            ),
+            (Key::Text(a), Key::Text(b)) => {
+                absent_last(a.as_ref(), b.as_ref(), Ord::cmp, self.descending)
             }
-            Field::Created | Field::Updated => {
-                let value = |record| self.field.number(record);
-                absent_last(value(a), value(b), f64::total_cmp, self.descending)
-            }
-            field => {
-                let value = |record| field.text(record, DefaultExperiment(None));
-                absent_last(value(a), value(b), String::cmp, self.descending)
-            }
+            // One order has keys of one kind.
+            _ => std::cmp::Ordering::Equal,
         }
     }
 

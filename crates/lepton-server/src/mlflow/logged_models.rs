@@ -2,18 +2,19 @@
 
 use axum::Json;
 use axum::extract::Path;
-use lepton_access::Access;
-use lepton_store::{LoggedModelRecord, Transaction};
+use lepton_access::{Access, Principal};
+use lepton_store::{CommitError, Conflict, LoggedModelRecord, Transaction};
 use lepton_types::resources::Kind;
 use lepton_types::tracking::{LoggedModel, LoggedModelPhase};
 use lepton_types::{Id, RunId};
 use serde::{Deserialize, Serialize};
 
-use super::artifacts::{Listing, Place, children, files_at, place_of};
+use super::artifacts::{Listing, Place, kept_children, place_of};
 use super::ask::{Ask, Pair, Visitor, given, list, need, truth, word};
-use super::error::{Answer, MlflowError, shown};
+use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::{default_id, find_active};
 use super::rules::{check_key, check_logged_model_name};
+use super::runs;
 use super::wire::{Done, LoggedModelWire, artifact_location, model_id};
 
 /// Parameters and tags of one model.
@@ -45,6 +46,26 @@ async fn find_any(visitor: &Visitor, id: &str) -> Result<LoggedModelRecord, Mlfl
         .ok_or_else(|| missing(id))
 }
 
+/// Authorises changing a logged model. A workload may change those of its own run, and of those
+/// that it made.
+pub(super) async fn enter(visitor: &Visitor, id: &str) -> Result<LoggedModelRecord, MlflowError> {
+    visitor.may(Access::Write, Kind::Model)?;
+    let record = find_any(visitor, id).await?;
+    if visitor.caller.is_workload() && !is_own(visitor, &record.model.source_run).await? {
+        visitor.may_touch(Access::Write, Kind::Model, record.model.id)?;
+    }
+    Ok(record)
+}
+
+/// Whether a workload may write to a run.
+async fn is_own(visitor: &Visitor, run: &str) -> Result<bool, MlflowError> {
+    match runs::enter(visitor, run).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code == Code::InternalError => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Create {
@@ -67,6 +88,14 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
     visitor.may(Access::Write, Kind::Model)?;
     let named = need(&ask.experiment_id, "experiment_id")?;
     let experiment = find_active(&visitor, named).await?;
+    let mut source_run = ask.source_run_id.unwrap_or_default();
+    if let Principal::Workload { run: Some(own), .. } = &visitor.caller.0 {
+        // What a workload makes belongs to its run, or to one that it made.
+        match source_run.is_empty() {
+            true => source_run = own.to_string(),
+            false => _ = runs::enter(&visitor, &source_run).await?,
+        }
+    }
     let (id, now) = (visitor.app.ids.next_id(), visitor.app.now());
     let name = match given(ask.name.as_ref()) {
         Some(name) => name.to_owned(),
@@ -81,7 +110,7 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
         experiment: experiment.metadata.id.into(),
         name,
         model_type: ask.model_type.unwrap_or_default(),
-        source_run: ask.source_run_id.unwrap_or_default(),
+        source_run,
         phase: LoggedModelPhase::Pending,
         artifact_uri: format!("{root}/models/{}/artifacts", model_id(id)),
         created_at: now,
@@ -90,7 +119,9 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
     };
     let (params, tags) = (pairs(&ask.params)?, pairs(&ask.tags)?);
     let mut transaction = Transaction::new();
-    transaction.create_logged_model(model, params, tags);
+    transaction
+        .require_experiment(model.experiment)
+        .create_logged_model(model, params, tags);
     visitor.app.store.commit(transaction).await?;
     one(&visitor, &model_id(id)).await
 }
@@ -149,7 +180,6 @@ pub(super) async fn finalize(
     Path(id): Path<String>,
     Ask(ask): Ask<Finalize>,
 ) -> Answer<One> {
-    visitor.may(Access::Write, Kind::Model)?;
     let phase = match need(&ask.status, "status")? {
         "LOGGED_MODEL_PENDING" | "1" => LoggedModelPhase::Pending,
         "LOGGED_MODEL_READY" | "2" => LoggedModelPhase::Ready,
@@ -161,7 +191,7 @@ pub(super) async fn finalize(
             )));
         }
     };
-    let record = find_any(&visitor, &id).await?;
+    let record = enter(&visitor, &id).await?;
     let mut transaction = Transaction::new();
     transaction.set_logged_model_phase(record.model.id, phase, visitor.app.now());
     visitor.app.store.commit(transaction).await?;
@@ -169,7 +199,7 @@ pub(super) async fn finalize(
 }
 
 pub(super) async fn delete(visitor: Visitor, Path(id): Path<String>) -> Answer<Done> {
-    visitor.may(Access::Write, Kind::Model)?;
+    visitor.may(Access::Delete, Kind::Model)?;
     let record = find_any(&visitor, &id).await?;
     let mut transaction = Transaction::new();
     transaction.delete_logged_model(record.model.id, visitor.app.now());
@@ -191,8 +221,7 @@ pub(super) async fn set_tags(
     Path(id): Path<String>,
     Ask(ask): Ask<Pairs>,
 ) -> Answer<One> {
-    visitor.may(Access::Write, Kind::Model)?;
-    let record = find_any(&visitor, &id).await?;
+    let record = enter(&visitor, &id).await?;
     let mut transaction = Transaction::new();
     transaction.set_tags(RunId::from(record.model.id), pairs(&ask.tags)?);
     visitor.app.store.commit(transaction).await?;
@@ -203,18 +232,22 @@ pub(super) async fn delete_tag(
     visitor: Visitor,
     Path((id, key)): Path<(String, String)>,
 ) -> Answer<Done> {
-    visitor.may(Access::Write, Kind::Model)?;
-    let record = find_any(&visitor, &id).await?;
-    if !record.tags.iter().any(|(known, _)| *known == key) {
-        return Err(MlflowError::missing(format!(
-            "No tag with key '{}' found for model with ID '{id}'.",
-            shown(&key)
-        )));
-    }
+    let record = enter(&visitor, &id).await?;
+    let of = RunId::from(record.model.id);
     let mut transaction = Transaction::new();
-    transaction.delete_tag(RunId::from(record.model.id), key);
-    visitor.app.store.commit(transaction).await?;
-    Ok(Json(Done {}))
+    transaction
+        .require_tag(of, &key)
+        .delete_tag(of, key.clone());
+    match visitor.app.store.commit(transaction).await {
+        Ok(_) => Ok(Json(Done {})),
+        Err(CommitError::Conflict(Conflict::TagMissing { .. })) => {
+            Err(MlflowError::missing(format!(
+                "No tag with key '{}' found for model with ID '{id}'.",
+                shown(&key)
+            )))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) async fn log_params(
@@ -222,8 +255,7 @@ pub(super) async fn log_params(
     Path(id): Path<String>,
     Ask(ask): Ask<Pairs>,
 ) -> Answer<Done> {
-    visitor.may(Access::Write, Kind::Model)?;
-    let record = find_any(&visitor, &id).await?;
+    let record = enter(&visitor, &id).await?;
     let mut transaction = Transaction::new();
     transaction.set_params(RunId::from(record.model.id), pairs(&ask.params)?);
     visitor.app.store.commit(transaction).await?;
@@ -256,11 +288,10 @@ pub(super) async fn list_files(
     let Place::Kept(folder) = place_of(&folder)? else {
         return Err(missing(&id));
     };
-    let files = files_at(&visitor, &Place::Kept(folder.clone())).await?;
     let prefix = match below.trim_matches('/') {
         "" => String::new(),
         below => format!("{below}/"),
     };
-    let files = children(&files, &folder, &prefix);
+    let files = kept_children(&visitor, &folder, &prefix).await?;
     Ok(Json(Listing::of(model.artifact_uri, files)))
 }

@@ -6,7 +6,7 @@
 use axum::Json;
 use lepton_api::ErrorCode;
 use lepton_store::Transaction;
-use lepton_types::resources::{LineageNode, LineageRelation, MetricPoint};
+use lepton_types::resources::{LineageNode, LineageRelation, MetricPoint, RunSpec};
 use lepton_types::tracking::{ModelLink, ModelMetric, ModelUse, RunDataset};
 use lepton_types::{Id, RunId, Timestamp};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::error::{Answer, MlflowError, shown};
 use super::filter::runs::RUN_NAME_TAG;
 use super::logged_models;
 use super::rules::{PARAM_CHARS_MAX, TAG_CHARS_MAX, check_key, check_run_name, cut};
-use super::runs::{change, enter, find, tags_of};
+use super::runs::{enter, find, tags_of};
 use super::wire::Done;
 use crate::http::datasets::find_version;
 use crate::lineage::{dataset_node, edge, logged_dataset_node, run_node};
@@ -30,6 +30,9 @@ const DATASETS_MAX: usize = 1_000;
 
 /// The tag that lists what 2.x clients logged as models.
 const MODELS_TAG: &str = "mlflow.log-model.history";
+
+/// Characters of that list: about a hundred models. Of more, the oldest leave it.
+const MODELS_CHARS_MAX: usize = 256 << 10;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -167,21 +170,24 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Keyed>) -> Answer<Do
     let key = need(&ask.key, "key")?;
     check_key(key, "key")?;
     let value = cut(ask.value.unwrap_or_default(), TAG_CHARS_MAX);
-    if key == RUN_NAME_TAG {
-        return rename(&visitor, run, &value).await;
-    }
     let mut transaction = begin(&visitor, run);
-    transaction.set_tags(run, vec![(key.to_owned(), value)]);
+    match key {
+        RUN_NAME_TAG => rename(&mut transaction, run, value)?,
+        key => _ = transaction.set_tags(run, vec![(key.to_owned(), value)]),
+    }
     commit(&visitor, transaction).await
 }
 
-/// The tag of a run's name is its name.
-async fn rename(visitor: &Visitor, run: RunId, name: &str) -> Answer<Done> {
-    check_run_name(name)?;
+/// The tag of a run's name is its name; an empty one changes nothing.
+fn rename(transaction: &mut Transaction, run: RunId, name: String) -> Result<(), MlflowError> {
+    check_run_name(&name)?;
     if !name.is_empty() {
-        change(visitor, run, |run| name.clone_into(&mut run.metadata.name)).await?;
+        transaction.alter::<RunSpec>(run.id(), move |run| {
+            run.metadata.name.clone_from(&name);
+            Ok(())
+        });
     }
-    Ok(Json(Done {}))
+    Ok(())
 }
 
 pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<Keyed>) -> Answer<Done> {
@@ -222,6 +228,9 @@ pub(super) async fn log_batch(visitor: Visitor, Ask(ask): Ask<Batch>) -> Answer<
     let params = params_of(ask.params)?;
     let (tags, name) = tags_of(&ask.tags)?;
     let mut transaction = begin(&visitor, run);
+    if let Some(name) = name {
+        rename(&mut transaction, run, name)?;
+    }
     if !params.is_empty() {
         transaction.set_params(run, params);
     }
@@ -234,11 +243,7 @@ pub(super) async fn log_batch(visitor: Visitor, Ask(ask): Ask<Batch>) -> Answer<
     if !measured.is_empty() {
         transaction.append_model_metrics(measured);
     }
-    visitor.app.store.commit(transaction).await?;
-    match name {
-        Some(name) => rename(&visitor, run, &name).await,
-        None => Ok(Json(Done {})),
-    }
+    commit(&visitor, transaction).await
 }
 
 fn check_counts(ask: &Batch) -> Result<(), MlflowError> {
@@ -481,20 +486,8 @@ pub(super) async fn log_model(visitor: Visitor, Ask(ask): Ask<LogModel>) -> Answ
     {
         python.remove("config");
     }
-    find(&visitor, run).await?;
-    let tags = visitor.app.store.tags(run).await?;
-    let known = tags.into_iter().find(|(key, _)| key == MODELS_TAG);
-    let mut models: Vec<serde_json::Value> = known
-        .and_then(|(_, value)| serde_json::from_str(&value).ok())
-        .unwrap_or_default();
-    models.push(model.into());
-    let value = serde_json::Value::from(models).to_string();
-    if value.chars().count() > TAG_CHARS_MAX {
-        // A list that was cut would not be read back: the newest is what is looked for.
-        return Ok(Json(Done {}));
-    }
     let mut transaction = begin(&visitor, run);
-    transaction.set_tags(run, vec![(MODELS_TAG.to_owned(), value)]);
+    transaction.add_to_tag(run, MODELS_TAG, &model.into(), MODELS_CHARS_MAX);
     commit(&visitor, transaction).await
 }
 

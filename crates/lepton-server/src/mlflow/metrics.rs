@@ -79,7 +79,7 @@ pub(super) async fn history(
     }
     let mut text = Vec::new();
     writer.write(&mut text, &points);
-    let next = more.then(|| pages::token(offset + limit as u64));
+    let next = more.then(|| pages::token(offset.saturating_add(limit as u64)));
     Ok(page(&text, next.as_deref()))
 }
 

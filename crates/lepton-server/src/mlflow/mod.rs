@@ -37,6 +37,7 @@ mod trace_search;
 mod traces;
 mod traces2;
 mod wire;
+mod workspaces;
 
 use axum::Router;
 use axum::routing::{delete as remove, get, patch, post, put};
@@ -195,6 +196,14 @@ fn registry() -> Router<App> {
 fn third() -> Router<App> {
     Router::new()
         .route("/server-info", get(server::info))
+        .route(
+            "/workspaces",
+            get(workspaces::list).post(workspaces::create),
+        )
+        .route(
+            "/workspaces/{name}",
+            get(workspaces::get).delete(workspaces::delete),
+        )
         .route("/traces", post(traces::start))
         .route("/traces/get", get(traces::get))
         .route("/traces/batchGet", get(traces::batch_get))

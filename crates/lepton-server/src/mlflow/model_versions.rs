@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use lepton_access::Access;
 use lepton_store::{Query, Transaction};
-use lepton_types::resources::{Kind, ModelStage, ModelVersion, ModelVersionSpec};
+use lepton_types::resources::{Kind, ModelSpec, ModelStage, ModelVersion, ModelVersionSpec};
 use lepton_types::{AliasName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,10 @@ use super::ask::{Ask, Visitor, given, int, list, need, truth};
 use super::error::{Answer, MlflowError, shown};
 use super::filter::registry::{IS_PROMPT_TAG, Wanted};
 use super::registered_models as models;
-use super::rules::{check_key, check_registry_tag};
+use super::rules::{check_all_tags, check_description, check_key, check_registry_tag};
 use super::wire::{Done, Tag, model_id, tags};
 use super::{filter, pages};
-use crate::http::change_resource;
-use crate::http::models::refuse_if_served;
+use crate::http::models::{may_change_version, refuse_if_served};
 
 #[derive(Serialize)]
 pub(super) struct VersionWire {
@@ -184,30 +183,30 @@ pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     one(&visitor, ask.name()?, ask.version()?).await
 }
 
+/// Changes a version as it is when it is written.
 async fn change(
     visitor: &Visitor,
     ask: &Named,
-    mut alter: impl FnMut(&mut ModelVersion),
+    alter: impl Fn(&mut ModelVersion) + Send + Sync + 'static,
 ) -> Result<(), MlflowError> {
     visitor.may(Access::Write, Kind::ModelVersion)?;
-    let key = find(visitor, ask.name()?, ask.version()?)
-        .await?
-        .metadata
-        .name;
-    let (app, project) = (&visitor.app, &visitor.project);
-    change_resource::<ModelVersionSpec>(app, project, &key, |version| {
+    let version = find(visitor, ask.name()?, ask.version()?).await?;
+    may_change_version(&visitor.caller, &visitor.project, &version)?;
+    let mut transaction = Transaction::new();
+    transaction.alter::<ModelVersionSpec>(version.metadata.id, move |version| {
         alter(version);
         version.metadata.generation += 1;
         Ok(())
-    })
-    .await?;
+    });
+    visitor.app.store.commit(transaction).await?;
     Ok(())
 }
 
 pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     let now = visitor.app.now();
+    check_description(ask.description.as_ref())?;
     let description = ask.description.clone().unwrap_or_default();
-    change(&visitor, &ask, |version| {
+    change(&visitor, &ask, move |version| {
         version.spec.description.clone_from(&description);
         version.status.updated_at = Some(now);
     })
@@ -216,21 +215,23 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One
 }
 
 pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
-    let key = need(&ask.key, "key")?;
+    let key = need(&ask.key, "key")?.to_owned();
     let value = ask.value.clone().unwrap_or_default();
-    check_registry_tag(key, &value)?;
-    change(&visitor, &ask, |version| {
-        version.spec.tags.insert(key.to_owned(), value.clone());
+    check_registry_tag(&key, &value)?;
+    let version = find(&visitor, ask.name()?, ask.version()?).await?;
+    check_all_tags(&version.spec.tags, &key, &value)?;
+    change(&visitor, &ask, move |version| {
+        version.spec.tags.insert(key.clone(), value.clone());
     })
     .await?;
     Ok(Json(Done {}))
 }
 
 pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
-    let key = need(&ask.key, "key")?;
-    check_key(key, "key")?;
-    change(&visitor, &ask, |version| {
-        version.spec.tags.remove(key);
+    let key = need(&ask.key, "key")?.to_owned();
+    check_key(&key, "key")?;
+    change(&visitor, &ask, move |version| {
+        version.spec.tags.remove(&key);
     })
     .await?;
     Ok(Json(Done {}))
@@ -247,23 +248,32 @@ pub(super) async fn transition(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer
              not an Active stage. Valid stages are ['Staging', 'Production']"
         )));
     }
-    let mut version = find(&visitor, ask.name()?, ask.version()?).await?;
-    let mut model = models::find(&visitor, ask.name()?).await?;
-    let now = Some(visitor.app.now());
+    let version = find(&visitor, ask.name()?, ask.version()?).await?;
+    visitor.may_touch(Access::Write, Kind::ModelVersion, version.metadata.id)?;
+    let model = models::find(&visitor, ask.name()?).await?;
+    let (id, now) = (version.metadata.id, Some(visitor.app.now()));
     let mut transaction = Transaction::new();
     if archive {
-        for mut other in models::versions_of(&visitor, &model).await? {
-            if other.status.stage == Some(stage) && other.metadata.id != version.metadata.id {
-                other.status.stage = Some(ModelStage::Archived);
-                other.status.updated_at = now;
-                transaction.update(&other);
-            }
+        for other in models::versions_of(&visitor, &model).await? {
+            transaction.alter::<ModelVersionSpec>(other.metadata.id, move |other| {
+                if other.status.stage == Some(stage) && other.metadata.id != id {
+                    other.status.stage = Some(ModelStage::Archived);
+                    other.status.updated_at = now;
+                }
+                Ok(())
+            });
         }
     }
-    version.status.stage = Some(stage);
-    version.status.updated_at = now;
-    model.status.updated_at = now;
-    transaction.update(&version).update(&model);
+    transaction
+        .alter::<ModelVersionSpec>(id, move |version| {
+            version.status.stage = Some(stage);
+            version.status.updated_at = now;
+            Ok(())
+        })
+        .alter::<ModelSpec>(model.metadata.id, move |model| {
+            model.status.updated_at = now;
+            Ok(())
+        });
     visitor.app.store.commit(transaction).await?;
     one(&visitor, ask.name()?, ask.version()?).await
 }
@@ -272,13 +282,18 @@ pub(super) async fn transition(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer
 pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Delete, Kind::ModelVersion)?;
     let version = find(&visitor, ask.name()?, ask.version()?).await?;
-    let mut model = models::find(&visitor, ask.name()?).await?;
+    let model = models::find(&visitor, ask.name()?).await?;
     let number = version.spec.version;
     refuse_if_served(&visitor.app, &model, Some(number)).await?;
-    model.spec.aliases.retain(|_, pointed| *pointed != number);
-    model.status.updated_at = Some(visitor.app.now());
+    let now = Some(visitor.app.now());
     let mut transaction = Transaction::new();
-    transaction.update(&model).delete(&version);
+    transaction
+        .alter::<ModelSpec>(model.metadata.id, move |model| {
+            model.spec.aliases.retain(|_, pointed| *pointed != number);
+            model.status.updated_at = now;
+            Ok(())
+        })
+        .delete(&version);
     visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }

@@ -7,6 +7,8 @@
 //! Parts are blobs that are kept under the upload's id; who abandons an upload leaves them until
 //! they are swept.
 
+use std::collections::{BTreeMap, HashMap};
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -15,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
-use lepton_access::KeyPurpose;
+use lepton_access::{Credential, KeyPurpose, MasterKey, WorkloadKind};
 use lepton_store::Transaction;
 use lepton_types::resources::BlobDigest;
 use lepton_types::tracking::KeptFile;
@@ -27,6 +29,7 @@ use super::ask::{Ask, Visitor, int, list, need};
 use super::error::{Answer, MlflowError};
 use super::wire::Done;
 use crate::app::App;
+use crate::auth;
 use crate::blobs::BlobSummary;
 use crate::http::blobs::keep_body;
 
@@ -50,11 +53,12 @@ pub(super) struct Create {
 #[derive(Serialize)]
 pub(super) struct Created {
     upload_id: String,
-    credentials: Vec<Credential>,
+    credentials: Vec<PartPlace>,
 }
 
+/// Where a part goes; MLflow calls it a credential.
 #[derive(Serialize)]
-struct Credential {
+struct PartPlace {
     url: String,
     part_number: i64,
 }
@@ -82,10 +86,12 @@ pub(super) async fn create(
     let upload = Upload {
         project: visitor.project.clone(),
         id: visitor.app.ids.next_id(),
+        parts,
+        holder: Holder::of(&auth::presented(&headers)?),
     };
-    let upload_id = upload.secret(&visitor.app);
+    let upload_id = upload.secret(&visitor.app.key);
     let url = own_url(&visitor.app, &headers);
-    let credential = |part_number| Credential {
+    let credential = |part_number| PartPlace {
         url: format!("{url}/api/2.0/mlflow-artifacts/mpu/parts/{upload_id}/{part_number}"),
         part_number,
     };
@@ -106,36 +112,102 @@ fn own_url(app: &App, headers: &HeaderMap) -> String {
 }
 
 /// An upload that this server has begun.
+#[derive(Debug, PartialEq, Eq)]
 struct Upload {
-    project: Name,
     id: Id,
+    project: Name,
+    parts: i64,
+    holder: Holder,
 }
 
-impl Upload {
-    /// Believes an upload's secret, if it is genuine and not too old.
-    fn of(app: &App, secret: &str) -> Result<Self, MlflowError> {
-        let missing = || MlflowError::missing("No such upload");
-        let mut parts = secret.splitn(3, '.');
-        let mut next = || parts.next().ok_or_else(missing);
-        let id: Id = next()?.parse().map_err(|_| missing())?;
-        let project: Name = next()?.parse().map_err(|_| missing())?;
-        let upload = Self { project, id };
-        // Compared as digests, so that the time it takes tells nothing of the secret.
-        let digest = |text: &str| lepton_objects::digest_of(text.as_bytes());
-        let genuine = digest(&upload.secret(app)) == digest(secret);
-        match genuine && app.now().since(id.created_at()) < UPLOAD_AGE {
-            true => Ok(upload),
-            false => Err(missing()),
+/// Whose credential began an upload; its parts are taken while that one is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Token(Id),
+    Workload(WorkloadKind, Id),
+}
+
+impl Holder {
+    fn of(credential: &Credential) -> Self {
+        match credential {
+            Credential::Token { id, .. } => Self::Token(id.id()),
+            Credential::Workload { kind, id, .. } => Self::Workload(*kind, *id),
         }
     }
 
+    fn parse(text: &str) -> Option<Self> {
+        let id = text.get(1..)?.parse().ok()?;
+        Some(match text.as_bytes().first()? {
+            b't' => Self::Token(id),
+            b'a' => Self::Workload(WorkloadKind::Attempt, id),
+            b'r' => Self::Workload(WorkloadKind::Replica, id),
+            _ => return None,
+        })
+    }
+
+    async fn is_good(self, app: &App) -> Result<bool, MlflowError> {
+        Ok(match self {
+            Self::Token(id) => auth::working_token(app, id).await?.is_some(),
+            Self::Workload(kind, id) => auth::live_workload(app, kind, id).await?.is_some(),
+        })
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token(id) => write!(f, "t{id}"),
+            Self::Workload(WorkloadKind::Attempt, id) => write!(f, "a{id}"),
+            Self::Workload(WorkloadKind::Replica, id) => write!(f, "r{id}"),
+        }
+    }
+}
+
+fn no_such_upload() -> MlflowError {
+    MlflowError::missing("No such upload")
+}
+
+impl Upload {
+    /// Believes an upload's secret, if it is genuine and not too old, and who began it may still.
+    async fn of(app: &App, secret: &str) -> Result<Self, MlflowError> {
+        let upload = Self::parse(secret).ok_or_else(no_such_upload)?;
+        // Compared as digests, so that the time it takes tells nothing of the secret.
+        let digest = |text: &str| lepton_objects::digest_of(text.as_bytes());
+        let genuine = digest(&upload.secret(&app.key)) == digest(secret);
+        let is_young = app.now().since(upload.id.created_at()) < UPLOAD_AGE;
+        if !genuine || !is_young || !upload.holder.is_good(app).await? {
+            return Err(no_such_upload());
+        }
+        crate::http::require_project(app, &upload.project).await?;
+        Ok(upload)
+    }
+
+    fn parse(secret: &str) -> Option<Self> {
+        let mut fields = secret.splitn(5, '.');
+        let mut next = || fields.next();
+        Some(Self {
+            id: next()?.parse().ok()?,
+            project: next()?.parse().ok()?,
+            parts: next()?.parse().ok()?,
+            holder: Holder::parse(next()?)?,
+        })
+    }
+
     /// What tells this upload, and that its holder may add to it.
-    fn secret(&self, app: &App) -> String {
-        let mac = app
-            .key
-            .derive_in(KeyPurpose::Upload, self.id, &self.project);
-        let mac = URL_SAFE_NO_PAD.encode(mac);
-        format!("{}.{}.{mac}", self.id, self.project)
+    fn secret(&self, key: &MasterKey) -> String {
+        let terms = format!("{}.{}.{}", self.project, self.parts, self.holder);
+        let mac = key.derive_under(KeyPurpose::Upload, self.id, &terms);
+        format!("{}.{terms}.{}", self.id, URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    fn check_number(&self, number: i64) -> Result<(), MlflowError> {
+        match (1..=self.parts).contains(&number) {
+            true => Ok(()),
+            false => Err(MlflowError::invalid(format!(
+                "this upload has the parts 1 to {}",
+                self.parts
+            ))),
+        }
     }
 
     fn folder(&self) -> String {
@@ -154,12 +226,8 @@ pub(super) async fn put_part(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, MlflowError> {
-    let upload = Upload::of(&app, &upload)?;
-    if !(1..=PARTS_MAX).contains(&number) {
-        return Err(MlflowError::invalid(format!(
-            "a part has a number of 1 to {PARTS_MAX}"
-        )));
-    }
+    let upload = Upload::of(&app, &upload).await?;
+    upload.check_number(number)?;
     let blob = keep_body(&app, &upload.project, &headers, body).await?;
     let mut transaction = Transaction::new();
     transaction.keep_file(KeptFile {
@@ -198,7 +266,7 @@ pub(super) async fn complete(
 ) -> Answer<Done> {
     let place = target(&folder, &ask.path)?;
     may_write(&visitor, &place).await?;
-    let upload = upload_of(&visitor, &ask)?;
+    let upload = upload_of(&visitor, &ask).await?;
     if ask.parts.is_empty() {
         return Err(MlflowError::required("parts"));
     }
@@ -207,22 +275,28 @@ pub(super) async fn complete(
         .store
         .kept_files(&visitor.project, &upload.folder())
         .await?;
-    let mut parts = Vec::with_capacity(ask.parts.len());
+    let kept: HashMap<&str, BlobDigest> = kept
+        .iter()
+        .map(|file| (file.path.as_str(), file.digest))
+        .collect();
+    let mut parts = BTreeMap::new();
     for part in &ask.parts {
         let number = part.part_number.unwrap_or_default();
-        let path = upload.part(number);
-        let file = kept.iter().find(|file| file.path == path);
-        let file = file.filter(|file| {
+        upload.check_number(number)?;
+        let digest = kept.get(upload.part(number).as_str()).filter(|digest| {
             let etag = part.etag.as_deref().map(|etag| etag.trim_matches('"'));
-            etag.is_none_or(|etag| etag == file.digest.to_string())
+            etag.is_none_or(|etag| etag == digest.to_string())
         });
-        let file = file.ok_or_else(|| {
+        let digest = digest.ok_or_else(|| {
             MlflowError::invalid(format!("part {number} did not arrive as it is named"))
         })?;
-        parts.push((number, file.digest));
+        if parts.insert(number, *digest).is_some() {
+            return Err(MlflowError::invalid(format!(
+                "part {number} is named twice"
+            )));
+        }
     }
-    parts.sort_unstable_by_key(|(number, _)| *number);
-    let blob = join(&visitor, parts.into_iter().map(|(_, digest)| digest)).await?;
+    let blob = join(&visitor, parts.into_values()).await?;
     put(&visitor, place, blob).await?;
     forget(&visitor, &upload).await
 }
@@ -246,11 +320,11 @@ async fn join(
     Ok(whole.finish().await?)
 }
 
-fn upload_of(visitor: &Visitor, ask: &Finish) -> Result<Upload, MlflowError> {
-    let upload = Upload::of(&visitor.app, need(&ask.upload_id, "upload_id")?)?;
+async fn upload_of(visitor: &Visitor, ask: &Finish) -> Result<Upload, MlflowError> {
+    let upload = Upload::of(&visitor.app, need(&ask.upload_id, "upload_id")?).await?;
     match upload.project == visitor.project {
         true => Ok(upload),
-        false => Err(MlflowError::missing("No such upload")),
+        false => Err(no_such_upload()),
     }
 }
 
@@ -260,7 +334,7 @@ pub(super) async fn abort(
     Ask(ask): Ask<Finish>,
 ) -> Answer<Done> {
     may_write(&visitor, &target(&folder, &ask.path)?).await?;
-    let upload = upload_of(&visitor, &ask)?;
+    let upload = upload_of(&visitor, &ask).await?;
     forget(&visitor, &upload).await
 }
 
@@ -280,4 +354,36 @@ async fn forget(visitor: &Visitor, upload: &Upload) -> Answer<Done> {
     transaction.drop_files(&visitor.project, &upload.folder());
     visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_an_upload_is_bound_to_all_that_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = MasterKey::open_or_create(&folder.path().join("key")).unwrap();
+        let id = |number| Id::from_parts(Timestamp::from_millis(1), [number; 10]);
+        for holder in [
+            Holder::Token(id(2)),
+            Holder::Workload(WorkloadKind::Attempt, id(2)),
+            Holder::Workload(WorkloadKind::Replica, id(2)),
+        ] {
+            let upload = Upload {
+                id: id(1),
+                project: "lab".parse().unwrap(),
+                parts: 3,
+                holder,
+            };
+            let secret = upload.secret(&key);
+            assert_eq!(Upload::parse(&secret).as_ref(), Some(&upload));
+            let more = secret.replacen(".3.", ".4.", 1);
+            let forged = Upload::parse(&more).unwrap();
+            assert_ne!(forged.secret(&key), more);
+            assert!(upload.check_number(3).is_ok());
+            assert!(upload.check_number(4).is_err() && upload.check_number(0).is_err());
+        }
+        assert_eq!(Upload::parse("x.y"), None);
+    }
 }

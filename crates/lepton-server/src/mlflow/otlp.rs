@@ -11,10 +11,30 @@ use serde_json::{Map, Value, json};
 /// How deep values may lie in values.
 pub(super) const DEPTH_MAX: usize = 32;
 
-/// Bytes that are no OTLP.
+/// Spans in one request; exporters send 512 at a time unless told otherwise.
+pub(super) const SPANS_MAX: usize = 10_000;
+
+/// Messages in one request: attributes, events, values in values. Two bytes on the wire may stand for
+/// one, and each takes a few hundred in memory.
+const MESSAGES_MAX: usize = 200_000;
+
+/// Bytes that are no OTLP, or too much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is no OTLP")]
+#[error(
+    "the body is no OTLP: a span has a trace id of 16 bytes and an id of 8, and a request at most \
+     {SPANS_MAX} spans and {MESSAGES_MAX} attributes and values"
+)]
 pub(super) struct Malformed;
+
+/// How many messages a request may still hold.
+struct Room(usize);
+
+impl Room {
+    fn take(&mut self) -> Result<(), Malformed> {
+        self.0 = self.0.checked_sub(1).ok_or(Malformed)?;
+        Ok(())
+    }
+}
 
 /// A span, and what is asked of it beside its JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +57,15 @@ pub(super) struct Span {
 
 /// Reads an `ExportTraceServiceRequest`.
 pub(super) fn spans_of(body: &[u8]) -> Result<Vec<Span>, Malformed> {
+    let mut room = Room(MESSAGES_MAX);
     let mut spans = Vec::new();
-    for resource in messages(body, 1)? {
-        for scope in messages(resource, 2)? {
-            for span in messages(scope, 2)? {
-                spans.push(span_of(span)?);
+    for resource in messages(body, 1, &mut room)? {
+        for scope in messages(resource, 2, &mut room)? {
+            for span in messages(scope, 2, &mut room)? {
+                if spans.len() == SPANS_MAX {
+                    return Err(Malformed);
+                }
+                spans.push(span_of(span, &mut room)?);
             }
         }
     }
@@ -65,7 +89,7 @@ pub(super) struct Sent {
     pub(super) code: u64,
 }
 
-fn span_of(body: &[u8]) -> Result<Span, Malformed> {
+fn span_of(body: &[u8], room: &mut Room) -> Result<Span, Malformed> {
     let mut sent = Sent::default();
     for field in Fields(body) {
         match field? {
@@ -75,18 +99,22 @@ fn span_of(body: &[u8]) -> Result<Span, Malformed> {
             (5, Wire::Bytes(bytes)) => sent.name = text(bytes),
             (7, Wire::Fixed(nanos)) => sent.began_nanos = nanos.cast_signed(),
             (8, Wire::Fixed(nanos)) => sent.ended_nanos = nanos.cast_signed(),
-            (9, Wire::Bytes(bytes)) => sent.attributes.push(pair_of(bytes, 0)?),
-            (11, Wire::Bytes(bytes)) => sent.events.push(event_of(bytes)?),
+            (9, Wire::Bytes(bytes)) => sent.attributes.push(pair_of(bytes, 0, room)?),
+            (11, Wire::Bytes(bytes)) => sent.events.push(event_of(bytes, room)?),
             (15, Wire::Bytes(bytes)) => (sent.message, sent.code) = status_of(bytes)?,
             _ => {}
         }
     }
-    Ok(sent.into_span())
+    sent.into_span()
 }
 
 impl Sent {
     /// As it is kept: in the JSON that MLflow's clients read.
-    pub(super) fn into_span(self) -> Span {
+    pub(super) fn into_span(self) -> Result<Span, Malformed> {
+        let lengths = (self.trace.len(), self.id.len(), self.parent.len());
+        if !matches!(lengths, (16, 8, 0 | 8)) {
+            return Err(Malformed);
+        }
         let attribute = |wanted: &str| {
             let found = self.attributes.iter().find(|(key, _)| key == wanted);
             found.map(|(_, value)| plain(value))
@@ -110,7 +138,7 @@ impl Sent {
         if !self.events.is_empty() {
             json["events"] = self.events.clone().into();
         }
-        Span {
+        Ok(Span {
             request: attribute("mlflow.traceRequestId").map(string),
             inputs: attribute("mlflow.spanInputs").map(|value| value.to_string()),
             outputs: attribute("mlflow.spanOutputs").map(|value| value.to_string()),
@@ -122,7 +150,7 @@ impl Sent {
             ended_nanos: self.ended_nanos,
             failed: self.code == 2,
             json,
-        }
+        })
     }
 }
 
@@ -146,25 +174,27 @@ fn status_of(body: &[u8]) -> Result<(String, u64), Malformed> {
     Ok((message, code))
 }
 
-fn event_of(body: &[u8]) -> Result<Value, Malformed> {
+fn event_of(body: &[u8], room: &mut Room) -> Result<Value, Malformed> {
+    room.take()?;
     let (mut at, mut name, mut attributes) = (0, String::new(), Vec::new());
     for field in Fields(body) {
         match field? {
             (1, Wire::Fixed(nanos)) => at = nanos,
             (2, Wire::Bytes(bytes)) => name = text(bytes),
-            (3, Wire::Bytes(bytes)) => attributes.push(pair_json(&pair_of(bytes, 0)?)),
+            (3, Wire::Bytes(bytes)) => attributes.push(pair_json(&pair_of(bytes, 0, room)?)),
             _ => {}
         }
     }
     Ok(json!({"time_unix_nano": at, "name": name, "attributes": attributes}))
 }
 
-fn pair_of(body: &[u8], depth: usize) -> Result<(String, Value), Malformed> {
+fn pair_of(body: &[u8], depth: usize, room: &mut Room) -> Result<(String, Value), Malformed> {
+    room.take()?;
     let (mut key, mut value) = (String::new(), Value::Object(Map::new()));
     for field in Fields(body) {
         match field? {
             (1, Wire::Bytes(bytes)) => key = text(bytes),
-            (2, Wire::Bytes(bytes)) => value = any_of(bytes, depth)?,
+            (2, Wire::Bytes(bytes)) => value = any_of(bytes, depth, room)?,
             _ => {}
         }
     }
@@ -176,7 +206,7 @@ pub(super) fn pair_json((key, value): &(String, Value)) -> Value {
 }
 
 /// An `AnyValue` as protobuf's JSON has it.
-fn any_of(body: &[u8], depth: usize) -> Result<Value, Malformed> {
+fn any_of(body: &[u8], depth: usize, room: &mut Room) -> Result<Value, Malformed> {
     if depth > DEPTH_MAX {
         return Err(Malformed);
     }
@@ -188,16 +218,16 @@ fn any_of(body: &[u8], depth: usize) -> Result<Value, Malformed> {
             (3, Wire::Number(number)) => json!({"int_value": number.cast_signed()}),
             (4, Wire::Fixed(bits)) => json!({"double_value": f64::from_bits(bits)}),
             (5, Wire::Bytes(list)) => {
-                let values: Result<Vec<Value>, Malformed> = messages(list, 1)?
+                let values: Result<Vec<Value>, Malformed> = messages(list, 1, room)?
                     .into_iter()
-                    .map(|one| any_of(one, depth + 1))
+                    .map(|one| any_of(one, depth + 1, room))
                     .collect();
                 json!({"array_value": {"values": values?}})
             }
             (6, Wire::Bytes(list)) => {
-                let values: Result<Vec<Value>, Malformed> = messages(list, 1)?
+                let values: Result<Vec<Value>, Malformed> = messages(list, 1, room)?
                     .into_iter()
-                    .map(|one| pair_of(one, depth + 1).map(|pair| pair_json(&pair)))
+                    .map(|one| pair_of(one, depth + 1, room).map(|pair| pair_json(&pair)))
                     .collect();
                 json!({"kvlist_value": {"values": values?}})
             }
@@ -245,12 +275,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The messages of a repeated field.
-fn messages(body: &[u8], number: u64) -> Result<Vec<&[u8]>, Malformed> {
+fn messages<'a>(body: &'a [u8], number: u64, room: &mut Room) -> Result<Vec<&'a [u8]>, Malformed> {
     let mut found = Vec::new();
     for field in Fields(body) {
         if let (field, Wire::Bytes(bytes)) = field?
             && field == number
         {
+            room.take()?;
             found.push(bytes);
         }
     }
@@ -364,6 +395,49 @@ mod tests {
         let whole = sample();
         for length in 1..whole.len() {
             assert_eq!(spans_of(&whole[..length]), Err(Malformed), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_request_holds_so_many_spans_and_values_and_no_more() {
+        let long = |number: u8, inner: &[u8]| {
+            let mut length = inner.len();
+            let mut whole = vec![(number << 3) | 2];
+            while length > 0x7f {
+                whole.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+                length >>= 7;
+            }
+            whole.push(u8::try_from(length).unwrap());
+            [&whole[..], inner].concat()
+        };
+        let request = |spans: &[u8]| long(1, &long(2, spans));
+        let span = [bytes(1, &[1; 16]), bytes(2, &[2; 8])].concat();
+        let all = bytes(2, &span).repeat(SPANS_MAX);
+        assert_eq!(spans_of(&request(&all)).unwrap().len(), SPANS_MAX);
+        let one_more = bytes(2, &span).repeat(SPANS_MAX + 1);
+        assert_eq!(spans_of(&request(&one_more)), Err(Malformed));
+        // Two bytes are an attribute, a span, or a value.
+        for (number, inner) in [(9, [].as_slice()), (11, &[])] {
+            let stuffed = [&span[..], &bytes(number, inner).repeat(MESSAGES_MAX)].concat();
+            assert_eq!(spans_of(&request(&long(2, &stuffed))), Err(Malformed));
+        }
+        assert_eq!(
+            spans_of(&request(&[0x12, 0].repeat(1_000_000))),
+            Err(Malformed)
+        );
+    }
+
+    #[test]
+    fn a_span_without_whole_ids_is_malformed() {
+        let of = |trace: &[u8], span: &[u8], parent: &[u8]| {
+            let span = [bytes(1, trace), bytes(2, span), bytes(4, parent)].concat();
+            spans_of(&bytes(1, &bytes(2, &bytes(2, &span))))
+        };
+        assert!(of(&[1; 16], &[1; 8], &[]).is_ok());
+        for (trace, span, parent) in [(15, 8, 0), (16, 7, 0), (16, 8, 9), (0, 0, 0)] {
+            let bytes = |count: usize| vec![1; count];
+            let refused = of(&bytes(trace), &bytes(span), &bytes(parent));
+            assert_eq!(refused, Err(Malformed));
         }
     }
 

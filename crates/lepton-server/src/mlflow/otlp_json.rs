@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ask::{int, list};
-use super::otlp::{DEPTH_MAX, Malformed, Sent, Span, pair_json};
+use super::otlp::{DEPTH_MAX, Malformed, SPANS_MAX, Sent, Span, pair_json};
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
@@ -79,9 +79,13 @@ pub(super) fn spans_of(body: &[u8]) -> Result<Vec<Span>, Malformed> {
     let request: Request = serde_json::from_slice(body).map_err(|_| Malformed)?;
     let resources = request.resource_spans.into_iter();
     let scopes = resources.flat_map(|resource| resource.scope_spans);
-    scopes
-        .flat_map(|scope| scope.spans)
-        .map(|span| span.read().map(Sent::into_span))
+    let spans: Vec<Written> = scopes.flat_map(|scope| scope.spans).collect();
+    if spans.len() > SPANS_MAX {
+        return Err(Malformed);
+    }
+    spans
+        .into_iter()
+        .map(|span| span.read().and_then(Sent::into_span))
         .collect()
 }
 
@@ -201,15 +205,24 @@ mod tests {
             let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#);
             spans_of(body.as_bytes())
         };
-        assert!(of(r#"{"traceId":"00"}"#).is_ok());
+        let ids = r#""traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"EEE19B7EC3C1B174""#;
+        let with = |more: &str| of(&format!("{{{ids}\"{more}}}"));
+        assert!(with("").is_ok());
+        let many = vec![format!("{{{ids}\"}}"); SPANS_MAX + 1].join(",");
+        assert_eq!(of(&many), Err(Malformed));
         for bad in [
             r#"{"traceId":"0"}"#,
+            r#"{"traceId":"00"}"#,
             r#"{"traceId":"zz"}"#,
-            r#"{"attributes":[{"key":"k","value":{"otherValue":1}}]}"#,
-            r#"{"attributes":[{"key":"k","value":{"intValue":"x"}}]}"#,
             "7",
         ] {
             assert_eq!(of(bad), Err(Malformed), "{bad}");
+        }
+        for bad in [
+            r#","attributes":[{"key":"k","value":{"otherValue":1}}]"#,
+            r#","attributes":[{"key":"k","value":{"intValue":"x"}}]"#,
+        ] {
+            assert_eq!(with(bad), Err(Malformed), "{bad}");
         }
     }
 }

@@ -50,7 +50,10 @@ pub(super) fn cut<T>(found: Vec<T>, offset: u64, limit: usize) -> (Vec<T>, Optio
     let from = usize::try_from(offset).unwrap_or(usize::MAX);
     let more = found.len() > from.saturating_add(limit);
     let page = found.into_iter().skip(from).take(limit).collect();
-    (page, more.then(|| token(offset + limit as u64)))
+    (
+        page,
+        more.then(|| token(offset.saturating_add(limit as u64))),
+    )
 }
 
 /// What a search looks at: what lives, unless it says otherwise.

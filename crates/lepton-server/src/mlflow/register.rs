@@ -15,6 +15,8 @@ use super::artifacts::{Place, files_at, place_of};
 use super::ask::{Ask, Pair, Visitor, given, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
+use super::filter::registry::IS_PROMPT_TAG;
+use super::rules::{TAG_CHARS_MAX, check_description};
 use super::wire::{RunInfo, model_id};
 use super::{logged_models, model_versions, registered_models as models, runs};
 use crate::lineage;
@@ -44,6 +46,7 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<mo
     let origin = Origin::of(&visitor, &ask).await?;
     let files = files_of(&visitor, &origin.storage).await?;
     let tags = models::tags_of(&ask.tags)?;
+    check_description(ask.description.as_ref())?;
     let mut tries = 0;
     loop {
         let mut model = models::find(&visitor, name).await?;
@@ -75,8 +78,15 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<mo
         let (app, project) = (&visitor.app, &visitor.project);
         lineage::made_by(app, &mut transaction, project, origin.run, made).await?;
         if let Some(logged) = origin.logged_model {
-            let tag = registered_as(&visitor, logged, name, number).await?;
-            transaction.set_tags(RunId::from(logged), vec![(VERSIONS_TAG.to_owned(), tag)]);
+            let registered = serde_json::json!({"name": name, "version": number});
+            transaction
+                .require_logged_model(logged, &visitor.project)
+                .add_to_tag(
+                    RunId::from(logged),
+                    VERSIONS_TAG,
+                    &registered,
+                    TAG_CHARS_MAX,
+                );
         }
         match visitor.app.store.commit(transaction).await {
             Ok(_) => return model_versions::one(&visitor, name, &number.to_string()).await,
@@ -86,22 +96,6 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<mo
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// What a logged model was registered as, this time included.
-async fn registered_as(
-    visitor: &Visitor,
-    logged: Id,
-    name: &str,
-    number: u32,
-) -> Result<String, MlflowError> {
-    let tags = visitor.app.store.tags(RunId::from(logged)).await?;
-    let known = tags.into_iter().find(|(key, _)| key == VERSIONS_TAG);
-    let mut versions: Vec<serde_json::Value> = known
-        .and_then(|(_, value)| serde_json::from_str(&value).ok())
-        .unwrap_or_default();
-    versions.push(serde_json::json!({"name": name, "version": number}));
-    Ok(serde_json::Value::from(versions).to_string())
 }
 
 /// Where a version comes from.
@@ -117,13 +111,22 @@ impl Origin {
         let source = need(&ask.source, "source")?;
         let named_run = given(ask.run_id.as_ref());
         let named_model = given(ask.model_id.as_ref());
-        check_source(source)?;
+        // A prompt's text is in its tags, and its source names nothing.
+        let is_prompt = |tag: &Pair| tag.key.as_deref() == Some(IS_PROMPT_TAG);
+        if !ask.tags.iter().any(is_prompt) {
+            check_source(source)?;
+        }
         let mut origin = Self {
             source: source.to_owned(),
             storage: source.to_owned(),
             run: named_run.map(runs::parse).transpose()?,
             logged_model: named_model.map(logged_models::parse).transpose()?,
         };
+        // Whatever the source is: a logged model that is named beside it is of this project.
+        if let Some(model) = named_model {
+            let found = logged_models::find(visitor, model).await;
+            found.map_err(|_| elsewhere(source, "model_id"))?;
+        }
         if let Some(rest) = source.strip_prefix("models:/") {
             origin.follow_model(visitor, rest).await?;
         } else if let Some(rest) = source.strip_prefix("runs:/") {

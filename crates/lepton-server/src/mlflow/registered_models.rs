@@ -14,11 +14,10 @@ use super::ask::{Ask, Pair, Visitor, given, int, list, need};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::filter::registry::{IS_PROMPT_TAG, Wanted};
 use super::model_versions::{self, VersionWire};
-use super::rules::{check_key, check_registry_tag, is_own_path};
+use super::rules::{check_all_tags, check_description, check_key, check_registry_tag, is_own_path};
 use super::wire::{Done, Tag, tags};
 use super::{filter, pages};
-use crate::http::change_resource;
-use crate::http::models::refuse_if_served;
+use crate::http::models::{pointing, refuse_if_served};
 
 #[derive(Serialize)]
 pub(super) struct ModelWire {
@@ -104,8 +103,11 @@ pub(super) async fn find(visitor: &Visitor, name: &str) -> Result<Model, MlflowE
         .store
         .get::<ModelSpec>(&visitor.project, name.as_str())
         .await?;
-    found
-        .ok_or_else(|| MlflowError::missing(format!("Registered Model with name={name} not found")))
+    found.ok_or_else(|| missing(name.as_str()))
+}
+
+fn missing(name: &str) -> MlflowError {
+    MlflowError::missing(format!("Registered Model with name={name} not found"))
 }
 
 /// The versions of a model, oldest first.
@@ -141,6 +143,7 @@ pub(super) struct One {
 pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let name = parse_name(need(&ask.name, "name")?)?;
+    check_description(ask.description.as_ref())?;
     let spec = ModelSpec {
         description: ask.description.unwrap_or_default(),
         tags: tags_of(&ask.tags)?,
@@ -176,6 +179,7 @@ pub(super) fn tags_of(pairs: &[Pair]) -> Result<BTreeMap<String, String>, Mlflow
         check_registry_tag(key, &value)?;
         tags.insert(key.to_owned(), value);
     }
+    check_all_tags(&tags, "", "")?;
     Ok(tags)
 }
 
@@ -211,25 +215,32 @@ pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     one(&visitor, model).await
 }
 
+/// Changes a model, as it is when it is written. A workload changes those that it made.
 async fn change(
     visitor: &Visitor,
     name: &str,
-    mut alter: impl FnMut(&mut Model),
+    alter: impl Fn(&mut Model) + Send + Sync + 'static,
 ) -> Result<Model, MlflowError> {
-    let name = find(visitor, name).await?.metadata.name;
-    let changed = change_resource::<ModelSpec>(&visitor.app, &visitor.project, &name, |model| {
+    let found = find(visitor, name).await?;
+    visitor.may_change(Kind::Model, &found.metadata)?;
+    let id = found.metadata.id;
+    let mut transaction = Transaction::new();
+    transaction.alter::<ModelSpec>(id, move |model| {
         alter(model);
         model.metadata.generation += 1;
         Ok(())
     });
-    Ok(changed.await?)
+    visitor.app.store.commit(transaction).await?;
+    let changed = visitor.app.store.get_by_id::<ModelSpec>(id).await?;
+    changed.ok_or_else(|| missing(name))
 }
 
 pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let now = visitor.app.now();
+    check_description(ask.description.as_ref())?;
     let description = ask.description.clone().unwrap_or_default();
-    let model = change(&visitor, ask.name()?, |model| {
+    let model = change(&visitor, ask.name()?, move |model| {
         model.spec.description.clone_from(&description);
         model.status.updated_at = Some(now);
     })
@@ -241,6 +252,7 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One
 pub(super) async fn rename(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Model)?;
     let mut model = find(&visitor, ask.name()?).await?;
+    visitor.may_touch(Access::Write, Kind::Model, model.metadata.id)?;
     let new = parse_name(need(&ask.new_name, "new_name")?)?;
     refuse_if_served(&visitor.app, &model, None).await?;
     let now = visitor.app.now();
@@ -276,11 +288,13 @@ pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Don
 
 pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Write, Kind::Model)?;
-    let key = need(&ask.key, "key")?;
+    let key = need(&ask.key, "key")?.to_owned();
     let value = ask.value.clone().unwrap_or_default();
-    check_registry_tag(key, &value)?;
-    change(&visitor, ask.name()?, |model| {
-        model.spec.tags.insert(key.to_owned(), value.clone());
+    check_registry_tag(&key, &value)?;
+    let model = find(&visitor, ask.name()?).await?;
+    check_all_tags(&model.spec.tags, &key, &value)?;
+    change(&visitor, ask.name()?, move |model| {
+        model.spec.tags.insert(key.clone(), value.clone());
     })
     .await?;
     Ok(Json(Done {}))
@@ -288,10 +302,10 @@ pub(super) async fn set_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Do
 
 pub(super) async fn delete_tag(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Write, Kind::Model)?;
-    let key = need(&ask.key, "key")?;
-    check_key(key, "key")?;
-    change(&visitor, ask.name()?, |model| {
-        model.spec.tags.remove(key);
+    let key = need(&ask.key, "key")?.to_owned();
+    check_key(&key, "key")?;
+    change(&visitor, ask.name()?, move |model| {
+        model.spec.tags.remove(&key);
     })
     .await?;
     Ok(Json(Done {}))
@@ -312,20 +326,24 @@ pub(super) async fn set_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<
     let alias = parse_alias(need(&ask.alias, "alias")?)?;
     let name = ask.name()?;
     let version = model_versions::find(&visitor, name, need(&ask.version, "version")?).await?;
-    change(&visitor, name, |model| {
-        model
-            .spec
-            .aliases
-            .insert(alias.clone(), version.spec.version);
-    })
-    .await?;
+    let model = find(&visitor, name).await?;
+    let mut transaction = Transaction::new();
+    transaction
+        // It points at something, whatever is deleted meanwhile.
+        .require_resource(Kind::ModelVersion, version.metadata.id)
+        .alter::<ModelSpec>(
+            model.metadata.id,
+            pointing(&visitor.caller, &visitor.project, &version, alias)?,
+        );
+    visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }
 
 pub(super) async fn delete_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
-    visitor.may(Access::Write, Kind::Model)?;
+    let model = find(&visitor, ask.name()?).await?;
+    visitor.may_touch(Access::Write, Kind::Model, model.metadata.id)?;
     let alias = need(&ask.alias, "alias")?.parse::<AliasName>();
-    change(&visitor, ask.name()?, |model| {
+    change(&visitor, ask.name()?, move |model| {
         if let Ok(alias) = &alias {
             model.spec.aliases.remove(alias);
         }

@@ -1,5 +1,9 @@
 //! What MLflow allows in keys, values and names.
 
+use std::collections::BTreeMap;
+
+use lepton_types::Timestamp;
+
 use super::error::{MlflowError, shown};
 
 /// Characters of a key.
@@ -37,6 +41,25 @@ pub(super) fn check_key(key: &str, path: &str) -> Result<(), MlflowError> {
         );
     }
     check_length(key, KEY_CHARS_MAX, path)
+}
+
+/// The first and the last millisecond of the years 1 to 9999: what every client can write down.
+const CALENDAR: (i64, i64) = (-62_135_596_800_000, 253_402_300_799_999);
+
+/// A time that clients can read; what is beyond them is refused.
+pub(super) fn check_time(millis: i64, what: &str) -> Result<Timestamp, MlflowError> {
+    match (CALENDAR.0..=CALENDAR.1).contains(&millis) {
+        true => Ok(Timestamp::from_millis(millis)),
+        false => Err(MlflowError::invalid(format!(
+            "Invalid value {millis} for parameter '{what}' supplied: a time is in milliseconds \
+             since 1970, within the years 1 to 9999"
+        ))),
+    }
+}
+
+/// The nearest time that clients can read.
+pub(super) fn in_calendar(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().clamp(CALENDAR.0, CALENDAR.1))
 }
 
 /// Whether a name, taken for a path, means itself.
@@ -77,6 +100,34 @@ pub(super) fn check_experiment_tag(key: &str, value: &str) -> Result<(), MlflowE
 pub(super) fn check_registry_tag(key: &str, value: &str) -> Result<(), MlflowError> {
     check_key(key, "key")?;
     check_length(value, REGISTRY_TAG_CHARS_MAX, "value")
+}
+
+/// Bytes of all tags of one experiment, model or version: they are read with it.
+const TAGS_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of a description.
+const DESCRIPTION_CHARS_MAX: usize = 100_000;
+
+/// Refuses a tag beside which the others would be too much.
+pub(super) fn check_all_tags(
+    tags: &BTreeMap<String, String>,
+    key: &str,
+    value: &str,
+) -> Result<(), MlflowError> {
+    let others = tags.iter().filter(|(other, _)| *other != key);
+    let others: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+    match others + key.len() + value.len() <= TAGS_BYTES_MAX {
+        true => Ok(()),
+        false => Err(MlflowError::invalid(format!(
+            "The tags of one resource take at most {TAGS_BYTES_MAX} bytes"
+        ))),
+    }
+}
+
+/// Refuses a description that is a book.
+pub(super) fn check_description(text: Option<&String>) -> Result<(), MlflowError> {
+    let text = text.map_or("", String::as_str);
+    check_length(text, DESCRIPTION_CHARS_MAX, "description")
 }
 
 /// Refuses a name that no experiment can have.
@@ -137,6 +188,31 @@ mod tests {
         ] {
             assert!(check_key(bad, "key").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_of_years_that_have_four_digits() {
+        for (millis, expected) in [
+            (0, true),
+            (CALENDAR.0, true),
+            (CALENDAR.0 - 1, false),
+            (CALENDAR.1, true),
+            (CALENDAR.1 + 1, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+        ] {
+            assert_eq!(check_time(millis, "t").is_ok(), expected, "{millis}");
+            let shown = in_calendar(Timestamp::from_millis(millis)).to_string();
+            assert!(shown.ends_with('Z'), "{shown}");
+        }
+    }
+
+    #[test]
+    fn tags_are_bounded_together() {
+        let tags = BTreeMap::from([("a".to_owned(), "x".repeat(TAGS_BYTES_MAX - 3))]);
+        assert!(check_all_tags(&tags, "b", "y").is_ok());
+        assert!(check_all_tags(&tags, "b", "yy").is_err());
+        assert!(check_all_tags(&tags, "a", "yy").is_ok());
     }
 
     #[test]

@@ -12,9 +12,8 @@ use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, find_active, ids_of};
 use super::filter::runs::{RUN_NAME_TAG, clauses, orders};
 use super::pages;
-use super::rules::{TAG_CHARS_MAX, check_key, check_run_name, cut};
+use super::rules::{TAG_CHARS_MAX, check_key, check_run_name, check_time, cut};
 use super::wire::{DefaultExperiment, Done, RunInfo, RunWire, artifact_location};
-use crate::http::change_resource;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -65,9 +64,11 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
     let name = name.unwrap_or_else(|| format!("run-{}", &id.to_string()[24..]));
     let mut run = Resource::draft(id, visitor.project.clone(), name, now, spec)
         .created_by(visitor.caller.0.label());
-    run.status.started_at = Some(Timestamp::from_millis(ask.start_time.unwrap_or_default()));
+    let started = check_time(ask.start_time.unwrap_or_default(), "start_time")?;
+    run.status.started_at = Some(started);
     let mut transaction = Transaction::new();
     transaction
+        .require_experiment(run.spec.experiment)
         .create(&run)
         .set_tags(RunId::from(id), tags.clone());
     visitor.app.store.commit(transaction).await?;
@@ -164,20 +165,27 @@ pub(super) async fn update(visitor: Visitor, Ask(ask): Ask<Update>) -> Answer<Up
     let by = ById::of(ask.run_id, ask.run_uuid);
     let id = enter(&visitor, by.id()?).await?;
     let phase = ask.status.as_deref().map(parse_status).transpose()?;
-    let name = given(ask.run_name.as_ref());
-    check_run_name(name.unwrap_or_default())?;
-    let run = change(&visitor, id, |run| {
-        if let Some(phase) = phase {
-            run.status.phase = phase;
-        }
-        if let Some(at) = ask.end_time {
-            run.status.finished_at = Some(Timestamp::from_millis(at));
-        }
-        if let Some(name) = name {
-            name.clone_into(&mut run.metadata.name);
-        }
-    })
-    .await?;
+    let ended = ask
+        .end_time
+        .map(|at| check_time(at, "end_time"))
+        .transpose()?;
+    let name = given(ask.run_name.as_ref()).map(str::to_owned);
+    check_run_name(name.as_deref().unwrap_or_default())?;
+    let mut transaction = Transaction::new();
+    transaction
+        .require_run(id, &visitor.project)
+        .alter::<RunSpec>(id.id(), move |run| {
+            if let Some(phase) = phase {
+                run.status.phase = phase;
+            }
+            run.status.finished_at = ended.or(run.status.finished_at);
+            if let Some(name) = &name {
+                run.metadata.name.clone_from(name);
+            }
+            Ok(())
+        });
+    visitor.app.store.commit(transaction).await?;
+    let run = find(&visitor, id).await?;
     let run_info = RunInfo::of(&run, default_id(&visitor).await?);
     Ok(Json(Updated { run_info }))
 }
@@ -198,26 +206,6 @@ fn parse_status(word: &str) -> Result<RunPhase, MlflowError> {
     })
 }
 
-/// Changes a run that is not in the bin.
-pub(super) async fn change(
-    visitor: &Visitor,
-    id: RunId,
-    mut alter: impl FnMut(&mut Run),
-) -> Result<Run, MlflowError> {
-    let run = find(visitor, id).await?;
-    if run.status.deleted_at.is_some() {
-        return Err(MlflowError::invalid(format!(
-            "The run {id} must be in the 'active' state. Current state is deleted."
-        )));
-    }
-    let key = id.to_string();
-    let changed = change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
-        alter(run);
-        Ok(())
-    });
-    Ok(changed.await?)
-}
-
 pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Done> {
     let now = visitor.app.now();
     move_to_bin(&visitor, ask.id()?, Some(now)).await
@@ -231,12 +219,12 @@ pub(super) async fn restore(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Don
 async fn move_to_bin(visitor: &Visitor, id: &str, at: Option<Timestamp>) -> Answer<Done> {
     let id = enter(visitor, id).await?;
     find(visitor, id).await?;
-    let key = id.to_string();
-    change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
+    let mut transaction = Transaction::new();
+    transaction.alter::<RunSpec>(id.id(), move |run| {
         run.status.deleted_at = at;
         Ok(())
-    })
-    .await?;
+    });
+    visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }
 
@@ -289,7 +277,7 @@ pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Pa
         })
         .await?;
     // A page may end before its limit.
-    let next = offset + found.runs.len() as u64;
+    let next = offset.saturating_add(found.runs.len() as u64);
     let next_page_token = found.more.then(|| pages::token(next));
     let wire = |found| RunWire::of(found, default);
     Ok(Json(Page {

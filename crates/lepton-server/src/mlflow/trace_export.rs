@@ -7,21 +7,25 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use lepton_access::Access;
+use lepton_store::Transaction;
 use lepton_types::Timestamp;
-use lepton_types::resources::{Experiment, Kind};
+use lepton_types::resources::Kind;
 use lepton_types::trace::{Trace, TraceSpan};
 
 use super::ask::Visitor;
 use super::error::{MlflowError, shown};
 use super::experiments::find_active;
 use super::rules::cut;
-use super::traces::{NAME_TAG, SPANS_TAG, check_id, keep};
+use super::traces::{self, NAME_TAG, add_trace, check_id};
 use super::wire::Done;
 use super::{otlp, otlp_json};
-use crate::extract::read_body;
+use crate::extract::{JSON_BYTES_MAX, read_body};
 
 /// The longest body of spans, packed and unpacked.
 const BODY_BYTES_MAX: usize = 32 << 20;
+
+/// Spans in one transaction, about; others' writes wait for it.
+const PIECE_SPANS: usize = 500;
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -39,25 +43,27 @@ pub(super) async fn export(
     let named = text("x-mlflow-experiment-id")
         .ok_or_else(|| MlflowError::invalid("the header `x-mlflow-experiment-id` is missing"))?;
     let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    let (read, answer): (Reads, Response) = match kind.split(';').next().map(str::trim) {
-        // An `ExportTraceServiceResponse` in which nothing was refused has no fields.
-        Some(PROTOBUF) => {
-            let empty = ([(header::CONTENT_TYPE, PROTOBUF)], Vec::new());
-            (otlp::spans_of, empty.into_response())
-        }
-        Some("application/json") => (otlp_json::spans_of, axum::Json(Done {}).into_response()),
-        _ => {
-            return Err(MlflowError::invalid(format!(
-                "Invalid Content-Type: {}. Expected: {PROTOBUF} or application/json",
-                shown(kind)
-            )));
-        }
-    };
-    let experiment = find_active(&visitor, named).await?;
-    let packed = read_body(&headers, body, BODY_BYTES_MAX).await?;
-    let bytes = match text(header::CONTENT_ENCODING.as_str()) {
-        None | Some("identity") => packed.to_vec(),
-        Some("gzip") => unpack(&packed)?,
+    let (read, bytes_max, answer): (Reads, usize, Response) =
+        match kind.split(';').next().map(str::trim) {
+            // An `ExportTraceServiceResponse` in which nothing was refused has no fields.
+            Some(PROTOBUF) => {
+                let empty = ([(header::CONTENT_TYPE, PROTOBUF)], Vec::new());
+                (otlp::spans_of, BODY_BYTES_MAX, empty.into_response())
+            }
+            Some("application/json") => {
+                let empty = axum::Json(Done {}).into_response();
+                (otlp_json::spans_of, JSON_BYTES_MAX, empty)
+            }
+            _ => {
+                return Err(MlflowError::invalid(format!(
+                    "Invalid Content-Type: {}. Expected: {PROTOBUF} or application/json",
+                    shown(kind)
+                )));
+            }
+        };
+    let is_packed = match text(header::CONTENT_ENCODING.as_str()) {
+        None | Some("identity") => false,
+        Some("gzip") => true,
         Some(other) => {
             return Err(MlflowError::invalid(format!(
                 "Unsupported Content-Encoding: {}",
@@ -65,7 +71,20 @@ pub(super) async fn export(
             )));
         }
     };
-    let spans = read(&bytes).map_err(|error| MlflowError::invalid(error.to_string()))?;
+    let experiment = find_active(&visitor, named).await?;
+    let body = read_body(&headers, body, bytes_max).await?;
+    // Not on a thread that others wait for.
+    let reading = tokio::task::spawn_blocking(move || {
+        let unpacked = match is_packed {
+            true => Some(unpack(&body, bytes_max)?),
+            false => None,
+        };
+        let bytes = unpacked.as_deref().unwrap_or(&body);
+        read(bytes).map_err(|error| MlflowError::invalid(error.to_string()))
+    });
+    let spans = reading
+        .await
+        .map_err(|error| crate::error::ApiError::internal(&error))??;
     if spans.is_empty() {
         return Err(MlflowError::invalid(
             "Invalid OpenTelemetry format - no spans found",
@@ -80,18 +99,31 @@ pub(super) async fn export(
         check_id(&id)?;
         by_trace.entry(id).or_default().push(span);
     }
+    // Written in pieces, so that others write in between.
+    let mut piece = Transaction::new();
+    let mut spans_in_piece = 0;
     for (id, spans) in by_trace {
-        take_in(&visitor, &experiment, id, spans).await?;
+        add_trace(&visitor, &mut piece, &experiment, gathered(&id, &spans));
+        for some in spans.chunks(PIECE_SPANS) {
+            let steps = some.iter().map(|span| step_of(&id, span)).collect();
+            traces::add_spans(&visitor, &mut piece, &id, steps);
+            spans_in_piece += some.len();
+            if spans_in_piece >= PIECE_SPANS {
+                visitor.app.store.commit(std::mem::take(&mut piece)).await?;
+                spans_in_piece = 0;
+            }
+        }
     }
+    visitor.app.store.commit(piece).await?;
     Ok(answer)
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, MlflowError> {
+fn unpack(packed: &[u8], most: usize) -> Result<Vec<u8>, MlflowError> {
     let mut bytes = Vec::new();
-    let mut reader = flate2::read::GzDecoder::new(packed).take(BODY_BYTES_MAX as u64 + 1);
+    let mut reader = flate2::read::GzDecoder::new(packed).take(most as u64 + 1);
     let read = reader.read_to_end(&mut bytes);
     match read {
-        Ok(_) if bytes.len() <= BODY_BYTES_MAX => Ok(bytes),
+        Ok(_) if bytes.len() <= most => Ok(bytes),
         Ok(_) => Err(MlflowError::invalid(
             "the body is too long once it is unpacked",
         )),
@@ -99,47 +131,32 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, MlflowError> {
     }
 }
 
-/// Adds spans to their trace, which is made if it is new.
-async fn take_in(
-    visitor: &Visitor,
-    experiment: &Experiment,
-    id: String,
-    spans: Vec<otlp::Span>,
-) -> Result<(), MlflowError> {
-    let known = visitor.app.store.trace(&visitor.project, &id).await?;
-    let is_new = known.is_none();
-    let mut trace = known.map_or_else(Trace::empty, |(_, trace)| trace);
-    if is_new {
-        trace.id.clone_from(&id);
-        let first = spans
-            .iter()
-            .map(|span| span.began_nanos)
-            .min()
-            .unwrap_or_default();
-        trace.began_at = Timestamp::from_millis(first / 1_000_000);
-        trace.state = "IN_PROGRESS".to_owned();
-    }
-    if let Some(root) = spans.iter().find(|span| span.is_root)
-        && !trace.complete
-    {
+/// What the spans of a trace tell of it. What is known of it already is put together with this where
+/// it is written.
+fn gathered(id: &str, spans: &[otlp::Span]) -> Trace {
+    let first = spans.iter().map(|span| span.began_nanos).min();
+    let mut trace = Trace {
+        id: id.to_owned(),
+        began_at: Timestamp::from_millis(first.unwrap_or_default() / 1_000_000),
+        state: "IN_PROGRESS".to_owned(),
+        ..Trace::empty()
+    };
+    if let Some(root) = spans.iter().find(|span| span.is_root) {
+        let preview = |text: &Option<String>| text.clone().map(|text| cut(text, 1_000));
         trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
         trace.took_ms = Some(root.ended_nanos.saturating_sub(root.began_nanos) / 1_000_000);
-        trace
-            .tags
-            .entry(NAME_TAG.to_owned())
-            .or_insert_with(|| root.name.clone());
-        trace.request_preview = root.inputs.clone().map(|text| cut(text, 1_000));
-        trace.response_preview = root.outputs.clone().map(|text| cut(text, 1_000));
+        trace.tags.insert(NAME_TAG.to_owned(), root.name.clone());
+        trace.request_preview = preview(&root.inputs);
+        trace.response_preview = preview(&root.outputs);
     }
     trace
-        .tags
-        .insert(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned());
-    let step = |span: otlp::Span| TraceSpan {
-        trace: id.clone(),
-        span: span.id,
+}
+
+fn step_of(trace: &str, span: &otlp::Span) -> TraceSpan {
+    TraceSpan {
+        trace: trace.to_owned(),
+        span: span.id.clone(),
         began_nanos: span.began_nanos,
         body: span.json.to_string(),
-    };
-    let spans = spans.into_iter().map(step).collect();
-    keep(visitor, experiment, trace, spans).await
+    }
 }

@@ -1,11 +1,14 @@
 //! Searching traces: newest first, a piece at a time, until the page is full.
 
+use std::cmp::Reverse;
+use std::ops::ControlFlow;
+
 use axum::Json;
 use lepton_access::Access;
 use lepton_store::Test;
-use lepton_types::Id;
 use lepton_types::resources::Kind;
 use lepton_types::trace::Trace;
+use lepton_types::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, Visitor, given, int, list};
@@ -13,6 +16,7 @@ use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, ids_of};
 use super::filter::{self, Comparison, More};
 use super::pages;
+use super::rules::cut;
 use super::traces::{Location, NAME_TAG, PIECE, TraceInfo};
 use super::wire::DefaultExperiment;
 
@@ -62,7 +66,7 @@ pub(super) async fn found(
     visitor: &Visitor,
     ask: &Search,
     default: DefaultExperiment,
-) -> Result<(Vec<(Id, Trace)>, Option<String>), MlflowError> {
+) -> Result<Traces, MlflowError> {
     let limit = pages::limit(ask.max_results, 100, PIECE)?;
     let offset = pages::offset(ask.page_token.as_deref())?;
     let comparisons = filter::parse(given(ask.filter.as_ref()).unwrap_or_default())?;
@@ -85,51 +89,172 @@ pub(super) async fn found(
             "Invalid order_by key '{key}' of traces"
         )));
     }
-    let experiments = ids_of(&ask.experiment_ids, default)?;
-    let newest_first = order.is_empty();
-    let wanted = usize::try_from(offset)
-        .unwrap_or(usize::MAX)
-        .saturating_add(limit + 1);
-    let (mut all, mut before) = (Vec::new(), None);
-    loop {
-        let (store, project) = (&visitor.app.store, &visitor.project);
-        let piece = store
-            .traces(project, experiments.clone(), before, PIECE)
-            .await?;
-        before = piece
-            .last()
-            .map(|(_, trace)| (trace.began_at, trace.id.clone()));
-        let last = piece.len() < PIECE;
-        for (experiment, trace) in piece {
-            let fits = comparisons
-                .iter()
-                .all(|c| holds(c, &trace).unwrap_or(false));
-            if fits {
-                all.push((experiment, trace));
+    let search = Matching {
+        visitor,
+        experiments: ids_of(&ask.experiment_ids, default)?,
+        comparisons,
+    };
+    match order.is_empty() {
+        true => search.newest(offset, limit).await,
+        false => search.in_order(&order, offset, limit).await,
+    }
+}
+
+/// A page of traces, each with its experiment, and the token of the next.
+type Traces = (Vec<(Id, Trace)>, Option<String>);
+
+/// Bytes of traces on one page; one that holds more ends early.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// How far the pages of a search by something else than time reach: what lies before a page is kept
+/// in memory while it is looked for.
+const ORDERED_MAX: u64 = 100_000;
+
+/// The traces that meet a filter.
+struct Matching<'a> {
+    visitor: &'a Visitor,
+    experiments: Vec<Id>,
+    comparisons: Vec<Comparison>,
+}
+
+impl Matching<'_> {
+    /// Shows them to `take`, newest first, until it says that it has enough.
+    async fn each(
+        &self,
+        mut take: impl FnMut(Id, Trace) -> ControlFlow<()>,
+    ) -> Result<(), MlflowError> {
+        let (store, project) = (&self.visitor.app.store, &self.visitor.project);
+        let mut before = None;
+        loop {
+            let experiments = self.experiments.clone();
+            let piece = store.traces(project, experiments, before, PIECE).await?;
+            let Some((_, last)) = piece.last() else {
+                return Ok(());
+            };
+            before = Some((last.began_at, last.id.clone()));
+            for (experiment, trace) in piece {
+                let mut comparisons = self.comparisons.iter();
+                let fits = comparisons.all(|c| holds(c, &trace).unwrap_or(false));
+                if fits && take(experiment, trace).is_break() {
+                    return Ok(());
+                }
             }
         }
-        if last || (newest_first && all.len() >= wanted) {
-            break;
+    }
+
+    async fn newest(&self, offset: u64, limit: usize) -> Result<Traces, MlflowError> {
+        let (mut page, mut skipped, mut bytes, mut more) = (Vec::new(), 0, 0, false);
+        self.each(|experiment, trace| {
+            if skipped < offset {
+                skipped += 1;
+                return ControlFlow::Continue(());
+            }
+            if page.len() == limit || bytes > PAGE_BYTES_MAX {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            bytes += weight(&trace);
+            page.push((experiment, trace));
+            ControlFlow::Continue(())
+        })
+        .await?;
+        let next = more.then(|| pages::token(offset + page.len() as u64));
+        Ok((page, next))
+    }
+
+    /// Keeps what decides the order and no more, and reads the page by its ids.
+    async fn in_order(
+        &self,
+        order: &[filter::Order],
+        offset: u64,
+        limit: usize,
+    ) -> Result<Traces, MlflowError> {
+        let wanted = offset.saturating_add(limit as u64 + 1);
+        if wanted > ORDERED_MAX {
+            return Err(MlflowError::invalid(format!(
+                "a search in an order of its own reaches {ORDERED_MAX} traces: narrow it by a filter"
+            )));
+        }
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let mut first: Vec<Place> = Vec::new();
+        self.each(|_, trace| {
+            first.push(Place::of(order, &trace));
+            if first.len() >= 2 * wanted {
+                first.sort_unstable();
+                first.truncate(wanted);
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        first.sort_unstable();
+        first.truncate(wanted);
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let (mut page, mut bytes, mut next) = (Vec::new(), 0, None);
+        for (at, place) in first.into_iter().enumerate().skip(from) {
+            if page.len() == limit || bytes > PAGE_BYTES_MAX {
+                next = Some(pages::token(at as u64));
+                break;
+            }
+            let (store, project) = (&self.visitor.app.store, &self.visitor.project);
+            // What is deleted meanwhile is left out.
+            if let Some(found) = store.trace(project, &place.id.0).await? {
+                bytes += weight(&found.1);
+                page.push(found);
+            }
+        }
+        Ok((page, next))
+    }
+}
+
+/// Where a trace stands in an order: by what was asked for, then the newest first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    keys: Vec<Key>,
+    began_at: Reverse<Timestamp>,
+    id: Reverse<String>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Up(Value),
+    Down(Reverse<Value>),
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    Number(Option<i64>),
+    Text(Option<String>),
+}
+
+impl Place {
+    fn of(order: &[filter::Order], trace: &Trace) -> Self {
+        let text = |text: Option<&String>| Value::Text(text.map(|t| cut(t.clone(), 256)));
+        let key = |by: &filter::Order| {
+            let value = match by.key.as_str() {
+                "execution_time_ms" | "execution_time" => Value::Number(trace.took_ms),
+                "status" => text(Some(&trace.state)),
+                "name" => text(trace.tags.get(NAME_TAG)),
+                _ => Value::Number(Some(trace.began_at.as_millis())),
+            };
+            match by.descending {
+                true => Key::Down(Reverse(value)),
+                false => Key::Up(value),
+            }
+        };
+        Self {
+            keys: order.iter().map(key).collect(),
+            began_at: Reverse(trace.began_at),
+            id: Reverse(trace.id.clone()),
         }
     }
-    all.sort_by(|(_, a), (_, b)| {
-        let by = |by: &filter::Order| {
-            let way = match by.key.as_str() {
-                "execution_time_ms" | "execution_time" => a.took_ms.cmp(&b.took_ms),
-                "status" => a.state.cmp(&b.state),
-                "name" => a.tags.get(NAME_TAG).cmp(&b.tags.get(NAME_TAG)),
-                _ => a.began_at.cmp(&b.began_at),
-            };
-            if by.descending { way.reverse() } else { way }
-        };
-        let newest = || b.began_at.cmp(&a.began_at).then_with(|| b.id.cmp(&a.id));
-        order
-            .iter()
-            .map(by)
-            .find(|way| way.is_ne())
-            .unwrap_or_else(newest)
-    });
-    Ok(pages::cut(all, offset, limit))
+}
+
+/// What a trace takes on a page, about.
+fn weight(trace: &Trace) -> usize {
+    let pairs = trace.tags.iter().chain(&trace.metadata);
+    let pairs: usize = pairs.map(|(key, value)| key.len() + value.len()).sum();
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    pairs + text(&trace.request_preview) + text(&trace.response_preview) + 256
 }
 
 /// Whether a comparison holds, or why it cannot be asked.

@@ -1,11 +1,13 @@
 //! Traces of models and agents, in the form of MLflow 3 and in that of OpenTelemetry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::Path;
-use lepton_access::Access;
-use lepton_store::Transaction;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use lepton_access::{Access, Principal};
+use lepton_store::{TraceChange, Transaction};
 use lepton_types::resources::{Experiment, Kind};
 use lepton_types::trace::{Trace, TraceSpan};
 use lepton_types::{Id, Timestamp};
@@ -15,7 +17,7 @@ use serde_json::Value;
 use super::ask::{Ask, Visitor, int, list, need};
 use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, find_active};
-use super::rules::{TAG_CHARS_MAX, check_key, cut};
+use super::rules::{KEY_CHARS_MAX, TAG_CHARS_MAX, check_key, cut, in_calendar};
 use super::wire::{DefaultExperiment, Done, artifact_location};
 
 /// Traces that are read at once when they are searched or deleted.
@@ -23,8 +25,15 @@ pub(super) const PIECE: usize = 500;
 
 /// The tags that say where the files and the spans of a trace are.
 const LOCATION_TAG: &str = "mlflow.artifactLocation";
-pub(super) const SPANS_TAG: &str = "mlflow.trace.spansLocation";
+const SPANS_TAG: &str = "mlflow.trace.spansLocation";
 pub(super) const NAME_TAG: &str = "mlflow.traceName";
+
+/// Bytes of one answer that carries spans.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// Tags and metadata of a trace, the length of each, of the client's own name, and of a preview.
+const PAIRS_MAX: usize = 1_000;
+const PREVIEW_CHARS_MAX: usize = 10_000;
 
 /// The longest id of a trace.
 const ID_BYTES_MAX: usize = 256;
@@ -73,7 +82,7 @@ impl TraceInfo {
                 r#type: "MLFLOW_EXPERIMENT".to_owned(),
                 mlflow_experiment: Some(InExperiment { experiment_id }),
             },
-            request_time: trace.began_at.to_string().into(),
+            request_time: in_calendar(trace.began_at).to_string().into(),
             execution_duration: trace.took_ms.map_or(Value::Null, |ms| seconds(ms).into()),
             state: Some(trace.state),
             request_preview: trace.request_preview,
@@ -97,15 +106,33 @@ impl TraceInfo {
                 _ => return Err(invalid("execution_duration")),
             },
             id: self.trace_id,
-            client_request_id: self.client_request_id,
+            client_request_id: self.client_request_id.map(|text| cut(text, KEY_CHARS_MAX)),
             state: self.state.unwrap_or_else(|| "STATE_UNSPECIFIED".to_owned()),
-            request_preview: self.request_preview,
-            response_preview: self.response_preview,
+            request_preview: self.request_preview.map(preview),
+            response_preview: self.response_preview.map(preview),
+            created_by: String::new(),
             complete: false,
-            metadata: self.trace_metadata,
-            tags: self.tags,
+            metadata: bounded(self.trace_metadata)?,
+            tags: bounded(self.tags)?,
         })
     }
+}
+
+fn preview(text: String) -> String {
+    cut(text, PREVIEW_CHARS_MAX)
+}
+
+/// Tags or metadata of a trace: so many, each cut as MLflow's store cuts it.
+pub(super) fn bounded(
+    pairs: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, MlflowError> {
+    if pairs.len() > PAIRS_MAX {
+        return Err(MlflowError::invalid(format!(
+            "a trace takes {PAIRS_MAX} tags, and as many pairs of metadata"
+        )));
+    }
+    let pair = |(key, value)| (cut(key, KEY_CHARS_MAX), cut(value, TAG_CHARS_MAX));
+    Ok(pairs.into_iter().map(pair).collect())
 }
 
 pub(super) fn check_id(id: &str) -> Result<(), MlflowError> {
@@ -146,21 +173,14 @@ pub(super) struct Start {
     trace: Option<Whole>,
 }
 
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Deserialize, Default)]
 #[serde(default)]
 struct Whole {
     trace_info: TraceInfo,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    spans: Vec<Value>,
-}
-
-#[derive(Serialize)]
-pub(super) struct One {
-    trace: Whole,
 }
 
 /// Records a trace. What its spans brought before stays.
-pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Answer<One> {
+pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Result<Response, MlflowError> {
     visitor.may(Access::Write, Kind::Experiment)?;
     let info = ask
         .trace
@@ -177,28 +197,62 @@ pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Answer<One>
         .insert("mlflow.trace.infoFinalized".to_owned(), "true".to_owned());
     trace.complete = true;
     let id = trace.id.clone();
-    keep(&visitor, &experiment, trace, Vec::new()).await?;
-    one(&visitor, &id, false).await
+    keep(&visitor, &experiment, trace).await?;
+    one(&visitor, &id, None).await
 }
 
-/// Writes a trace with its spans, and where its files are.
+/// Writes what is told of a trace.
 pub(super) async fn keep(
     visitor: &Visitor,
     experiment: &Experiment,
-    mut trace: Trace,
-    spans: Vec<TraceSpan>,
+    trace: Trace,
 ) -> Result<(), MlflowError> {
+    let mut transaction = Transaction::new();
+    add_trace(visitor, &mut transaction, experiment, trace);
+    visitor.app.store.commit(transaction).await?;
+    Ok(())
+}
+
+/// Adds what is told of a trace, and where its files are. A workload tells only of its own.
+pub(super) fn add_trace(
+    visitor: &Visitor,
+    transaction: &mut Transaction,
+    experiment: &Experiment,
+    mut trace: Trace,
+) {
     let root = artifact_location(experiment);
     let root = root.trim_end_matches('/');
     let location = format!("{root}/traces/{}/artifacts", trace.id);
     trace.tags.insert(LOCATION_TAG.to_owned(), location);
-    let mut transaction = Transaction::new();
-    transaction.merge_trace(&visitor.project, experiment.metadata.id, trace);
-    if !spans.is_empty() {
-        transaction.put_spans(&visitor.project, spans);
+    trace.created_by = visitor.caller.0.label();
+    require_maker(visitor, transaction, &trace.id);
+    transaction
+        .require_experiment(experiment.metadata.id.into())
+        .merge_trace(&visitor.project, experiment.metadata.id, trace);
+}
+
+/// Adds steps of a trace that is there.
+pub(super) fn add_spans(
+    visitor: &Visitor,
+    transaction: &mut Transaction,
+    id: &str,
+    spans: Vec<TraceSpan>,
+) {
+    let kept_here = [(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned())];
+    let of_trace = TraceChange {
+        tags: kept_here.into(),
+        ..TraceChange::default()
+    };
+    require_maker(visitor, transaction, id);
+    transaction
+        .change_trace(&visitor.project, id, of_trace)
+        .put_spans(&visitor.project, spans);
+}
+
+fn require_maker(visitor: &Visitor, transaction: &mut Transaction, id: &str) {
+    if let Principal::Workload { .. } = &visitor.caller.0 {
+        transaction.require_trace_maker(&visitor.project, id, &visitor.caller.0.label());
     }
-    visitor.app.store.commit(transaction).await?;
-    Ok(())
 }
 
 pub(super) fn missing(id: &str) -> MlflowError {
@@ -211,32 +265,58 @@ pub(super) async fn find(visitor: &Visitor, id: &str) -> Result<(Id, Trace), Mlf
     found.ok_or_else(|| missing(id))
 }
 
-async fn one(visitor: &Visitor, id: &str, with_spans: bool) -> Answer<One> {
-    let trace = whole(visitor, id, with_spans, default_id(visitor).await?).await?;
-    Ok(Json(One { trace }))
+/// A trace, with its spans if so many bytes of them may be read.
+async fn one(visitor: &Visitor, id: &str, spans_max: Option<u64>) -> Result<Response, MlflowError> {
+    let default = default_id(visitor).await?;
+    let mut text = "{\"trace\":".to_owned();
+    write(visitor, id, spans_max, default, &mut text).await?;
+    text.push('}');
+    Ok(json(text))
 }
 
-async fn whole(
+fn json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Writes a trace as clients read it. Spans are kept as they are written here, so none is parsed.
+async fn write(
     visitor: &Visitor,
     id: &str,
-    with_spans: bool,
+    spans_max: Option<u64>,
     default: DefaultExperiment,
-) -> Result<Whole, MlflowError> {
+    text: &mut String,
+) -> Result<(), MlflowError> {
     let (experiment, trace) = find(visitor, id).await?;
-    let spans = match with_spans {
-        true => visitor.app.store.spans(&visitor.project, id).await?,
-        false => Vec::new(),
-    };
-    let span = |json: String| serde_json::from_str(&json).unwrap_or(Value::Null);
-    Ok(Whole {
-        trace_info: TraceInfo::of(trace, default.id_of(experiment.into())),
-        spans: spans.into_iter().map(span).collect(),
-    })
+    let info = TraceInfo::of(trace, default.id_of(experiment.into()));
+    let info = serde_json::to_string(&info).expect("invariant: texts serialise");
+    text.push_str("{\"trace_info\":");
+    text.push_str(&info);
+    if let Some(most) = spans_max {
+        let store = &visitor.app.store;
+        let spans = store.spans(&visitor.project, id, most).await?;
+        let spans = spans.ok_or_else(|| {
+            MlflowError::invalid(format!(
+                "An answer holds at most {most} bytes more of spans, and trace '{}' has more: ask \
+                 for fewer traces at once",
+                shown(id)
+            ))
+        })?;
+        if !spans.is_empty() {
+            text.push_str(",\"spans\":[");
+            text.push_str(&spans.join(","));
+            text.push(']');
+        }
+    }
+    text.push('}');
+    Ok(())
 }
 
-pub(super) async fn get_info(visitor: Visitor, Path(id): Path<String>) -> Answer<One> {
+pub(super) async fn get_info(
+    visitor: Visitor,
+    Path(id): Path<String>,
+) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Experiment)?;
-    one(&visitor, &id, false).await
+    one(&visitor, &id, None).await
 }
 
 #[derive(Deserialize, Default)]
@@ -247,19 +327,21 @@ pub(super) struct ById {
     trace_ids: Vec<String>,
 }
 
-pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
+pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Experiment)?;
-    one(&visitor, need(&ask.trace_id, "trace_id")?, true).await
+    one(
+        &visitor,
+        need(&ask.trace_id, "trace_id")?,
+        Some(ANSWER_BYTES_MAX),
+    )
+    .await
 }
 
-#[derive(Serialize)]
-pub(super) struct Many {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    traces: Vec<Whole>,
-}
-
-/// Traces with their spans; those that are not there are left out.
-pub(super) async fn batch_get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<Many> {
+/// Traces with their spans, each once; those that are not there are left out.
+pub(super) async fn batch_get(
+    visitor: Visitor,
+    Ask(ask): Ask<ById>,
+) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Experiment)?;
     if ask.trace_ids.is_empty() || ask.trace_ids.len() > PIECE {
         return Err(MlflowError::invalid(format!(
@@ -267,14 +349,23 @@ pub(super) async fn batch_get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<M
         )));
     }
     let default = default_id(&visitor).await?;
-    let mut traces = Vec::with_capacity(ask.trace_ids.len());
-    for id in &ask.trace_ids {
-        match whole(&visitor, id, true, default).await {
-            Err(error) if error.code == super::error::Code::ResourceDoesNotExist => {}
-            found => traces.push(found?),
+    let mut seen = BTreeSet::new();
+    let mut text = "{\"traces\":[".to_owned();
+    for id in ask.trace_ids.iter().filter(|id| seen.insert(id.as_str())) {
+        let before = text.len();
+        if !text.ends_with('[') {
+            text.push(',');
+        }
+        let left = ANSWER_BYTES_MAX.saturating_sub(text.len() as u64);
+        match write(&visitor, id, Some(left), default, &mut text).await {
+            Err(error) if error.code == super::error::Code::ResourceDoesNotExist => {
+                text.truncate(before);
+            }
+            written => written?,
         }
     }
-    Ok(Json(Many { traces }))
+    text.push_str("]}");
+    Ok(json(text))
 }
 
 #[derive(Deserialize, Default)]
@@ -284,19 +375,18 @@ pub(super) struct TagOf {
     value: Option<String>,
 }
 
-/// Changes the tags of a trace.
-async fn change_tags(
+/// Changes a trace as it is when it is written. A workload changes only those that it made.
+pub(super) async fn change(
     visitor: &Visitor,
     id: &str,
-    alter: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), MlflowError>,
-) -> Answer<Done> {
+    change: TraceChange,
+) -> Result<(), MlflowError> {
     visitor.may(Access::Write, Kind::Experiment)?;
-    let (experiment, mut trace) = find(visitor, id).await?;
-    alter(&mut trace.tags)?;
     let mut transaction = Transaction::new();
-    transaction.put_trace(&visitor.project, experiment, trace);
+    require_maker(visitor, &mut transaction, id);
+    transaction.change_trace(&visitor.project, id, change);
     visitor.app.store.commit(transaction).await?;
-    Ok(Json(Done {}))
+    Ok(())
 }
 
 pub(super) async fn set_tag(
@@ -308,11 +398,12 @@ pub(super) async fn set_tag(
     check_key(&key, "key")?;
     check_free(&key)?;
     let value = cut(ask.value.unwrap_or_default(), TAG_CHARS_MAX);
-    change_tags(&visitor, &id, |tags| {
-        tags.insert(key, value);
-        Ok(())
-    })
-    .await
+    let of_trace = TraceChange {
+        tags: BTreeMap::from([(key, value)]),
+        ..TraceChange::default()
+    };
+    change(&visitor, &id, of_trace).await?;
+    Ok(Json(Done {}))
 }
 
 /// Some tags say where things are, and are the server's own.
@@ -332,14 +423,12 @@ pub(super) async fn delete_tag(
 ) -> Answer<Done> {
     let key = need(&ask.key, "key")?.to_owned();
     check_free(&key)?;
-    change_tags(&visitor, &id, |tags| match tags.remove(&key) {
-        Some(_) => Ok(()),
-        None => Err(MlflowError::missing(format!(
-            "No trace tag with key '{}' for trace",
-            shown(&key)
-        ))),
-    })
-    .await
+    let of_trace = TraceChange {
+        dropped_tag: Some(key),
+        ..TraceChange::default()
+    };
+    change(&visitor, &id, of_trace).await?;
+    Ok(Json(Done {}))
 }
 
 #[derive(Deserialize, Default)]

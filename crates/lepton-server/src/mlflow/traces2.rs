@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::Path;
 use lepton_access::Access;
-use lepton_store::Transaction;
-use lepton_types::Timestamp;
+use lepton_store::TraceChange;
 use lepton_types::resources::Kind;
 use lepton_types::trace::Trace;
 use serde::{Deserialize, Serialize};
@@ -15,8 +14,9 @@ use serde_json::{Value, json};
 use super::ask::{Ask, Pair, Visitor, int, list, need, word};
 use super::error::{Answer, MlflowError};
 use super::experiments::{default_id, find_active};
+use super::rules::check_time;
 use super::trace_search::{Search, found};
-use super::traces::{find, keep};
+use super::traces::{bounded, change, find, keep};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -32,18 +32,9 @@ pub(super) struct Write {
     tags: Vec<Pair>,
 }
 
-impl Write {
-    /// Adds what came along to a trace.
-    fn add_to(&mut self, trace: &mut Trace) {
-        for (pairs, map) in [
-            (&mut self.request_metadata, &mut trace.metadata),
-            (&mut self.tags, &mut trace.tags),
-        ] {
-            for pair in pairs.drain(..) {
-                map.insert(pair.key.unwrap_or_default(), pair.value.unwrap_or_default());
-            }
-        }
-    }
+fn map_of(pairs: Vec<Pair>) -> Result<BTreeMap<String, String>, MlflowError> {
+    let pair = |pair: Pair| (pair.key.unwrap_or_default(), pair.value.unwrap_or_default());
+    bounded(pairs.into_iter().map(pair).collect())
 }
 
 #[derive(Serialize)]
@@ -51,16 +42,17 @@ pub(super) struct One {
     trace_info: Value,
 }
 
-pub(super) async fn start(visitor: Visitor, Ask(mut ask): Ask<Write>) -> Answer<One> {
+pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Write>) -> Answer<One> {
     visitor.may(Access::Write, Kind::Experiment)?;
     let experiment = find_active(&visitor, need(&ask.experiment_id, "experiment_id")?).await?;
     let mut trace = Trace::empty();
     trace.id = visitor.app.ids.next_id().to_string();
-    trace.began_at = Timestamp::from_millis(ask.timestamp_ms.unwrap_or_default());
+    trace.began_at = check_time(ask.timestamp_ms.unwrap_or_default(), "timestamp_ms")?;
     trace.state = "IN_PROGRESS".to_owned();
-    ask.add_to(&mut trace);
+    trace.metadata = map_of(ask.request_metadata)?;
+    trace.tags = map_of(ask.tags)?;
     let id = trace.id.clone();
-    keep(&visitor, &experiment, trace, Vec::new()).await?;
+    keep(&visitor, &experiment, trace).await?;
     one(&visitor, &id).await
 }
 
@@ -74,25 +66,26 @@ async fn one(visitor: &Visitor, id: &str) -> Answer<One> {
 pub(super) async fn end(
     visitor: Visitor,
     Path(id): Path<String>,
-    Ask(mut ask): Ask<Write>,
+    Ask(ask): Ask<Write>,
 ) -> Answer<One> {
     visitor.may(Access::Write, Kind::Experiment)?;
-    let (experiment, mut trace) = find(&visitor, &id).await?;
     let ended = ask
         .timestamp_ms
         .ok_or_else(|| MlflowError::required("timestamp_ms"))?;
-    trace.took_ms = Some(ended - trace.began_at.as_millis());
-    trace.state = match ask.status.as_deref() {
+    let state = match ask.status.as_deref() {
         Some("OK" | "1") => "OK",
         Some("ERROR" | "2") => "ERROR",
         Some("IN_PROGRESS" | "3") => "IN_PROGRESS",
         _ => "TRACE_STATUS_UNSPECIFIED",
-    }
-    .to_owned();
-    ask.add_to(&mut trace);
-    let mut transaction = Transaction::new();
-    transaction.put_trace(&visitor.project, experiment, trace);
-    visitor.app.store.commit(transaction).await?;
+    };
+    let of_trace = TraceChange {
+        ended_at: Some(check_time(ended, "timestamp_ms")?),
+        state: Some(state.to_owned()),
+        metadata: map_of(ask.request_metadata)?,
+        tags: map_of(ask.tags)?,
+        dropped_tag: None,
+    };
+    change(&visitor, &id, of_trace).await?;
     one(&visitor, &id).await
 }
 

@@ -10,7 +10,7 @@ use lepton_objects::s3::REGION;
 use lepton_planner::workloads::WorkerKey;
 use lepton_store::StoreError;
 use lepton_types::resources::{
-    Attempt, Job, ModelVersionSpec, Program, Replica, TrainBudget, TrainSpec,
+    Attempt, Job, ModelVersionSpec, Program, Replica, RunSpec, TrainBudget, TrainSpec,
 };
 use lepton_types::{CpuMillis, Id, Name, Resources};
 
@@ -81,6 +81,14 @@ pub(super) async fn of_attempt(app: &App, key: WorkerKey) -> Result<WorkloadSpec
     let mut env = seeds(app, &project, &token);
     env.extend(s3_seeds(app, WorkloadKind::Attempt, attempt.metadata.id));
     env.extend(run_environment(&job, &attempt, key.rank));
+    if let Some(run) = app.store.get_by_id::<RunSpec>(job.spec.run.id()).await? {
+        // Where clients of MLflow put runs within this one; the default one has an id of its own.
+        let experiment = match job.spec.experiment.as_str() {
+            "Default" => "0".to_owned(),
+            _ => run.spec.experiment.to_string(),
+        };
+        env.insert("MLFLOW_EXPERIMENT_ID".to_owned(), experiment);
+    }
     env.extend(job.spec.env.clone());
     Ok(WorkloadSpec {
         id,
@@ -149,6 +157,9 @@ fn run_environment(job: &Job, attempt: &Attempt, rank: u32) -> BTreeMap<String, 
         // Numeric libraries would start a thread for every processor of the machine.
         ("OMP_NUM_THREADS", threads.to_string()),
         ("PYTHONUNBUFFERED", "1".to_owned()),
+        // The user that it runs as need not be one that the system has a name for.
+        ("USER", "lepton".to_owned()),
+        ("LOGNAME", "lepton".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

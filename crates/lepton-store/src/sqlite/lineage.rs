@@ -57,7 +57,8 @@ pub(super) fn record(
                                   target_kind, target_name, first_at, last_at, requests)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (source, relation, target) DO UPDATE
-             SET last_at = MAX(last_at, excluded.last_at),
+             SET last_at = CASE WHEN excluded.requests = 0 AND excluded.relation = ?12 THEN last_at
+                           ELSE MAX(last_at, excluded.last_at) END,
                  requests = requests + excluded.requests",
         )?
         .execute(params![
@@ -72,6 +73,8 @@ pub(super) fn record(
             edge.first_at.as_millis(),
             edge.last_at.as_millis(),
             i64::try_from(edge.requests).unwrap_or(i64::MAX),
+            // To be ready to answer is not to be asked.
+            LineageRelation::ServedBy.as_str(),
         ])?;
     Ok(())
 }
@@ -86,16 +89,6 @@ pub(super) fn retire_number(connection: &Connection, id: Id) -> Result<(), rusql
              ON CONFLICT (project, key) DO UPDATE SET latest = excluded.latest",
         )?
         .execute(params![id.to_bytes(), Kind::Dataset.code()])?;
-    Ok(())
-}
-
-/// What is deleted alone stays in the record of what came of it; a project takes its own along.
-pub(super) fn forget(connection: &Connection, project: &str) -> Result<(), rusqlite::Error> {
-    for table in ["lineage", "retired_numbers"] {
-        connection
-            .prepare_cached(&format!("DELETE FROM {table} WHERE project = ?1"))?
-            .execute([project])?;
-    }
     Ok(())
 }
 

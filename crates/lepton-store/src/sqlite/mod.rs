@@ -1,12 +1,15 @@
 //! The embedded backend: SQLite in WAL mode, one writer thread that commits many
 //! transactions at once, and a few read connections.
 
+mod alteration;
 mod batches;
 mod compactor;
+mod deletion;
 mod lineage;
 mod old_points;
 mod reader;
 mod reply;
+mod requirements;
 pub(crate) mod schema;
 mod search;
 mod series_reader;

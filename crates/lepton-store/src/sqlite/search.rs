@@ -1,5 +1,7 @@
 //! Searching runs: from what must hold to SQL, and from the ids of a page to whole records.
 
+use std::collections::HashMap;
+
 use lepton_types::Id;
 use lepton_types::resources::{Run, RunSpec};
 use rusqlite::params_from_iter;
@@ -43,11 +45,39 @@ impl Reader<'_> {
                 more = true;
                 break;
             }
-            let found = self.found_runs(piece)?;
+            // Before they are read: one description of data may be long, and of many runs.
+            let fitting = self.fitting(piece, PAGE_BYTES_MAX)?;
+            let found = self.found_runs(&piece[..fitting])?;
             bytes += found.iter().map(weight).sum::<usize>();
             runs.extend(found);
+            if fitting < piece.len() {
+                more = true;
+                break;
+            }
         }
         Ok(Found { runs, more })
+    }
+
+    /// How many of `runs`, at least one, have descriptions of data of no more than so many bytes.
+    fn fitting(&self, runs: &[Id], bytes_max: usize) -> Result<usize, StoreError> {
+        let mut described: HashMap<Id, usize> = HashMap::new();
+        self.for_each_of(
+            runs,
+            "SELECT run, COALESCE(octet_length(schema), 0) + COALESCE(octet_length(profile), 0)
+             FROM run_datasets JOIN datasets USING (experiment, name, digest) WHERE run IN (",
+            ")",
+            |row| {
+                let run = Id::from_bytes(row.get(0)?);
+                *described.entry(run).or_default() += row.get::<_, usize>(1)?;
+                Ok(())
+            },
+        )?;
+        let mut bytes = 0;
+        let over = runs.iter().position(|run| {
+            bytes += described.get(run).copied().unwrap_or_default();
+            bytes > bytes_max
+        });
+        Ok(over.unwrap_or(runs.len()).max(1))
     }
 
     /// The clause that the fewest runs may meet, if they are so few that reading them all, of whatever

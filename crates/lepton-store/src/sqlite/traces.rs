@@ -11,8 +11,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::reader::Reader;
-use crate::traces::TraceWrite;
-use crate::{CommitError, StoreError};
+use super::requirements::require_project;
+use crate::traces::{TraceChange, TraceWrite};
+use crate::{CommitError, Conflict, StoreError};
 
 /// From schema 3 to schema 4.
 pub(super) const SCHEMA: &str = r"
@@ -33,31 +34,17 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
             project,
             experiment,
             trace,
-            merged,
         } => {
-            let known = match merged {
-                true => Reader::new(connection).trace(project, &trace.id)?,
-                false => None,
-            };
+            require_project(connection, project)?;
+            let known = Reader::new(connection).trace(project, &trace.id)?;
             let trace = match known {
                 Some((_, known)) => Trace::merged(known, trace.as_ref().clone()),
                 None => trace.as_ref().clone(),
             };
-            let body = serde_json::to_string(&trace).expect("invariant: texts serialise");
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    project,
-                    trace.id,
-                    experiment.to_bytes(),
-                    trace.began_at.as_millis(),
-                    body,
-                ])?;
+            put(connection, project, *experiment, &trace)?;
         }
         TraceWrite::Spans { project, spans } => {
+            require_project(connection, project)?;
             let mut insert = connection.prepare_cached(
                 "INSERT OR REPLACE INTO trace_spans (project, trace, span, began, body)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -65,6 +52,23 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
             for span in spans {
                 let (trace, id) = (&span.trace, &span.span);
                 insert.execute(params![project, trace, id, span.began_nanos, span.body])?;
+            }
+        }
+        TraceWrite::Change {
+            project,
+            id,
+            change,
+        } => {
+            let missing = || Conflict::TraceMissing { trace: id.clone() };
+            let found = Reader::new(connection).trace(project, id)?;
+            let (experiment, mut trace) = found.ok_or_else(missing)?;
+            alter(&mut trace, change)?;
+            put(connection, project, experiment, &trace)?;
+        }
+        TraceWrite::RequireMaker { project, id, maker } => {
+            let known = Reader::new(connection).trace(project, id)?;
+            if known.is_some_and(|(_, trace)| trace.created_by != *maker) {
+                return Err(Conflict::TraceOfOther { trace: id.clone() }.into());
             }
         }
         TraceWrite::Delete { project, id } => {
@@ -79,6 +83,47 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
     Ok(())
 }
 
+fn alter(trace: &mut Trace, change: &TraceChange) -> Result<(), Conflict> {
+    if let Some(at) = change.ended_at {
+        let began = trace.began_at.as_millis();
+        trace.took_ms = Some(at.as_millis().saturating_sub(began));
+    }
+    if let Some(state) = &change.state {
+        trace.state.clone_from(state);
+    }
+    trace.metadata.extend(change.metadata.clone());
+    trace.tags.extend(change.tags.clone());
+    match &change.dropped_tag {
+        Some(key) if trace.tags.remove(key).is_none() => Err(Conflict::TraceTagMissing {
+            trace: trace.id.clone(),
+            key: key.chars().take(64).collect(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn put(
+    connection: &Connection,
+    project: &str,
+    experiment: Id,
+    trace: &Trace,
+) -> Result<(), rusqlite::Error> {
+    let body = serde_json::to_string(trace).expect("invariant: texts serialise");
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            project,
+            trace.id,
+            experiment.to_bytes(),
+            trace.began_at.as_millis(),
+            body,
+        ])?;
+    Ok(())
+}
+
 impl Reader<'_> {
     pub(crate) fn trace(&self, project: &str, id: &str) -> Result<Option<(Id, Trace)>, StoreError> {
         let found = self
@@ -89,12 +134,27 @@ impl Reader<'_> {
         Ok(found.flatten())
     }
 
-    pub(crate) fn spans(&self, project: &str, trace: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn spans(
+        &self,
+        project: &str,
+        trace: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let bytes: u64 = self
+            .connection()
+            .prepare_cached(
+                "SELECT COALESCE(SUM(octet_length(body) + 1), 0) FROM trace_spans
+                 WHERE project = ?1 AND trace = ?2",
+            )?
+            .query_row(params![project, trace], |row| row.get(0))?;
+        if bytes > bytes_max {
+            return Ok(None);
+        }
         let mut statement = self.connection().prepare_cached(
             "SELECT body FROM trace_spans WHERE project = ?1 AND trace = ?2 ORDER BY began, span",
         )?;
         let rows = statement.query_map(params![project, trace], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(Some(rows.collect::<Result<_, _>>()?))
     }
 
     pub(crate) fn traces(
@@ -120,12 +180,21 @@ impl Reader<'_> {
         sql.push_str(" ORDER BY began DESC, id DESC LIMIT ?");
         arguments.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
         let mut statement = self.connection().prepare_cached(&sql)?;
-        let rows = statement.query_map(params_from_iter(arguments), trace_of)?;
-        Ok(rows
-            .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?)
+        let mut rows = statement.query(params_from_iter(arguments))?;
+        let (mut traces, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            bytes += row.get_ref(1)?.as_bytes().map_or(0, <[u8]>::len);
+            traces.extend(trace_of(row)?);
+            if bytes > PIECE_BYTES_MAX && !traces.is_empty() {
+                break;
+            }
+        }
+        Ok(traces)
     }
 }
+
+/// Bytes of traces that are read at once.
+const PIECE_BYTES_MAX: usize = 8 << 20;
 
 /// None for a row that does not read back.
 fn trace_of(row: &Row<'_>) -> rusqlite::Result<Option<(Id, Trace)>> {

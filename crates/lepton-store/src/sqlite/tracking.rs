@@ -10,14 +10,16 @@
 //! | `model_metrics` | `model, key, at, step, run, …` | measurements of logged models |
 //! | `kept_files` | `project, path` | files that clients keep under paths of their own |
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use lepton_types::resources::BlobDigest;
 use lepton_types::tracking::{KeptFile, LoggedModel, LoggedModelPhase, ModelMetric, RunDataset};
 use lepton_types::{Id, Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::deletion::drop_files;
 use super::reader::Reader;
+use super::requirements::{require_model_of_run, require_project, require_record};
 use crate::tracking::{LoggedModelRecord, TrackingWrite};
 use crate::{CommitError, Conflict, StoreError};
 
@@ -97,24 +99,30 @@ CREATE TABLE kept_files (
 
 pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<(), CommitError> {
     match write {
-        TrackingWrite::RequireRun { run, project } => require_run(connection, *run, project)?,
-        TrackingWrite::RequireTag { run, key } => require_tag(connection, *run, key)?,
         TrackingWrite::Datasets {
             run,
             experiment,
             datasets,
-        } => link_datasets(connection, *run, *experiment, datasets)?,
+        } => {
+            require_record(connection, *run)?;
+            link_datasets(connection, *run, *experiment, datasets)?;
+        }
         TrackingWrite::Models { run, links } => {
+            require_record(connection, *run)?;
             let mut insert = connection.prepare_cached(
                 "INSERT INTO run_models (run, way, model, step) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO NOTHING",
             )?;
             for link in links {
+                require_model_of_run(connection, link.model, *run)?;
                 let (run, model) = (run.to_bytes(), link.model.to_bytes());
                 insert.execute(params![run, link.r#use as u8, model, link.step])?;
             }
         }
-        TrackingWrite::CreateModel(model) => create_model(connection, model)?,
+        TrackingWrite::CreateModel(model) => {
+            require_project(connection, model.project.as_str())?;
+            create_model(connection, model)?;
+        }
         TrackingWrite::ModelPhase { model, phase, at } => {
             connection
                 .prepare_cached("UPDATE logged_models SET phase = ?2, updated = ?3 WHERE id = ?1")?
@@ -128,7 +136,14 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
                 .execute(params![model.to_bytes(), at.as_millis()])?;
         }
         TrackingWrite::ModelMetrics(metrics) => append_model_metrics(connection, metrics)?,
+        TrackingWrite::RequireFree(file) => {
+            let known = Reader::new(connection).kept_file(&file.project, &file.path)?;
+            if known.is_some_and(|known| known.digest != file.digest) {
+                return Err(Conflict::FileTaken.into());
+            }
+        }
         TrackingWrite::KeepFile(file) => {
+            require_project(connection, file.project.as_str())?;
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO kept_files (project, path, digest, size)
@@ -141,39 +156,9 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
                     file.size_bytes,
                 ])?;
         }
-        TrackingWrite::DropFiles { project, path } => {
-            connection
-                .prepare_cached(
-                    "DELETE FROM kept_files WHERE project = ?1 AND (path = ?2
-                     OR (path > ?2 || '/' AND path < ?2 || '0'))",
-                )?
-                .execute(params![project, path])?;
-        }
+        TrackingWrite::DropFiles { project, path } => drop_files(connection, project, path)?,
     }
     Ok(())
-}
-
-fn require_run(connection: &Connection, run: Id, project: &str) -> Result<(), CommitError> {
-    let found: Option<(String, bool)> = connection
-        .prepare_cached("SELECT project, deleted FROM run_index WHERE run = ?1")?
-        .query_row([run.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    match found {
-        Some((home, false)) if home == project => Ok(()),
-        Some((home, true)) if home == project => Err(Conflict::RunDeleted { run }.into()),
-        Some(_) | None => Err(Conflict::RunMissing { run }.into()),
-    }
-}
-
-fn require_tag(connection: &Connection, run: Id, key: &str) -> Result<(), CommitError> {
-    let there = connection
-        .prepare_cached("SELECT 1 FROM run_tags WHERE run = ?1 AND key = ?2")?
-        .exists(params![run.to_bytes(), key])?;
-    let key = key.chars().take(64).collect();
-    match there {
-        true => Ok(()),
-        false => Err(Conflict::TagMissing { run, key }.into()),
-    }
 }
 
 fn link_datasets(
@@ -239,6 +224,7 @@ fn append_model_metrics(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
     )?;
     for metric in metrics {
+        require_model_of_run(connection, metric.model, metric.run.id())?;
         insert.execute(params![
             metric.model.to_bytes(),
             metric.key,
@@ -268,28 +254,24 @@ impl Reader<'_> {
     pub(crate) fn logged_models(
         &self,
         project: &str,
-        experiments: &[Id],
+        experiment: Id,
+        after: Option<Id>,
     ) -> Result<Vec<LoggedModelRecord>, StoreError> {
         let sql = format!(
-            "SELECT {MODEL_COLUMNS} FROM logged_models
-             WHERE experiment = ?1 AND project = ?2 AND deleted IS NULL ORDER BY id"
+            "SELECT {MODEL_COLUMNS} FROM logged_models WHERE experiment = ?1 AND project = ?2
+             AND deleted IS NULL AND id > ?3 ORDER BY id LIMIT {PIECE_MODELS}"
         );
+        let after = after.map_or([0; 16], Id::to_bytes);
         let mut statement = self.connection().prepare_cached(&sql)?;
-        let mut models = Vec::new();
-        for experiment in experiments {
-            let rows = statement.query_map(params![experiment.to_bytes(), project], model_of)?;
-            for row in rows {
-                models.push(row?);
-            }
-        }
-        self.with_records(models)
+        let rows = statement.query_map(params![experiment.to_bytes(), project, after], model_of)?;
+        self.with_records(rows.collect::<Result<_, _>>()?)
     }
 
     fn with_records(&self, models: Vec<LoggedModel>) -> Result<Vec<LoggedModelRecord>, StoreError> {
         let ids: Vec<Id> = models.iter().map(|model| model.id).collect();
         let mut params = self.pairs_by_run("run_params", &ids)?;
         let mut tags = self.pairs_by_run("run_tags", &ids)?;
-        let mut metrics: HashMap<Id, Vec<ModelMetric>> = HashMap::new();
+        let mut metrics: HashMap<Id, VecDeque<ModelMetric>> = HashMap::new();
         self.for_each_of(
             &ids,
             "SELECT model, key, at, step, run, value, dataset_name, dataset_digest
@@ -297,14 +279,18 @@ impl Reader<'_> {
             ") ORDER BY position",
             |row| {
                 let metric = model_metric_of(row)?;
-                metrics.entry(metric.model).or_default().push(metric);
+                let of_model = metrics.entry(metric.model).or_default();
+                of_model.push_back(metric);
+                if of_model.len() > METRICS_MAX {
+                    of_model.pop_front();
+                }
                 Ok(())
             },
         )?;
         let record = |model: LoggedModel| LoggedModelRecord {
             params: params.remove(&model.id).unwrap_or_default(),
             tags: tags.remove(&model.id).unwrap_or_default(),
-            metrics: metrics.remove(&model.id).unwrap_or_default(),
+            metrics: metrics.remove(&model.id).unwrap_or_default().into(),
             model,
         };
         Ok(models.into_iter().map(record).collect())
@@ -326,6 +312,66 @@ impl Reader<'_> {
             .collect::<Result<_, _>>()?)
     }
 
+    pub(crate) fn kept_file(
+        &self,
+        project: &Name,
+        path: &str,
+    ) -> Result<Option<KeptFile>, StoreError> {
+        let found = self
+            .connection()
+            .prepare_cached(
+                "SELECT project, path, digest, size FROM kept_files
+                 WHERE project = ?1 AND path = ?2",
+            )?
+            .query_row(params![project.as_str(), path], file_of)
+            .optional()?;
+        Ok(found.flatten())
+    }
+
+    /// Goes from one child to the next, past all that is below it.
+    pub(crate) fn kept_children(
+        &self,
+        project: &str,
+        folder: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Option<u64>)>, StoreError> {
+        let inside = match folder {
+            "" => String::new(),
+            folder => format!("{folder}/"),
+        };
+        let mut next = self.connection().prepare_cached(
+            "SELECT path, size FROM kept_files WHERE project = ?1 AND path >= ?2
+             ORDER BY path LIMIT 1",
+        )?;
+        let (mut children, mut from) = (Vec::new(), inside.clone());
+        while children.len() < limit {
+            let found: Option<(String, u64)> = next
+                .query_row(params![project, from], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((path, size)) = found else {
+                break;
+            };
+            let Some(below) = path.strip_prefix(&inside) else {
+                break;
+            };
+            match below.split_once('/') {
+                // `0` follows `/`.
+                Some((name, _)) => {
+                    from = format!("{inside}{name}0");
+                    children.push((name.to_owned(), None));
+                }
+                // The shortest text that is greater.
+                None => {
+                    from = format!("{path}\0");
+                    children.push((below.to_owned(), Some(size)));
+                }
+            }
+        }
+        // A folder `a` comes after a file `a-b`.
+        children.sort();
+        Ok(children)
+    }
+
     pub(crate) fn all_kept_files(&self) -> Result<Vec<KeptFile>, StoreError> {
         let mut statement = self
             .connection()
@@ -336,6 +382,12 @@ impl Reader<'_> {
             .collect::<Result<_, _>>()?)
     }
 }
+
+/// Logged models that are read at once.
+const PIECE_MODELS: usize = 32;
+
+/// Measurements that are shown of a logged model: the newest.
+const METRICS_MAX: usize = 10_000;
 
 const MODEL_COLUMNS: &str = "id, project, experiment, name, model_type, source_run, phase, \
                              artifact_uri, created, updated, deleted";

@@ -9,9 +9,12 @@ use lepton_types::resources::Kind;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
+use super::alteration::alter;
 use super::compactor::Inbox;
+use super::deletion;
 use super::lineage;
 use super::reply::Reply;
+use super::requirements::{require, require_project, require_record};
 use super::series_writer::{self, Upkeep};
 use super::traces;
 use super::tracking;
@@ -294,18 +297,36 @@ fn apply(
                 }
                 delete_owned(connection, *id, version)?;
                 if *kind == Kind::Project {
-                    lineage::forget(connection, name)?;
+                    deletion::forget_project(connection, name)?;
                 }
             }
+            Write::Alter(alteration) => alter(connection, alteration, version)?,
+            Write::Require(requirement) => require(connection, requirement)?,
             Write::Event(event) => record_event(connection, event)?,
-            Write::Params { run, pairs } => set_params(connection, *run, pairs)?,
-            Write::Tags { run, pairs } => set_tags(connection, *run, pairs)?,
+            Write::Params { run, pairs } => {
+                require_record(connection, *run)?;
+                set_params(connection, *run, pairs)?;
+            }
+            Write::Tags { run, pairs } => {
+                require_record(connection, *run)?;
+                set_tags(connection, *run, pairs)?;
+            }
+            Write::AddToTag {
+                of,
+                key,
+                value,
+                chars_max,
+            } => {
+                require_record(connection, *of)?;
+                add_to_tag(connection, *of, (key, value), *chars_max)?;
+            }
             Write::DeleteTag { run, key } => {
                 connection
                     .prepare_cached("DELETE FROM run_tags WHERE run = ?1 AND key = ?2")?
                     .execute(params![run.to_bytes(), key])?;
             }
             Write::Metrics { run, points } => {
+                require_record(connection, *run)?;
                 appended.push((*run, series_writer::append(connection, *run, points)?));
             }
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
@@ -316,12 +337,13 @@ fn apply(
     Ok(())
 }
 
-fn next(version: &mut u64) -> u64 {
+pub(super) fn next(version: &mut u64) -> u64 {
     *version += 1;
     *version
 }
 
 fn create(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
+    require_project(connection, &row.project)?;
     let inserted = connection
         .prepare_cached(
             "INSERT INTO resources (id, kind, project, key, name, owner, grp, phase, version, body)
@@ -349,7 +371,7 @@ fn create(connection: &Connection, row: &Row, version: u64) -> Result<(), Commit
     .into())
 }
 
-fn update(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
+pub(super) fn update(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
     let updated = connection
         .prepare_cached(
             "UPDATE OR IGNORE resources SET key = ?1, name = ?2, owner = ?3, grp = ?4, phase = ?5,
@@ -396,12 +418,16 @@ fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<()
                  SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
             )?
             .execute(params![next(version), id.to_bytes()])?;
-        series_writer::drop_series(connection, id)?;
         lineage::retire_number(connection, id)?;
-        for table in ["run_params", "run_tags"] {
-            connection
-                .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
-                .execute([id.to_bytes()])?;
+        deletion::forget_record(connection, id)?;
+        let experiment: Option<String> = connection
+            .prepare_cached("SELECT project FROM resources WHERE id = ?1 AND kind = ?2")?
+            .query_row(params![id.to_bytes(), Kind::Experiment.code()], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        if let Some(project) = experiment {
+            deletion::forget_experiment(connection, id, &project)?;
         }
         connection
             .prepare_cached("DELETE FROM resources WHERE id = ?1")?
@@ -469,6 +495,33 @@ fn set_tags(
         upsert.execute(params![run.to_bytes(), key, value])?;
     }
     Ok(())
+}
+
+/// Adds a value to a tag that holds a JSON list; the oldest leave beyond `chars_max` characters.
+fn add_to_tag(
+    connection: &Connection,
+    of: Id,
+    (key, value): (&str, &str),
+    chars_max: usize,
+) -> Result<(), CommitError> {
+    let known: Option<String> = connection
+        .prepare_cached("SELECT value FROM run_tags WHERE run = ?1 AND key = ?2")?
+        .query_row(params![of.to_bytes(), key], |row| row.get(0))
+        .optional()?;
+    let mut values: Vec<serde_json::Value> = known
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    values.push(serde_json::from_str(value).expect("invariant: it was written from a value"));
+    let length = |value: &serde_json::Value| value.to_string().chars().count() + 1;
+    let mut total = 1 + values.iter().map(length).sum::<usize>();
+    let mut leaving = 0;
+    while total > chars_max && leaving + 1 < values.len() {
+        total -= length(&values[leaving]);
+        leaving += 1;
+    }
+    values.drain(..leaving);
+    let text = serde_json::Value::from(values).to_string();
+    set_tags(connection, of, &[(key.to_owned(), text)])
 }
 
 fn trim(connection: &Connection) -> Result<(), rusqlite::Error> {

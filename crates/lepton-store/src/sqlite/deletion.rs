@@ -1,0 +1,134 @@
+//! What goes along with a project, an experiment or a logged model that is really deleted.
+//!
+//! A name is not an identity: whoever makes a project of the same name again must find nothing of
+//! what was there. So whatever is found by the name of its project goes in the transaction that
+//! deletes it, and a test holds the list below against the tables.
+
+use lepton_types::Id;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::series_writer;
+use crate::{CommitError, Conflict};
+
+/// Tables whose rows are found by the name of their project, beside `resources`, which must be
+/// empty by then, and `tombstones`, which hold ids alone and are what watchers learn it from.
+const BY_PROJECT: [&str; 6] = [
+    "lineage",
+    "retired_numbers",
+    "events",
+    "traces",
+    "trace_spans",
+    "kept_files",
+];
+
+/// Forgets all of a project whose resources are gone; a conflict if some are not.
+pub(super) fn forget_project(connection: &Connection, project: &str) -> Result<(), CommitError> {
+    let left: Option<u8> = connection
+        .prepare_cached("SELECT kind FROM resources WHERE project = ?1 LIMIT 1")?
+        .query_row([project], |row| row.get(0))
+        .optional()?;
+    if left.is_some() {
+        return Err(Conflict::ProjectInUse {
+            project: project.to_owned(),
+        }
+        .into());
+    }
+    drop_models(connection, "project = ?1", project)?;
+    for table in BY_PROJECT {
+        connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE project = ?1"))?
+            .execute([project])?;
+    }
+    Ok(())
+}
+
+/// Forgets what clients kept of an experiment: its logged models, its data, its traces, and the files of
+/// all of them. `name` and `project` are those of the experiment.
+pub(super) fn forget_experiment(
+    connection: &Connection,
+    experiment: Id,
+    project: &str,
+) -> Result<(), rusqlite::Error> {
+    let id = experiment.to_bytes();
+    let places: Vec<String> = connection
+        .prepare_cached(
+            "SELECT artifact_uri FROM logged_models WHERE experiment = ?1
+             UNION ALL
+             SELECT body ->> '$.tags.\"mlflow.artifactLocation\"' FROM traces
+             WHERE experiment = ?1 AND body ->> '$.tags.\"mlflow.artifactLocation\"' IS NOT NULL",
+        )?
+        .query_map([id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for place in places {
+        if let Some(path) = place.strip_prefix("mlflow-artifacts:/") {
+            drop_files(connection, project, path)?;
+        }
+    }
+    drop_models(connection, "experiment = ?1", id)?;
+    connection
+        .prepare_cached(
+            "DELETE FROM trace_spans WHERE project = ?1
+             AND trace IN (SELECT id FROM traces WHERE experiment = ?2 AND project = ?1)",
+        )?
+        .execute(params![project, id])?;
+    connection
+        .prepare_cached("DELETE FROM traces WHERE experiment = ?1")?
+        .execute([id])?;
+    for table in ["datasets", "run_datasets"] {
+        connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE experiment = ?1"))?
+            .execute([id])?;
+    }
+    Ok(())
+}
+
+/// Deletes the logged models that `which` names, with all that hangs on them.
+fn drop_models(
+    connection: &Connection,
+    which: &str,
+    argument: impl rusqlite::ToSql,
+) -> Result<(), rusqlite::Error> {
+    for (table, column) in [
+        ("run_params", "run"),
+        ("run_tags", "run"),
+        ("model_metrics", "model"),
+        ("run_models", "model"),
+    ] {
+        connection
+            .prepare_cached(&format!(
+                "DELETE FROM {table} WHERE {column} IN (SELECT id FROM logged_models WHERE {which})"
+            ))?
+            .execute(params![argument])?;
+    }
+    connection
+        .prepare_cached(&format!("DELETE FROM logged_models WHERE {which}"))?
+        .execute(params![argument])?;
+    Ok(())
+}
+
+/// Forgets what hangs on a resource that is deleted.
+pub(super) fn forget_record(connection: &Connection, id: Id) -> Result<(), rusqlite::Error> {
+    series_writer::drop_series(connection, id)?;
+    for table in ["run_params", "run_tags"] {
+        connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
+            .execute([id.to_bytes()])?;
+    }
+    Ok(())
+}
+
+/// Drops the file of this path, and all below it.
+pub(super) fn drop_files(
+    connection: &Connection,
+    project: &str,
+    path: &str,
+) -> Result<(), rusqlite::Error> {
+    // `0` follows `/`: between them lies all that is below the folder.
+    connection
+        .prepare_cached(
+            "DELETE FROM kept_files WHERE project = ?1 AND (path = ?2
+             OR (path > ?2 || '/' AND path < ?2 || '0'))",
+        )?
+        .execute(params![project, path])?;
+    Ok(())
+}
