@@ -36,8 +36,8 @@ API = "/api/2.0/mlflow/"
 
 
 # Calls a second, of one client, for which requests are written before the clock runs.
-RATE = 8_000
-BATCH_RATE = 400
+RATE = 5_000
+BATCH_RATE = 300
 
 
 class Api:
@@ -350,6 +350,8 @@ def main():
     if options.client_cores:
         os.sched_setaffinity(0, options.client_cores)
     options.lepton = str(pathlib.Path(options.lepton).resolve())
+    # Not resolved: the link is what makes an environment of it.
+    options.python = os.path.abspath(options.python)
     results = {}
     for name, run in {"lepton": lepton, "mlflow": mlflow}.items():
         if options.only in (None, name):

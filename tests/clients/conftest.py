@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 
 import pytest
 
@@ -32,3 +33,19 @@ def shared():
     """A server for tests that change nothing that others look at."""
     with server() as lepton:
         yield lepton
+
+
+@pytest.fixture
+def small_disk(tmp_path, request):
+    """A file system that is soon full; of 24 MB unless the test's parameter says otherwise."""
+    size = getattr(request, "param", 24)
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=755", "lepton-test", place],
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no file system of {size} MB can be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)

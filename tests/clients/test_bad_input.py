@@ -540,20 +540,6 @@ def test_a_database_that_is_none(shared):
     assert done.code != 0 and "lepton.db" in done.err, done
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "lepton-test", place],
-                          capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no file system of 24 MB can be mounted here: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-
-
 def test_a_full_disk(small_disk):
     """What does not fit is refused and leaves nothing; what was kept stays; room helps at once."""
     with server(data_dir=small_disk / "data") as lepton:

@@ -392,6 +392,11 @@ def test_lifecycles_are_kept_and_checked(s3, bucket):
               "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}]
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
     assert s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == rules
+    told = s3.put_object(Bucket=bucket, Key="a/1", Body=b"")["Expiration"]
+    assert 'rule-id="old"' in told and told.startswith('expiry-date="'), told
+    assert s3.head_object(Bucket=bucket, Key="a/1")["Expiration"] == told
+    assert s3.get_object(Bucket=bucket, Key="a/1")["Expiration"] == told
+    assert "Expiration" not in s3.put_object(Bucket=bucket, Key="b/1", Body=b"")
     bad = rules[0] | {"Expiration": {"Days": 0}}
     refused(s3.put_bucket_lifecycle_configuration, "InvalidArgument", 400, Bucket=bucket,
             LifecycleConfiguration={"Rules": [bad]})
@@ -509,6 +514,36 @@ def test_chunked_bodies_that_are_cut_or_too_long_or_lie_are_refused(s3, env, buc
     assert read(s3, bucket, "o") == content
 
 
+def test_one_chunk_may_be_a_whole_upload_but_a_signed_one_is_bounded(lepton):
+    """Some clients send all they have as one chunk; it is not held in memory."""
+    env = lepton.access_key()
+    s3 = client(env)
+    s3.create_bucket(Bucket="chunks")
+    block, blocks = os.urandom(MIB), 192
+    size = blocks * MIB
+    def put(head, payload):
+        request = signed(env, "PUT", "/chunks/o", b"", {
+            "Content-Encoding": "aws-chunked", "x-amz-decoded-content-length": str(size)}, payload=payload)
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
+        def body():
+            yield head
+            for _ in range(blocks):
+                yield block
+            yield b"\r\n0\r\n\r\n"
+        total = len(head) + size + 7
+        url = env["AWS_ENDPOINT_URL_S3"] + "/chunks/o"
+        try:
+            return requests.put(url, data=body(), headers=headers | {"Content-Length": str(total)})
+        except requests.ConnectionError:
+            return None  # Refused before it was sent.
+    assert put(b"%x\r\n" % size, "STREAMING-UNSIGNED-PAYLOAD-TRAILER").status_code == 200
+    assert s3.head_object(Bucket="chunks", Key="o")["ETag"] == f'"{hashlib.md5(block * blocks).hexdigest()}"'
+    answer = put(b"%x;chunk-signature=%s\r\n" % (size, b"0" * 64), "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
+    assert answer is None or "InvalidChunkSizeError" in answer.text, answer.text
+    now, peak = lepton.resident_bytes()
+    assert peak < 160 * MIB, (now, peak)
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(s3, env, bucket):
     path = f"/{bucket}/cut"
     request = signed(env, "PUT", path, b"x" * MIB)
@@ -566,11 +601,20 @@ def test_five_gibibytes(lepton):
         left = 5 << 30
 
         def read(self, size=-1):
-            size = min(size if size >= 0 else self.left, self.left, len(block))
+            at = -self.left % len(block)
+            size = min(size if size >= 0 else self.left, self.left, len(block) - at)
             self.left -= size
-            return block[:size]
+            return block[at:at + size]
 
     s3.upload_fileobj(Source(), "large", "o")
     assert s3.head_object(Bucket="large", Key="o")["ContentLength"] == 5 << 30
+    total, wanted = hashlib.sha256(), hashlib.sha256()
+    for piece in s3.get_object(Bucket="large", Key="o")["Body"].iter_chunks(MIB):
+        total.update(piece)
+    for _ in range((5 << 30) // len(block)):
+        wanted.update(block)
+    assert total.digest() == wanted.digest()
     _, peak = lepton.resident_bytes()
-    assert peak < 1 << 30
+    print(f"the server held {peak >> 20} MiB at most")
+    # Ten parts at once, of which each may hold nine batches.
+    assert peak < 512 * MIB

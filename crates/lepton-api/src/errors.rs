@@ -94,6 +94,11 @@ error_codes! {
         "The token is genuine, but does not allow this. A token is good for one project and one role: \
          viewer reads and predicts, editor changes, admin makes tokens, owner does everything \
          everywhere. `lepton whoami` tells what yours is.";
+    /// The project has all that it may have.
+    QuotaExceeded = "quota-exceeded", 403,
+        "The project stores as much as its quota allows. `lepton objects usage` tells what it has and \
+         may have; delete objects, datasets, runs or model versions (space comes back after the next \
+         sweep), or ask an owner to raise it with `lepton objects quota`.";
     /// There is no such thing.
     NotFound = "not-found", 404,
         "Nothing of that kind and name is in the project. `lepton get KIND` lists what is there; \
@@ -109,6 +114,10 @@ error_codes! {
     Conflict = "conflict", 409,
         "What you changed was changed by somebody else in between, or its state does not allow the \
          change. Read it again and decide anew; nothing was written.";
+    /// The key of the bytes was destroyed.
+    Shredded = "shredded", 410,
+        "The key that sealed these bytes was destroyed with `lepton objects keys shred`, so nobody can \
+         read them any more, Lepton included. Delete what is left of them, or store them again.";
     /// More than is taken at once.
     TooLarge = "too-large", 413,
         "What can be sent at once is bounded, so that one caller cannot use up the server. The message \

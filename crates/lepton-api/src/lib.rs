@@ -4,10 +4,16 @@
 //! `/api/v1` only grows: a field may be added, none renamed or removed.
 
 mod errors;
+mod objects;
 mod requests;
 mod responses;
 
 pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
+pub use objects::{
+    DataKeyView, ObjectKeys, ProjectKeys, RenewedKey, RotatedKeys, ShredKeys, ShreddedKeys,
+    StartUpkeep, StorageCost, StorageUsage, TierUsage, UpdateProject, UpdateQuota, Upkeep,
+    UpkeepFinding, UpkeepPhase, UpkeepWork,
+};
 pub use requests::{
     Apply, CreateAccessKey, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken,
     LogToRun, Manifest, ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias,

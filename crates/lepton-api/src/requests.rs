@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lepton_types::resources::BlobDigest;
+use lepton_types::resources::{BlobDigest, ProjectQuota};
 use lepton_types::resources::{FileEntry, Lineage, MetricPoint, Role, RunPhase, TrainBudget};
 use lepton_types::{DurationMs, FreeName, Name, Resources, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ pub struct CreateProject {
     /// What it is for.
     #[serde(default)]
     pub description: String,
+    /// What it may store.
+    #[serde(default, skip_serializing_if = "ProjectQuota::is_open")]
+    pub quota: ProjectQuota,
 }
 
 /// Makes a token.

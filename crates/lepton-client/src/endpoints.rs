@@ -54,6 +54,11 @@ impl Client {
         self.get(&self.in_this_project(&["endpoints", name.as_str(), "replicas"])?)
     }
 
+    /// The newest decision about how many replicas it should have, as a record.
+    pub fn scaling_decision(&self, name: &Name) -> Result<Value, ClientError> {
+        self.get(&self.in_this_project(&["endpoints", name.as_str(), "scaling"])?)
+    }
+
     /// Asks an endpoint. `rows` is `{"rows":[{…}]}` or `{"columns":[…],"data":[[…]]}`.
     pub fn predict(&self, name: &Name, rows: &impl Serialize) -> Result<Predictions, ClientError> {
         let target = self.in_this_project(&["endpoints", name.as_str(), "predict"])?;

@@ -15,6 +15,7 @@ mod jobs;
 mod logs;
 mod mlflow;
 mod models;
+mod objects;
 mod pages;
 mod retry;
 mod runs;

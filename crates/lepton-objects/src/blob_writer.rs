@@ -19,6 +19,7 @@ use crate::contents::Contents;
 use crate::error::ContentError;
 use crate::index::{BlobIndex, NewBlob, NewPiece, Piece};
 use crate::key_ring::PieceNamer;
+use crate::pending::to_the_end;
 use crate::pins::{Pin, PinnedPieces};
 use crate::writer::{NewContent, StagedContent};
 
@@ -194,18 +195,19 @@ impl<I: BlobIndex + Clone + 'static> BlobStoreWriter<I> {
             size_bytes: summary.size_bytes,
             pieces: kept_pieces.iter().map(|kept| kept.piece.clone()).collect(),
         };
-        let recorded = self.store.index.record_blob(&self.project, blob, now).await;
-        let unused = recorded.map_err(BlobStoreError::Index)?;
-        for kept in kept_pieces {
-            if let Some(staged) = kept.staged {
-                if unused.contains(&staged.content().id) {
-                    staged.discard().await;
-                } else {
-                    staged.adopt();
+        let (index, project) = (self.store.index.clone(), self.project.clone());
+        to_the_end(async move {
+            let recorded = index.record_blob(&project, blob, now).await;
+            let unused = recorded.map_err(BlobStoreError::Index)?;
+            for staged in kept_pieces.into_iter().filter_map(|kept| kept.staged) {
+                match unused.contains(&staged.content().id) {
+                    true => staged.discard().await,
+                    false => drop(staged.adopt()),
                 }
             }
-        }
-        Ok(summary)
+            Ok(summary)
+        })
+        .await
     }
 
     async fn settle_all(&mut self) -> Result<BlobSummary, BlobStoreError<I::Error>> {

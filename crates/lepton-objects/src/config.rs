@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lepton_types::{IdSource, SystemIds};
+use lepton_types::{Id, IdSource, SystemIds};
 use object_store::ObjectStore;
 
 use crate::disk::Disk;
+use crate::error::OpenError;
 use crate::keys::KeyWrapper;
 
 /// Contents up to this size live in the index, sealed, beside the row that names them: they cost
@@ -52,6 +53,16 @@ pub struct RemoteConfig {
     pub options: BTreeMap<String, String>,
 }
 
+impl RemoteConfig {
+    /// Whether the URL and the options can be understood; asks nobody.
+    ///
+    /// # Errors
+    /// What cannot.
+    pub fn check(&self) -> Result<(), OpenError> {
+        crate::backend::check_remote(self)
+    }
+}
+
 impl fmt::Debug for RemoteConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The options hold secrets.
@@ -72,6 +83,9 @@ pub struct ContentsConfig {
     pub wrapper: Arc<dyn KeyWrapper>,
     /// Open data keys that were wrapped earlier.
     pub retired_wrappers: Vec<Arc<dyn KeyWrapper>>,
+    /// Who names the contents: the id of the index. Each place is claimed by the first index that
+    /// uses it, as what an index does not name is deleted there. None: nothing is claimed.
+    pub owner: Option<Id>,
     /// Where the ids of contents and keys come from.
     pub ids: Arc<dyn IdSource>,
     /// Contents up to this size become inline; none if 0. [`INLINE_BYTES_MAX`] unless told.
@@ -98,6 +112,7 @@ impl ContentsConfig {
             replica: None,
             wrapper,
             retired_wrappers: Vec::new(),
+            owner: None,
             ids: Arc::new(SystemIds),
             inline_bytes_max: INLINE_BYTES_MAX,
         }

@@ -1,6 +1,6 @@
 //! Contents: immutable sealed bytes by random id.
 //!
-//! Owns: beginning, reading and deleting contents, and the operations on keys. Must not know: who
+//! Owns: beginning, reading and deleting contents. Must not know: who
 //! names a content and why.
 
 use std::io::Write;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use lepton_types::{ContentId, DataKeyId, IdSource, Name};
+use lepton_types::{ContentId, IdSource, Name};
 
-use crate::backend::{Backend, block};
+use crate::backend::{Backend, Claim, block};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
 use crate::key_ring::{KeyRings, PieceNamer};
@@ -47,6 +47,7 @@ struct Inner {
     ids: Arc<dyn IdSource>,
     pending: PendingContents,
     inline_bytes_max: usize,
+    claim: Claim,
 }
 
 impl std::fmt::Debug for Contents {
@@ -66,6 +67,13 @@ impl Contents {
             Some(replica) => Some(Backend::connect(replica).await?),
             None => None,
         };
+        let mut claim = Claim::Known;
+        if let Some(owner) = config.owner {
+            claim = backend.claim(owner).await?;
+            if let Some(replica) = &replica {
+                replica.claim(owner).await?;
+            }
+        }
         let keys = KeyRings::new(
             backend.clone(),
             Arc::clone(&config.ids),
@@ -80,7 +88,24 @@ impl Contents {
             pending: PendingContents::default(),
             // Longer contents go through a pipeline, which has nothing to give back.
             inline_bytes_max: config.inline_bytes_max.min(BATCH_BYTES),
+            claim,
         })))
+    }
+
+    /// Whether the place was claimed just now and holds nothing: contents that an index names are
+    /// elsewhere then.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub async fn is_new_and_empty(&self) -> Result<bool, ContentError> {
+        Ok(self.0.claim == Claim::Fresh && self.projects().await?.is_empty())
+    }
+
+    /// Where contents are kept, and where they are copied to, for people.
+    #[must_use]
+    pub fn places(&self) -> (String, Option<String>) {
+        let replica = self.0.replica.as_ref().map(Backend::place);
+        (self.0.backend.place(), replica)
     }
 
     /// Begins a content of `project`. Dropping the writer leaves nothing.
@@ -235,52 +260,6 @@ impl Contents {
     /// If the backend fails.
     pub async fn projects(&self) -> Result<Vec<Name>, ContentError> {
         self.0.backend.projects().await
-    }
-
-    /// The data keys of a project, oldest first; new contents are sealed under the last.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub async fn keys(&self, project: &Name) -> Result<Vec<DataKeyId>, ContentError> {
-        self.0.keys.ids(project).await
-    }
-
-    /// Makes a new data key for what is written from now on. Rewrites no content.
-    ///
-    /// # Errors
-    /// If it cannot be kept.
-    pub async fn rotate(&self, project: &Name) -> Result<DataKeyId, ContentError> {
-        self.0.keys.rotate(project).await
-    }
-
-    /// Wraps the data keys of all projects under the current master key, after it changed.
-    /// Rewrites no content. Returns how many projects' keys were wrapped anew.
-    ///
-    /// # Errors
-    /// If any cannot be opened or kept.
-    pub async fn rewrap(&self) -> Result<usize, ContentError> {
-        let mut changed = 0;
-        for project in self.projects().await? {
-            changed += usize::from(self.0.keys.rewrap(&project).await?);
-        }
-        Ok(changed)
-    }
-
-    /// Destroys one data key: what it sealed can never be read again. The project's current key
-    /// is replaced first.
-    ///
-    /// # Errors
-    /// If there is no such key, or the backend fails.
-    pub async fn shred_key(&self, project: &Name, key: DataKeyId) -> Result<(), ContentError> {
-        self.0.keys.shred_key(project, key).await
-    }
-
-    /// Destroys all data keys of a project.
-    ///
-    /// # Errors
-    /// If the backend fails.
-    pub async fn shred_project(&self, project: &Name) -> Result<(), ContentError> {
-        self.0.keys.shred_project(project).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lepton_types::ContentId;
 
-use crate::keys::{CustomerKeyError, KeyError};
+use crate::keys::{CustomerKeyError, KeyError, WrapError};
 
 /// The place that keeps the bytes failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -61,6 +61,21 @@ pub enum ContentError {
     Backend(BackendError),
 }
 
+impl ContentError {
+    /// Whether it may go well later without anybody changing anything here: a service elsewhere
+    /// does not answer.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Backend(BackendError::Remote(_)) => true,
+            Self::Key(KeyError::Wrap { source, .. }) => {
+                matches!(source, WrapError::Service { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The object layer cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -73,6 +88,29 @@ pub enum OpenError {
     /// The configuration of a remote backend makes no sense.
     #[error("the object backend cannot be configured")]
     Configuration(#[source] Box<dyn Error + Send + Sync>),
+    /// A remote place does not answer as it must.
+    #[error(
+        "the objects at `{place}` cannot be reached: check that the service answers, that the \
+         bucket is there, and that the credentials may read, write, list and delete"
+    )]
+    Unreachable {
+        /// Where.
+        place: String,
+        /// What it said.
+        source: BackendError,
+    },
+    /// Another Lepton keeps its objects there.
+    #[error(
+        "`{place}` holds the objects of another Lepton ({owner}): what one does not know, it would \
+         delete, so choose an empty place or another prefix; if this is a restored data directory, \
+         restore the `objects.db` that belongs to that place"
+    )]
+    Claimed {
+        /// Where.
+        place: String,
+        /// The id of the index that has it.
+        owner: String,
+    },
     /// The backend failed.
     #[error(transparent)]
     Backend(BackendError),

@@ -4,7 +4,7 @@
 //! remembered as gone. Must not know: what is sealed under a key.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lepton_types::{DataKeyId, IdSource, Name};
 use object_store::UpdateVersion;
@@ -37,8 +37,8 @@ impl PieceNamer {
 pub(crate) struct KeyRings {
     backend: Backend,
     ids: Arc<dyn IdSource>,
-    wrapper: Arc<dyn KeyWrapper>,
-    retired: Vec<Arc<dyn KeyWrapper>>,
+    /// The first wraps; all of them open.
+    wrappers: RwLock<Vec<Arc<dyn KeyWrapper>>>,
     /// One small ring a project.
     opened: Mutex<BTreeMap<Name, Arc<Ring>>>,
     /// Held while a ring is read, changed and written.
@@ -85,6 +85,24 @@ struct SealedKey {
     hex: String,
 }
 
+/// A data key as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Its id.
+    pub id: DataKeyId,
+    /// What wraps it; none: it was shredded.
+    pub wrapped_by: Option<String>,
+}
+
+/// Which data keys are wrapped anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrap {
+    /// Those that another master key wraps.
+    Foreign,
+    /// All: a key service may have a newer version of the same master key.
+    All,
+}
+
 const RING_VERSION: u32 = 1;
 
 impl Ring {
@@ -113,8 +131,7 @@ impl KeyRings {
         Self {
             backend,
             ids,
-            wrapper,
-            retired,
+            wrappers: RwLock::new(std::iter::once(wrapper).chain(retired).collect()),
             opened: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }
@@ -195,16 +212,69 @@ impl KeyRings {
         Ok(self.add_key(project, &ring).await?.id)
     }
 
-    pub(crate) async fn rewrap(&self, project: &Name) -> Result<bool, ContentError> {
+    pub(crate) async fn rewrap(&self, project: &Name, which: Rewrap) -> Result<bool, ContentError> {
         let _changing = self.changing.lock().await;
         let ring = self.load(project).await?;
-        let label = self.wrapper.label();
+        let label = self.wrapper().label();
         let mut live = ring.keys.iter().filter(|key| key.secret.is_some());
-        if live.all(|key| key.wrapped_by == label) {
+        let is_current = live.clone().all(|key| key.wrapped_by == label);
+        if live.next().is_none() || (is_current && which == Rewrap::Foreign) {
             return Ok(false);
         }
         self.store(project, Ring::clone(&ring)).await?;
         Ok(true)
+    }
+
+    /// From now on `wrapper` wraps; those before it still open. What is under way with the one
+    /// before is kept when this returns.
+    pub(crate) async fn wrap_with(&self, wrapper: Arc<dyn KeyWrapper>) {
+        let _changing = self.changing.lock().await;
+        let mut wrappers = self
+            .wrappers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let label = wrapper.label();
+        wrappers.retain(|known| known.label() != label);
+        wrappers.insert(0, wrapper);
+    }
+
+    /// Opens nothing with a wrapper any more, unless it is the one that wraps.
+    pub(crate) fn forget_wrapper(&self, label: &str) {
+        let mut wrappers = self
+            .wrappers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let current = wrappers.first().map(|wrapper| wrapper.label());
+        wrappers.retain(|known| {
+            let known = known.label();
+            known != label || Some(&known) == current.as_ref()
+        });
+    }
+
+    /// All wrappers, the one that wraps first.
+    pub(crate) fn wrappers(&self) -> Vec<Arc<dyn KeyWrapper>> {
+        let wrappers = self.wrappers.read().unwrap_or_else(PoisonError::into_inner);
+        wrappers.clone()
+    }
+
+    fn wrapper(&self) -> Arc<dyn KeyWrapper> {
+        let mut wrappers = self.wrappers().into_iter();
+        wrappers
+            .next()
+            .expect("invariant: one wrapper is never taken away")
+    }
+
+    /// What is kept of a project's keys, without opening them.
+    pub(crate) async fn kept(&self, project: &Name) -> Result<Vec<KeptKey>, ContentError> {
+        let Some(file) = self.backend.load_keys(project).await? else {
+            return Ok(Vec::new());
+        };
+        let rows = parse(project, &file.bytes)?.keys;
+        let kept = rows.into_iter().map(|row| KeptKey {
+            id: row.id,
+            wrapped_by: row.sealed.map(|sealed| sealed.by),
+        });
+        Ok(kept.collect())
     }
 
     pub(crate) async fn shred_key(
@@ -287,10 +357,7 @@ impl KeyRings {
         let Some(file) = self.backend.load_keys(project).await? else {
             return Ok(Arc::default());
         };
-        let wrappers: Vec<_> = std::iter::once(&self.wrapper)
-            .chain(&self.retired)
-            .cloned()
-            .collect();
+        let wrappers = self.wrappers();
         let of = project.clone();
         let mut opened = block(move || open(&of, &file.bytes, &wrappers)).await?;
         opened.kept = Some(KeptVersion(file.version));
@@ -314,7 +381,7 @@ impl KeyRings {
 
     /// Wraps all keys anew and keeps them. What is in memory follows what is on disk.
     async fn store(&self, project: &Name, mut ring: Ring) -> Result<(), ContentError> {
-        let (wrapper, of) = (Arc::clone(&self.wrapper), project.clone());
+        let (wrapper, of) = (self.wrapper(), project.clone());
         let (ring, bytes) = block(move || {
             let bytes = close(&of, &mut ring, &*wrapper)?;
             Ok::<_, KeyError>((ring, bytes))

@@ -132,7 +132,7 @@ impl KeyWrapper for MasterWrapper {
     }
 }
 
-fn bound_to(purpose: &WrapPurpose<'_>) -> Vec<u8> {
+pub(crate) fn bound_to(purpose: &WrapPurpose<'_>) -> Vec<u8> {
     let mut data = b"lepton data key v1".to_vec();
     data.extend_from_slice(&purpose.key.id().to_bytes());
     data.extend_from_slice(purpose.project.as_str().as_bytes());

@@ -17,6 +17,7 @@ pub mod disk;
 mod error;
 mod index;
 mod indexed;
+mod key_changes;
 mod key_ring;
 mod keys;
 mod pending;
@@ -26,6 +27,7 @@ mod reader;
 pub mod s3;
 mod scrub;
 mod seal;
+mod vault;
 mod writer;
 
 pub use blob_reader::{BlobReader, StoredBlob};
@@ -37,10 +39,14 @@ pub use digests::{CrcKind, DigestKind, DigestSet, Digests, combine_crc};
 pub use error::{BackendError, ContentError, OpenError};
 pub use index::{BlobIndex, BlobRecord, ContentIndex, NewBlob, NewPiece, Piece, PieceKey};
 pub use indexed::IndexedContents;
+pub use key_ring::{KeptKey, Rewrap};
 pub use keys::{
     ContentKey, CustomerKey, CustomerKeyError, KeyError, KeyWrapper, MasterWrapper, WrapError,
     WrapPurpose,
 };
 pub use reader::ContentReader;
-pub use scrub::{Finding, ReplicationReport, ScrubReport, SweepReport, UpkeepError};
+pub use scrub::{
+    Damage, Finding, Progress, ReplicationReport, ScrubReport, SweepReport, UpkeepError,
+};
+pub use vault::{VaultKey, VaultWrapper};
 pub use writer::{ContentWriter, NewContent, StagedContent};

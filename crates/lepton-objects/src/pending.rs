@@ -35,6 +35,19 @@ impl PendingContents {
     }
 }
 
+/// Does `work` to its end, even if whoever waits for it goes away: a client that leaves while a
+/// content is on its way into the index must not take along what keeps a sweep from it.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        // The runtime ends, and this with it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 impl Drop for Pending {
     fn drop(&mut self) {
         let mut pending = self

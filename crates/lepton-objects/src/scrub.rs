@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use lepton_types::{ContentId, Name};
@@ -12,7 +13,7 @@ use crate::backend::Backend;
 use crate::contents::{Content, Contents};
 use crate::error::ContentError;
 use crate::index::ContentIndex;
-use crate::keys::{ContentKey, CustomerKeyError};
+use crate::keys::{ContentKey, CustomerKeyError, KeyError};
 use crate::seal::HEADER_BYTES;
 
 /// Rows asked of the index at a time.
@@ -35,6 +36,38 @@ pub struct Finding {
     pub is_repaired: bool,
 }
 
+/// What a scrub does with a content that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// Says so.
+    Report,
+    /// Puts the replica's copy in its place, if there is one that is whole.
+    Repair,
+}
+
+/// How far a pass has come, for who watches it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    contents: AtomicU64,
+    size_bytes: AtomicU64,
+}
+
+impl Progress {
+    fn add(&self, size_bytes: u64) {
+        self.contents.fetch_add(1, Ordering::Relaxed);
+        self.size_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+    }
+
+    /// Contents seen, and the plain bytes they have.
+    #[must_use]
+    pub fn so_far(&self) -> (u64, u64) {
+        (
+            self.contents.load(Ordering::Relaxed),
+            self.size_bytes.load(Ordering::Relaxed),
+        )
+    }
+}
+
 /// What a scrub did.
 #[derive(Debug, Clone, Default)]
 pub struct ScrubReport {
@@ -42,6 +75,8 @@ pub struct ScrubReport {
     pub contents: u64,
     /// How many plain bytes they have.
     pub size_bytes: u64,
+    /// How many nobody can read, as their key was destroyed on purpose; these are not damaged.
+    pub shredded: u64,
     /// How many could not be read.
     pub damaged: u64,
     /// How many of those were restored from the replica.
@@ -117,8 +152,8 @@ impl Contents {
     /// process still holds.
     ///
     /// Exact without any guess about time: a content is listed, then found not to be pending,
-    /// then asked for. Whoever recorded it did so while it was pending, so the index names it by
-    /// then.
+    /// then asked for. Whoever records it keeps it pending until the index has answered, whether or
+    /// not anybody still waits for that, so the index names it by then.
     ///
     /// # Errors
     /// If the backend or the index fails.
@@ -142,14 +177,17 @@ impl Contents {
         Ok(report)
     }
 
-    /// Verifies every content that `index` names, and repairs from the replica what is damaged.
+    /// Verifies every content that `index` names, and does with damage as told.
     ///
     /// # Errors
-    /// If the index fails.
+    /// If the index fails, or a service elsewhere that does not answer: nothing can be said of
+    /// contents then.
     pub async fn scrub<I: ContentIndex>(
         &self,
         project: &Name,
         index: &I,
+        damage: Damage,
+        progress: &Progress,
     ) -> Result<ScrubReport, UpkeepError<I::Error>> {
         let mut report = ScrubReport::default();
         let mut after = None;
@@ -159,10 +197,17 @@ impl Contents {
             for content in &page {
                 report.contents += 1;
                 report.size_bytes += content.size_bytes;
-                if let Err(error) = self.verify(project, content).await {
-                    self.found(project, content, error, index, &mut report)
-                        .await?;
+                match self.verify(project, content).await {
+                    Ok(()) => {}
+                    Err(ContentError::Key(KeyError::Shredded { .. })) => report.shredded += 1,
+                    Err(error) if error.is_passing() => return Err(error.into()),
+                    Err(error) => {
+                        let found = (content, error);
+                        self.found(project, found, index, damage, &mut report)
+                            .await?;
+                    }
                 }
+                progress.add(content.size_bytes);
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.id),
@@ -174,16 +219,20 @@ impl Contents {
     async fn found<I: ContentIndex>(
         &self,
         project: &Name,
-        content: &Content,
-        error: ContentError,
+        (content, error): (&Content, ContentError),
         index: &I,
+        damage: Damage,
         report: &mut ScrubReport,
     ) -> Result<(), UpkeepError<I::Error>> {
         // Deleted while it was read.
         if !unnamed(index, project, vec![content.id]).await?.is_empty() {
             return Ok(());
         }
-        let is_repaired = match self.repair(project, content, &error).await {
+        let repaired = match damage {
+            Damage::Report => Ok(false),
+            Damage::Repair => self.repair(project, content, &error).await,
+        };
+        let is_repaired = match repaired {
             Ok(is_repaired) => is_repaired,
             Err(why) => {
                 tracing::warn!(%project, content = %content.id, error = %why, "the replica's copy does not serve");

@@ -13,8 +13,8 @@ use index::MemoryIndex;
 use lepton_objects::disk::SimulatedDisk;
 use lepton_objects::{
     BackendConfig, Content, ContentError, ContentKey, Contents, ContentsConfig, CustomerKey,
-    CustomerKeyError, DigestKind, DigestSet, KeyError, MasterWrapper, NewContent, OpenError,
-    RemoteConfig,
+    CustomerKeyError, Damage, DigestKind, DigestSet, KeyError, MasterWrapper, NewContent,
+    OpenError, Progress, RemoteConfig, Rewrap,
 };
 use lepton_types::{IdSource, Name, SystemIds};
 use object_store::memory::InMemory;
@@ -270,8 +270,8 @@ async fn keys_rotate_rewrap_and_are_shredded() {
         drop(without);
         changed.retired_wrappers = vec![Arc::new(MasterWrapper::new([1; 32]))];
         let both = Contents::open(changed.clone()).await.unwrap();
-        assert_eq!(both.rewrap().await.unwrap(), 1);
-        assert_eq!(both.rewrap().await.unwrap(), 0);
+        assert_eq!(both.rewrap(Rewrap::Foreign).await.unwrap(), 1);
+        assert_eq!(both.rewrap(Rewrap::Foreign).await.unwrap(), 0);
         drop(both);
         changed.retired_wrappers.clear();
         let again = Contents::open(changed).await.unwrap();
@@ -389,11 +389,21 @@ async fn files_exchanged_cut_or_flipped_are_found_by_a_scrub_and_repaired_from_t
     std::fs::write(path(3), &flipped).unwrap();
     std::fs::write(path(4), &flipped[..65_536 + 80]).unwrap();
 
-    let scrubbed = contents.scrub(&home(), &index).await.unwrap();
+    let scrubbed = contents
+        .scrub(&home(), &index, Damage::Repair, &Progress::default())
+        .await
+        .unwrap();
     let found: BTreeSet<_> = scrubbed.findings.iter().map(|it| it.content).collect();
     assert_eq!(found, kept[..5].iter().map(|content| content.id).collect());
     assert_eq!((scrubbed.damaged, scrubbed.repaired), (5, 5));
-    assert_eq!(contents.scrub(&home(), &index).await.unwrap().damaged, 0);
+    assert_eq!(
+        contents
+            .scrub(&home(), &index, Damage::Repair, &Progress::default())
+            .await
+            .unwrap()
+            .damaged,
+        0
+    );
 
     index.forget(&home(), kept[5].id);
     contents.sweep(&home(), &index).await.unwrap();

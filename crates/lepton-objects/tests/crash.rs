@@ -156,7 +156,15 @@ impl World {
         }
         for project in contents.projects().await.unwrap() {
             contents.sweep(&project, &self.index).await.unwrap();
-            let scrubbed = contents.scrub(&project, &self.index).await.unwrap();
+            let scrubbed = contents
+                .scrub(
+                    &project,
+                    &self.index,
+                    lepton_objects::Damage::Repair,
+                    &lepton_objects::Progress::default(),
+                )
+                .await
+                .unwrap();
             assert_eq!(scrubbed.damaged, 0, "seed {seed}: {:?}", scrubbed.findings);
         }
         let files = self.disk.paths();

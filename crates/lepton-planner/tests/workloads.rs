@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lepton_planner::PlanRng;
+use lepton_planner::autoscaling::{Memory, Record, Second, ServiceTimes};
 use lepton_planner::cluster::Node;
 use lepton_planner::workloads::{
-    Change, Effect, EndpointChange, Health, JobChange, Plan, View, WorkerFact, WorkerKey, check,
-    plan,
+    Change, Effect, EndpointChange, Health, JobChange, Load, Plan, View, WorkerFact, WorkerKey,
+    check, plan, scaling_record,
 };
 use lepton_types::resources::{
     Attempt, AttemptPhase, AttemptSpec, CommandSpec, Endpoint, EndpointSpec, ExitReason, Job,
-    JobPhase, JobSpec, Kind, Program, Replica, ReplicaPhase, ReplicaSpec, Resource, WorkerPhase,
-    WorkerStatus,
+    JobPhase, JobSpec, Kind, Program, Replica, ReplicaPhase, ReplicaSpec, Resource, Scaling,
+    ScalingStatus, WorkerPhase, WorkerStatus,
 };
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, Timestamp};
 use proptest::prelude::*;
@@ -76,6 +77,9 @@ struct DrawnEndpoint {
     version: Option<u32>,
     failures: u32,
     replicas: Vec<(ReplicaPhase, u32, u8, bool, u32)>,
+    /// Limits of a number that follows the load, what was wanted last, and what was observed:
+    /// how long ago, requests a second, requests now.
+    follows: Option<(u32, u32, Option<u32>, u64, u32, u64)>,
 }
 
 fn drawn_endpoint() -> impl Strategy<Value = DrawnEndpoint> {
@@ -89,15 +93,27 @@ fn drawn_endpoint() -> impl Strategy<Value = DrawnEndpoint> {
     let replica = (phase, 1_u32..=2, 0_u8..6, any::<bool>(), 0_u32..5);
     let version = prop_oneof![4 => Just(Some(1)), 4 => Just(Some(2)), 1 => Just(None)];
     let replicas = proptest::collection::vec(replica, 0..6);
-    (0_u32..4, any::<bool>(), version, 0_u32..3, replicas).prop_map(
-        |(wanted, deleting, version, failures, replicas)| DrawnEndpoint {
-            wanted,
-            deleting,
-            version,
-            failures,
-            replicas,
-        },
+    let known = proptest::option::of(0_u32..9);
+    let follows = (0_u32..3, 0_u32..6, known, 0_u64..60, 0_u32..30, 0_u64..60);
+    let follows = proptest::option::of(follows);
+    (
+        0_u32..4,
+        any::<bool>(),
+        version,
+        0_u32..3,
+        replicas,
+        follows,
     )
+        .prop_map(
+            |(wanted, deleting, version, failures, replicas, follows)| DrawnEndpoint {
+                wanted,
+                deleting,
+                version,
+                failures,
+                replicas,
+                follows,
+            },
+        )
 }
 
 fn fact(number: u8) -> Option<WorkerFact> {
@@ -206,6 +222,10 @@ fn add_endpoint(view: &mut View, number: u64, drawn: &DrawnEndpoint) {
     let spec = EndpointSpec {
         model: "m@live".parse().unwrap(),
         replicas: drawn.wanted,
+        // Limits that contradict each other are refused at the door, and survived here.
+        scaling: drawn
+            .follows
+            .map(|(min, max, ..)| Scaling::between(min, max)),
         resources: cpus(1),
         pool: "local".parse().unwrap(),
     };
@@ -213,6 +233,29 @@ fn add_endpoint(view: &mut View, number: u64, drawn: &DrawnEndpoint) {
         Resource::draft(id(number), Name::default_project(), "endpoint", NOW, spec);
     endpoint.metadata.deleting_since = drawn.deleting.then_some(NOW);
     endpoint.status.failures = drawn.failures;
+    if let Some((_, _, known, ago_s, rate, in_flight)) = drawn.follows {
+        endpoint.status.scaling = known.map(|wanted| ScalingStatus {
+            wanted,
+            since: NOW,
+            why: "before".to_owned(),
+            cold_start: None,
+        });
+        let second = Second {
+            arrivals: rate,
+            in_flight_ms: u64::from(rate) * 2_000,
+            ended: rate,
+            ended_ms: u64::from(rate) * 2_000,
+            late: 0,
+        };
+        let load = Load {
+            observed_until: NOW - DurationMs::from_secs(ago_s),
+            seconds: Arc::new(vec![second; 90]),
+            service: ServiceTimes::default(),
+            in_flight,
+            memory: Memory::default(),
+        };
+        view.loads.insert(endpoint.metadata.id, load);
+    }
     for (rank, (phase, version, seen, answers, failures)) in (1..).zip(&drawn.replicas) {
         let id = id(number + 100 * rank);
         let mut replica = new_replica(&endpoint, id, *version, "here".to_owned());
@@ -268,6 +311,11 @@ fn drawn_view() -> impl Strategy<Value = View> {
 
 /// The world after a plan was carried out in full, when workers do at once what they are asked to.
 fn carry_out(view: &mut View, plan: Plan, ids: &mut u64) {
+    for (id, scaled) in plan.scaling {
+        view.loads
+            .entry(id)
+            .and_modify(|load| load.memory = scaled.memory);
+    }
     for change in plan.changes {
         match change {
             Change::Job(change) => apply_job(view, change, ids),
@@ -363,8 +411,31 @@ proptest! {
     #[test]
     fn no_plan_breaks_a_rule_and_equal_views_give_equal_plans(view in drawn_view(), seed: u64) {
         let (decided, report) = plan(&view, NOW, &PlanRng::from_seed(seed));
-        prop_assert_eq!(check(&view, &decided), []);
+        prop_assert_eq!(check(&view, &decided, NOW), []);
         prop_assert_eq!((decided, report), plan(&view, NOW, &PlanRng::from_seed(seed)));
+    }
+
+    #[test]
+    fn a_number_that_follows_the_load_stays_within_its_limits(view in drawn_view(), seed: u64) {
+        let (decided, _) = plan(&view, NOW, &PlanRng::from_seed(seed));
+        for (id, scaled) in &decided.scaling {
+            let limits = view.endpoints[id].spec.scaling.unwrap();
+            let most = limits.max_replicas.max(limits.min_replicas);
+            prop_assert!((limits.min_replicas..=most).contains(&scaled.replicas));
+            // What was decided is what is on record, and a record replays byte for byte.
+            let rng = PlanRng::from_seed(seed);
+            let record = scaling_record(&view, *id, NOW, &rng).unwrap();
+            prop_assert_eq!(&record.plan, scaled);
+            let text = serde_json::to_string(&record).unwrap();
+            let read: Record = serde_json::from_str(&text).unwrap();
+            let replay = read.replay();
+            prop_assert!(replay.same && replay.findings.is_empty());
+        }
+        for change in &decided.changes {
+            let Change::Endpoint(change) = change else { continue };
+            let Some(scaled) = decided.scaling.get(&change.endpoint) else { continue };
+            prop_assert!(change.start.len() <= scaled.replicas as usize);
+        }
     }
 
     #[test]
@@ -387,7 +458,7 @@ proptest! {
         let mut launched = BTreeSet::new();
         for _ in 0..IDLE_WITHIN {
             let (decided, _) = plan(&view, NOW, &PlanRng::from_seed(1));
-            prop_assert_eq!(check(&view, &decided), []);
+            prop_assert_eq!(check(&view, &decided, NOW), []);
             for effect in &decided.effects {
                 if let Effect::Launch(key, _) = effect {
                     prop_assert!(launched.insert(*key), "{:?} is launched twice", key);

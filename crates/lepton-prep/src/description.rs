@@ -144,6 +144,21 @@ pub struct Split {
     /// Rows that are equal in these columns come into one part; all columns where absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<String>,
+    /// Every part gets its share of the rows of each value (or combination of values) of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stratify: Vec<String>,
+}
+
+impl Split {
+    /// The shares, each added to those before it.
+    pub(crate) fn shares(&self) -> Vec<f64> {
+        let mut sum = 0.0;
+        let shares = self.fractions.iter().map(|(_, share)| {
+            sum += *share;
+            sum
+        });
+        shares.collect()
+    }
 }
 
 /// Options of `impute`: by column, what fills it.

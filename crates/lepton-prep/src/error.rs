@@ -199,6 +199,14 @@ pub enum StepFault {
         /// The bound.
         limit: usize,
     },
+    /// A split has too many strata.
+    #[error(
+        "the columns of `stratify` have more than {limit} different values: they name rows rather than kinds of them"
+    )]
+    TooManyStrata {
+        /// The bound.
+        limit: usize,
+    },
     /// A value that was not fitted on.
     #[error(
         "column `{column}` has the value `{value}`, which the fitted part lacks: use `unseen: ignore`, or split otherwise"

@@ -26,6 +26,7 @@ mod rows;
 mod run;
 mod split;
 mod statistics;
+mod strata;
 mod translate;
 
 pub use description::{

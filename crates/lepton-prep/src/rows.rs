@@ -7,13 +7,11 @@ mod values;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, UInt8Array,
-};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use self::values::{
-    Lookups, Places, append, clean_texts, complete, fill, floats, replace, strictly, whole,
+    Lookups, Places, clean_texts, complete, fill, floats, replace, strictly, whole, with_parts,
 };
 pub(crate) use self::values::{Spread, keep};
 use crate::bind::Bound;
@@ -22,7 +20,8 @@ use crate::error::{DescriptionError, PrepError, StepFault};
 use crate::fit::Fitted;
 use crate::join::Lookup;
 use crate::plan::{Op, PART, Placed, Prepared};
-use crate::split::deal;
+use crate::split::{deal, deal_strata};
+use crate::strata::Bounds;
 
 /// What operations need beyond the description.
 #[derive(Debug, Default)]
@@ -33,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) lookups: HashMap<(usize, Vec<String>), Arc<Lookup>>,
     /// By slot and piece: the rows that repeat no earlier one.
     pub(crate) distincts: Vec<Option<Vec<BooleanArray>>>,
+    /// Where the parts of each stratum end, if the split has strata.
+    pub(crate) strata: Option<Arc<Bounds>>,
 }
 
 /// Operations bound to a schema.
@@ -58,6 +59,12 @@ enum Link {
     Split {
         columns: Vec<usize>,
         bounds: Vec<f64>,
+        seed: u64,
+    },
+    SplitStrata {
+        strata: Vec<usize>,
+        columns: Vec<usize>,
+        bounds: Arc<Bounds>,
         seed: u64,
     },
     Fill(usize),
@@ -110,7 +117,7 @@ pub(crate) fn needs(ops: &[Placed], wanted: Option<BTreeSet<String>>) -> Option<
                     if split.by.is_empty() {
                         return None;
                     }
-                    wanted.extend(split.by.iter().cloned());
+                    wanted.extend(split.by.iter().chain(&split.stratify).cloned());
                 }
             }
             Op::Text(_) | Op::Cast(_) | Op::Fill { .. } | Op::Scale { .. } | Op::Encode { .. } => {}
@@ -200,30 +207,33 @@ impl<'a> Chain<'a> {
                 Some(Link::Join(lookup))
             }
             Op::Split(split) => {
-                let columns = if split.by.is_empty() {
-                    (0..self.schema.fields().len()).collect()
-                } else {
-                    let columns: Option<Vec<usize>> =
-                        split.by.iter().map(|column| self.at(column)).collect();
-                    match columns {
-                        Some(columns) => columns,
-                        // Nobody asked for parts.
-                        None => return Ok(None),
-                    }
+                let places = |columns: &[String]| -> Option<Vec<usize>> {
+                    columns.iter().map(|column| self.at(column)).collect()
                 };
-                let mut sum = 0.0;
-                let shares = split.fractions.iter().map(|(_, share)| {
-                    sum += *share;
-                    sum
-                });
-                let bounds = shares.collect();
+                let columns = match split.by.is_empty() {
+                    true => Some((0..self.schema.fields().len()).collect()),
+                    false => places(&split.by),
+                };
+                let (Some(columns), Some(strata)) = (columns, places(&split.stratify)) else {
+                    // Nobody asked for parts.
+                    return Ok(None);
+                };
                 let part = Arc::new(Field::new(PART, DataType::UInt8, false));
                 let fields: Vec<_> = self.schema.fields().iter().cloned().chain([part]).collect();
                 self.schema = Arc::new(Schema::new(fields));
-                Some(Link::Split {
-                    columns,
-                    bounds,
-                    seed: split.seed,
+                let seed = split.seed;
+                Some(match &self.known.strata {
+                    Some(bounds) => Link::SplitStrata {
+                        strata,
+                        columns,
+                        bounds: Arc::clone(bounds),
+                        seed,
+                    },
+                    None => Link::Split {
+                        columns,
+                        bounds: split.shares(),
+                        seed,
+                    },
                 })
             }
             Op::Fill { column, slot } => match (self.at(column), fitted(*slot)) {
@@ -386,11 +396,24 @@ impl<'a> Chain<'a> {
                 _,
             ) => {
                 let by: Vec<&ArrayRef> = columns.iter().map(|at| batch.column(*at)).collect();
-                let parts = deal(&by, batch.num_rows(), bounds, *seed);
-                append(
+                with_parts(&batch, deal(&by, batch.num_rows(), bounds, *seed))
+            }
+            (
+                Link::SplitStrata {
+                    strata,
+                    columns,
+                    bounds,
+                    seed,
+                },
+                _,
+            ) => {
+                let of = |places: &[usize]| -> Vec<&ArrayRef> {
+                    places.iter().map(|at| batch.column(*at)).collect()
+                };
+                let rows = batch.num_rows();
+                with_parts(
                     &batch,
-                    Field::new(PART, DataType::UInt8, false),
-                    Arc::new(UInt8Array::from(parts)),
+                    deal_strata(&of(strata), &of(columns), rows, bounds, *seed),
                 )
             }
             (Link::Fill(at), Op::Fill { slot, .. }) => {

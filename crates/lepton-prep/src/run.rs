@@ -14,7 +14,7 @@ use datafusion::arrow::array::RecordBatch;
 use lepton_ml::fitted::FittedTransform;
 
 use self::write::fitted_on;
-use crate::description::Format;
+use crate::description::{Format, Split};
 use crate::duplicates::{Collector, digests};
 use crate::error::{PrepError, StepFault};
 use crate::fit::{self, Fitted, Task, Total};
@@ -26,7 +26,9 @@ use crate::quantile::{Look, Quantile, Sum};
 use crate::query;
 use crate::read::{Input, InputFile, Table, TextRules};
 use crate::rows::{Chain, Known, needs};
+use crate::split::places;
 use crate::statistics::{ColumnStatistics, PartStatistics};
+use crate::strata::Strata;
 
 /// What a preparation may use.
 #[derive(Debug, Clone)]
@@ -101,6 +103,7 @@ impl Prepared {
             fitted: vec![None; self.slots.len()],
             lookups: self.lookups(&tables, limits)?,
             distincts: vec![None; self.distincts],
+            strata: None,
         };
         let mut passes = Passes {
             prepared: &self,
@@ -215,16 +218,23 @@ impl<'a> Passes<'a> {
             let Some(end) = slots.iter().map(|(_, slot)| slot.op).max() else {
                 continue;
             };
-            self.distincts(known, end)?;
+            self.look_at_rows(known, end)?;
             self.fit(known, &slots, end)?;
         }
-        self.distincts(known, self.prepared.ops.len())
+        self.look_at_rows(known, self.prepared.ops.len())
     }
 
-    /// Finds the rows that repeat others, for the operations before `end`.
-    fn distincts(&mut self, known: &mut Known, end: usize) -> Result<(), PrepError> {
+    /// Finds out what the operations before `end` must know of all rows: which repeat others, and
+    /// which strata they are in.
+    fn look_at_rows(&mut self, known: &mut Known, end: usize) -> Result<(), PrepError> {
         let ops: &'a [Placed] = &self.prepared.ops;
         for (at, placed) in ops.iter().enumerate().take(end) {
+            if let Op::Split(split) = &placed.op
+                && !split.stratify.is_empty()
+                && known.strata.is_none()
+            {
+                self.strata(known, at, split)?;
+            }
             let Op::Distinct { columns, slot } = &placed.op else {
                 continue;
             };
@@ -250,6 +260,39 @@ impl<'a> Passes<'a> {
             })?;
             known.distincts[*slot] = Some(collector.finish()?);
         }
+        Ok(())
+    }
+
+    /// Finds where the parts of each stratum end.
+    fn strata(&mut self, known: &mut Known, at: usize, split: &Split) -> Result<(), PrepError> {
+        let ops: &'a [Placed] = &self.prepared.ops;
+        let wanted = (!split.by.is_empty())
+            .then(|| split.by.iter().chain(&split.stratify).cloned().collect());
+        let look = |_, batch: &RecordBatch| {
+            let of = |columns: &[String]| -> Vec<_> {
+                let found = columns.iter().map(|name| batch.column_by_name(name));
+                found
+                    .map(|found| found.expect("invariant: the pass was asked for it"))
+                    .collect()
+            };
+            let columns = match split.by.is_empty() {
+                true => batch.columns().iter().collect(),
+                false => of(&split.by),
+            };
+            Ok(places(
+                &of(&split.stratify),
+                &columns,
+                batch.num_rows(),
+                split.seed,
+            ))
+        };
+        let mut strata = Strata::default();
+        self.pass(known, &ops[..at], wanted, look, |places| {
+            strata
+                .add(places)
+                .map_err(|fault| ops[at].wrong(fault).into())
+        })?;
+        known.strata = Some(Arc::new(strata.bounds(&split.shares())));
         Ok(())
     }
 

@@ -8,6 +8,8 @@ use datafusion::arrow::datatypes::{
     DataType, Date32Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
 
+use crate::strata::{Bounds, Places};
+
 /// Writes a row's values one after the other, so that different rows give different bytes.
 pub(crate) fn spell(columns: &[&ArrayRef], row: usize, bytes: &mut Vec<u8>) {
     bytes.clear();
@@ -61,19 +63,63 @@ fn hash(bytes: &[u8], seed: u64) -> u64 {
     state ^ (state >> 31)
 }
 
-/// The part of each row: the first whose upper bound is above the row's hash.
+/// The place of a row between 0 and 1.
+fn place(columns: &[&ArrayRef], row: usize, seed: u64, bytes: &mut Vec<u8>) -> f64 {
+    spell(columns, row, bytes);
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let place = (hash(bytes, seed) >> 11) as f64 / (1_u64 << 53) as f64;
+    place
+}
+
+/// The first part whose upper bound is above the place.
+fn part(place: f64, bounds: &[f64]) -> u8 {
+    let found = bounds.iter().position(|bound| place < *bound);
+    u8::try_from(found.unwrap_or(bounds.len() - 1)).expect("invariant: parts are few")
+}
+
+/// The part of each row.
 pub(crate) fn deal(columns: &[&ArrayRef], rows: usize, bounds: &[f64], seed: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let last = bounds.len() - 1;
+    let part = |row| part(place(columns, row, seed, &mut bytes), bounds);
+    (0..rows).map(part).collect()
+}
+
+/// The places of rows, by the stratum that stands in these columns.
+pub(crate) fn places(
+    strata: &[&ArrayRef],
+    columns: &[&ArrayRef],
+    rows: usize,
+    seed: u64,
+) -> Places {
+    let (mut bytes, mut places) = (Vec::new(), Places::new());
+    for row in 0..rows {
+        let place = place(columns, row, seed, &mut bytes);
+        spell(strata, row, &mut bytes);
+        match places.get_mut(&bytes) {
+            Some(known) => known.push(place),
+            None => drop(places.insert(bytes.clone(), vec![place])),
+        }
+    }
+    places
+}
+
+/// The part of each row, by the bounds of its stratum.
+pub(crate) fn deal_strata(
+    strata: &[&ArrayRef],
+    columns: &[&ArrayRef],
+    rows: usize,
+    bounds: &Bounds,
+    seed: u64,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
     let part = |row| {
-        spell(columns, row, &mut bytes);
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-        let place = (hash(&bytes, seed) >> 11) as f64 / (1_u64 << 53) as f64;
-        let part = bounds
-            .iter()
-            .position(|bound| place < *bound)
-            .unwrap_or(last);
-        u8::try_from(part).expect("invariant: parts are few")
+        let place = place(columns, row, seed, &mut bytes);
+        spell(strata, row, &mut bytes);
+        let bounds = bounds.get(&bytes);
+        part(
+            place,
+            bounds.expect("invariant: an earlier pass met every stratum"),
+        )
     };
     (0..rows).map(part).collect()
 }

@@ -20,7 +20,10 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::inputs::Inputs;
 use crate::lineage::Ledger;
+use crate::loads::Loads;
+use crate::metering::Meter;
 use crate::s3::Objects;
+use crate::upkeep::Passes;
 
 /// The parts of a running Lepton. Cheap to clone.
 #[derive(Clone)]
@@ -41,6 +44,10 @@ pub(crate) struct Parts {
     pub(crate) gateway: Gateway,
     /// What the probes know of replicas.
     pub(crate) health: Mutex<BTreeMap<Id, Health>>,
+    /// What the endpoints that follow their load were asked.
+    pub(crate) loads: Loads,
+    /// The newest decision about how many replicas there should be.
+    pub(crate) scaled: ArcSwapOption<Taken>,
     /// Why things wait, from the last pass of the reconciler.
     pub(crate) waiting: ArcSwap<BTreeMap<Id, Waiting>>,
     /// The newest decision that moved something, to be taken again.
@@ -49,6 +56,10 @@ pub(crate) struct Parts {
     pub(crate) long_reads: Semaphore,
     /// What is known of lineage between two writes.
     pub(crate) lineage: Ledger,
+    /// What went over the wire of this API since it was last written down.
+    pub(crate) meter: Meter,
+    /// The newest pass over all objects.
+    pub(crate) passes: Passes,
     /// Rings when the reconciler should look.
     pub(crate) nudge: Notify,
     /// Cancelled when the server stops.

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use lepton_objects::{
     BackendError, BlobStore, BlobStoreError, BlobStoreWriter, ContentError, IndexedContents,
+    KeyError,
 };
-use lepton_store::index::IndexError;
+use lepton_store::index::{IndexError, Refusal};
 use lepton_types::resources::BlobDigest;
 use lepton_types::{Clock, DurationMs, Name};
 
@@ -38,6 +39,7 @@ impl std::fmt::Debug for Blobs {
 
 /// An upload under way. Dropping it leaves nothing.
 pub(crate) struct Upload {
+    project: Name,
     writer: BlobStoreWriter<IndexedContents>,
     pending: Vec<u8>,
     clock: Arc<dyn Clock>,
@@ -64,6 +66,20 @@ pub(crate) enum BlobError {
     /// The bytes are not those that were written, or their key is gone.
     #[error("the object cannot be read back")]
     Damaged(#[source] ContentError),
+    /// The project has all that it may have.
+    #[error(
+        "the quota of project `{project}` does not allow it: `lepton objects usage` tells what it has"
+    )]
+    QuotaExceeded {
+        /// Which project.
+        project: Name,
+    },
+    /// The key that sealed the bytes was destroyed.
+    #[error("the key that sealed these bytes was destroyed: nobody can read them any more")]
+    Shredded,
+    /// A service elsewhere does not answer.
+    #[error("the service that holds the objects or their keys cannot be reached")]
+    Unreachable(#[source] ContentError),
     /// Anything else that goes wrong below.
     #[error("the object store failed")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -74,6 +90,8 @@ impl From<ContentError> for BlobError {
         match error {
             ContentError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
             ContentError::StorageFull => Self::DiskFull,
+            ContentError::Key(KeyError::Shredded { .. }) => Self::Shredded,
+            error if error.is_passing() => Self::Unreachable(error),
             ContentError::Damaged { .. }
             | ContentError::NotFound { .. }
             | ContentError::Key(_)
@@ -118,6 +136,7 @@ impl Blobs {
         limit_bytes: u64,
     ) -> Result<Upload, BlobError> {
         Ok(Upload {
+            project: project.clone(),
             writer: self.store.begin(project, limit_bytes).await?,
             pending: Vec::new(),
             clock: Arc::clone(&self.clock),
@@ -224,7 +243,14 @@ impl Upload {
     /// Ends the upload; it is on disk and has its name when this returns.
     pub(crate) async fn finish(mut self) -> Result<BlobSummary, BlobError> {
         self.flush().await?;
-        Ok(self.writer.finish(self.clock.now()).await?)
+        let project = self.project;
+        let finished = self.writer.finish(self.clock.now()).await;
+        finished.map_err(|error| match error {
+            BlobStoreError::Index(IndexError::Refused(Refusal::QuotaExceeded)) => {
+                BlobError::QuotaExceeded { project }
+            }
+            error => error.into(),
+        })
     }
 }
 

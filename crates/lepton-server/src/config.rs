@@ -1,11 +1,15 @@
 //! The configuration file: documented, validated, every value with a default.
 
+mod objects;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use lepton_types::{CpuMillis, DurationMs, MemoryBytes};
 use serde::{Deserialize, Serialize};
+
+pub use objects::{KmsConfig, ObjectsConfig, PlaceConfig, PricesConfig};
 
 /// The main port: the lightest charged lepton weighs 0.511 MeV.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5110";
@@ -30,6 +34,8 @@ pub struct Config {
     pub serving: ServingConfig,
     /// The S3 face.
     pub s3: S3Config,
+    /// Where the bytes of everything are kept.
+    pub objects: ObjectsConfig,
     /// What one caller may use at most.
     pub limits: LimitsConfig,
 }
@@ -118,6 +124,7 @@ impl Default for Config {
             executor: ExecutorConfig::default(),
             serving: ServingConfig::default(),
             s3: S3Config::default(),
+            objects: ObjectsConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -219,11 +226,27 @@ pub enum ConfigError {
     #[error("`{key}` cannot be {value}: {rule}")]
     Value {
         /// Which.
-        key: &'static str,
+        key: String,
         /// What was given.
         value: String,
         /// What it must be.
-        rule: &'static str,
+        rule: String,
+    },
+    /// Others may read a file with secrets.
+    #[error(
+        "`{file}` can be read by others: run `chmod 600 {file}`, or replace the credentials if they may have leaked"
+    )]
+    OpenSecret {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file with credentials is of another form.
+    #[error("line {line} of `{file}` is not of the form `NAME = VALUE`")]
+    Credentials {
+        /// The file.
+        file: PathBuf,
+        /// Which line.
+        line: usize,
     },
 }
 
@@ -255,7 +278,13 @@ impl Config {
         if let Some(listen) = exposed.filter(|_| !self.behind_proxy) {
             return Err(ConfigError::Exposed { listen });
         }
-        let refuse = |key, value: String, rule| Err(ConfigError::Value { key, value, rule });
+        let refuse = |key: &str, value: String, rule: &str| {
+            Err(ConfigError::Value {
+                key: key.to_owned(),
+                value,
+                rule: rule.to_owned(),
+            })
+        };
         if self.executor.first_uid < 1_000 {
             let rule = "users below 1000 belong to the system";
             return refuse(
@@ -284,7 +313,7 @@ impl Config {
             }
             return refuse(key, url.clone(), "it must begin with http:// or https://");
         }
-        Ok(())
+        self.objects.validate()
     }
 
     /// Under which URL workloads and clients of this machine reach the server.

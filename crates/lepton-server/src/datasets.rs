@@ -190,11 +190,16 @@ pub(crate) async fn mount(app: &App, version: &DatasetVersion) -> Result<(), Dat
     let project = &version.metadata.project;
     let bucket = bucket(app, project).await?;
     let folder = format!("{}/{}/", version.spec.dataset, version.spec.version);
-    let there: BTreeSet<String> = list(app, &bucket, &folder, usize::MAX)
-        .await?
-        .into_iter()
-        .map(|object| object.key)
-        .collect();
+    let mut there = BTreeSet::new();
+    let mut start = None;
+    loop {
+        let (objects, next) = page(app, &bucket, &folder, start).await?;
+        there.extend(objects.into_iter().map(|object| object.key));
+        let Some(next) = next else {
+            break;
+        };
+        start = Some(next);
+    }
     let mut missing = Vec::new();
     for file in &version.spec.files {
         let key = format!("{folder}{}", file.path);
@@ -247,8 +252,15 @@ pub(crate) async fn unmount(app: &App, project: &Name, dataset: &str) -> Result<
     let Some(bucket) = app.objects.index.bucket(project, BUCKET).await? else {
         return Ok(());
     };
-    let objects = list(app, &bucket, &format!("{dataset}/"), usize::MAX).await?;
-    delete(app, &bucket, objects).await
+    let mut start = None;
+    loop {
+        let (objects, next) = page(app, &bucket, &format!("{dataset}/"), start).await?;
+        delete(app, &bucket, objects).await?;
+        let Some(next) = next else {
+            return Ok(());
+        };
+        start = Some(next);
+    }
 }
 
 /// Makes what is missing of all versions, and deletes what belongs to none.
@@ -257,28 +269,52 @@ pub(crate) async fn mount_all(app: &App) -> Result<(), DatasetError> {
         .store
         .list_all::<DatasetVersionSpec>(Query::default())
         .await?;
-    let mut frozen: BTreeSet<(Name, String)> = BTreeSet::new();
     for version in &versions {
         mount(app, version).await?;
-        let folder = format!("{}/{}/", version.spec.dataset, version.spec.version);
-        frozen.insert((version.metadata.project.clone(), folder));
     }
     for project in app.store.list_all::<ProjectSpec>(Query::default()).await? {
         let Ok(project) = project.metadata.name.parse::<Name>() else {
             continue;
         };
-        let bucket = bucket(app, &project).await?;
-        let belongs = |key: &str| {
-            let folder = key.match_indices('/').nth(1).map(|(at, _)| &key[..=at]);
-            is_draft(key)
-                || folder
-                    .is_some_and(|folder| frozen.contains(&(project.clone(), folder.to_owned())))
-        };
-        let objects = list(app, &bucket, "", usize::MAX).await?;
-        let strays = objects.into_iter().filter(|object| !belongs(&object.key));
-        delete(app, &bucket, strays.collect()).await?;
+        remove_strays(app, &project).await?;
     }
     Ok(())
+}
+
+/// Deletes the objects of versions that are not there. A record is made before its objects, so one
+/// that is asked for after an object was seen is there if it ever was and still is.
+async fn remove_strays(app: &App, project: &Name) -> Result<(), DatasetError> {
+    let bucket = bucket(app, project).await?;
+    let mut start = None;
+    let mut last: Option<(String, bool)> = None;
+    loop {
+        let (objects, next) = page(app, &bucket, "", start).await?;
+        let mut strays = Vec::new();
+        for object in objects.into_iter().filter(|object| !is_draft(&object.key)) {
+            let mut parts = object.key.splitn(3, '/');
+            let name = match (parts.next(), parts.next(), parts.next()) {
+                (Some(dataset), Some(version), Some(_)) => format!("{dataset}/{version}"),
+                _ => String::new(),
+            };
+            let known = last.as_ref().filter(|(of, _)| *of == name);
+            let is_there = match known {
+                Some((_, is_there)) => *is_there,
+                None => {
+                    let version = app.store.get::<DatasetVersionSpec>(project, &name).await?;
+                    version.is_some()
+                }
+            };
+            last = Some((name, is_there));
+            if !is_there {
+                strays.push(object);
+            }
+        }
+        delete(app, &bucket, strays).await?;
+        let Some(next) = next else {
+            return Ok(());
+        };
+        start = Some(next);
+    }
 }
 
 /// The bucket of the project's datasets, made if it is not there.
@@ -317,16 +353,25 @@ pub(crate) async fn read_draft(
 ) -> Result<Draft, DatasetError> {
     let bucket = bucket(app, project).await?;
     let folder = format!("{dataset}/{DRAFT}/");
-    let mut objects = list(app, &bucket, &folder, DRAFT_FILES_MAX + 1).await?;
-    // Consoles and file managers make empty objects in place of folders.
-    objects.retain(|object| !object.key.ends_with('/'));
+    let mut objects = Vec::new();
+    let (mut seen, mut start) = (0, None);
+    loop {
+        let (some, next) = page(app, &bucket, &folder, start).await?;
+        seen += some.len();
+        // Consoles and file managers make empty objects in place of folders.
+        objects.extend(some.into_iter().filter(|object| !object.key.ends_with('/')));
+        if objects.len() > DRAFT_FILES_MAX || seen > 2 * DRAFT_FILES_MAX {
+            let dataset = dataset.clone();
+            return Err(DatasetError::TooManyFiles { dataset });
+        }
+        let Some(next) = next else {
+            break;
+        };
+        start = Some(next);
+    }
     if objects.is_empty() {
         let dataset = dataset.clone();
         return Err(DatasetError::EmptyDraft { dataset });
-    }
-    if objects.len() > DRAFT_FILES_MAX {
-        let dataset = dataset.clone();
-        return Err(DatasetError::TooManyFiles { dataset });
     }
     let mut files = Vec::new();
     for object in &objects {
@@ -346,7 +391,9 @@ async fn keep(
     object: &ObjectVersion,
     path: String,
 ) -> Result<FileEntry, DatasetError> {
-    if object.attributes.contains("\"customer_key_md5\"") {
+    let attributes: serde_json::Value =
+        serde_json::from_str(&object.attributes).unwrap_or_default();
+    if !attributes["customer_key_md5"].is_null() {
         return Err(DatasetError::CustomerKey { path });
     }
     let mut upload = app.blobs.begin(project, u64::MAX).await?;
@@ -383,30 +430,23 @@ pub(crate) async fn clear_draft(app: &App, draft: Draft) -> Result<(), DatasetEr
     delete(app, &draft.bucket, draft.objects).await
 }
 
-async fn list(
+/// Objects whose keys begin with `prefix`, and where the next of them are.
+async fn page(
     app: &App,
     bucket: &Bucket,
     prefix: &str,
-    limit: usize,
-) -> Result<Vec<ObjectVersion>, IndexError> {
-    let mut found = Vec::new();
-    let mut start = None;
-    while found.len() < limit {
-        let query = ListQuery {
-            bucket: bucket.id,
-            prefix: prefix.to_owned(),
-            delimiter: String::new(),
-            start,
-            limit: PAGE.min(limit - found.len()),
-        };
-        let page = app.objects.index.list(query).await?;
-        found.extend(page.entries);
-        if !page.truncated {
-            break;
-        }
-        start = Some(Start::After(page.last));
-    }
-    Ok(found)
+    start: Option<Start>,
+) -> Result<(Vec<ObjectVersion>, Option<Start>), IndexError> {
+    let query = ListQuery {
+        bucket: bucket.id,
+        prefix: prefix.to_owned(),
+        delimiter: String::new(),
+        start,
+        limit: PAGE,
+    };
+    let page = app.objects.index.list(query).await?;
+    let next = page.truncated.then_some(Start::After(page.last));
+    Ok((page.entries, next))
 }
 
 /// Deletes objects that are still what they were when they were listed.

@@ -10,6 +10,9 @@ use lepton_store::index::IndexError;
 use lepton_store::{CommitError, Conflict, StoreError};
 use lepton_types::resources::Kind;
 
+/// A service that holds the objects and went away is asked for that long already.
+const OBJECTS_RETRY_SECS: u32 = 10;
+
 /// A response that is not a success.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -153,6 +156,14 @@ impl From<BlobError> for ApiError {
             BlobError::NotFound { .. } => Self::new(ErrorCode::NotFound, error.to_string()),
             BlobError::TooLarge { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
             BlobError::DiskFull => Self::new(ErrorCode::DiskFull, error.to_string()),
+            BlobError::QuotaExceeded { .. } => {
+                Self::new(ErrorCode::QuotaExceeded, error.to_string())
+            }
+            BlobError::Shredded => Self::new(ErrorCode::Shredded, error.to_string()),
+            BlobError::Unreachable(_) => {
+                tracing::error!(error = %Chain(&error), "objects cannot be reached");
+                Self::unavailable(error.to_string(), OBJECTS_RETRY_SECS)
+            }
             BlobError::Damaged(_) | BlobError::Failed(_) => Self::internal(&error),
         }
     }

@@ -17,8 +17,11 @@ mod inputs;
 mod lineage;
 mod linger;
 mod listener;
+mod loads;
+mod metering;
 mod metrics;
 mod mlflow;
+mod object_keys;
 mod plain_blobs;
 mod reconcile;
 mod s3;
@@ -26,10 +29,11 @@ pub mod simulation;
 mod start_error;
 mod startup;
 mod tables;
+mod upkeep;
 
 pub use config::{
-    Config, ConfigError, DEFAULT_LISTEN, ExecutorConfig, IsolationConfig, LimitsConfig, PoolConfig,
-    ServingConfig,
+    Config, ConfigError, DEFAULT_LISTEN, ExecutorConfig, IsolationConfig, KmsConfig, LimitsConfig,
+    ObjectsConfig, PlaceConfig, PoolConfig, PricesConfig, ServingConfig,
 };
 pub use start_error::StartError;
 pub use startup::{OwnerCredential, Server, run};

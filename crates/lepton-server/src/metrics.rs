@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use lepton_access::Access;
 use lepton_store::StoreError;
+use lepton_store::index::{Stored, Traffic};
+use lepton_types::Name;
 use lepton_types::resources::Kind;
 
 use crate::app::App;
@@ -41,6 +43,7 @@ pub(crate) async fn render(app: &App, caller: &Caller) -> Result<String, StoreEr
         *app.store.subscribe().borrow(),
     );
     endpoints(app, caller, &mut text);
+    storage(app, caller, &mut text).await;
     if let Some(bytes) = resident_bytes() {
         family(
             &mut text,
@@ -99,6 +102,85 @@ fn endpoints(app: &App, caller: &Caller, text: &mut String) {
             &labels,
             used.in_flight as u64,
         );
+    }
+}
+
+/// A family's name, what it is, and its value.
+type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+async fn storage(app: &App, caller: &Caller, text: &mut String) {
+    // What cannot be read now is not there this time; the others are.
+    let mut usage = app.objects.index.all_usage().await.unwrap_or_default();
+    usage.retain(|project, _| {
+        let name = project.parse::<Name>();
+        name.is_ok_and(|name| caller.may(Access::Read, Kind::Project, &name).is_ok())
+    });
+    let gauges: [Family<Stored>; 2] = [
+        (
+            "lepton_storage_bytes",
+            "Bytes stored by project and storage class.",
+            |it| it.bytes,
+        ),
+        (
+            "lepton_storage_objects",
+            "Versions of objects by project and storage class.",
+            |it| it.objects,
+        ),
+    ];
+    for (name, help, of) in gauges {
+        family(text, name, "gauge", help);
+        for (project, (_, stored)) in &usage {
+            for it in stored {
+                let labels = [("project", project.as_str()), ("tier", it.class.as_str())];
+                line(text, name, &labels, of(it));
+            }
+        }
+    }
+    let help = "Bytes that a project may store, where it is bounded.";
+    family(text, "lepton_storage_quota_bytes", "gauge", help);
+    for (project, (of_project, _)) in &usage {
+        if let Some(bytes) = of_project.quota.bytes_max {
+            line(
+                text,
+                "lepton_storage_quota_bytes",
+                &[("project", project)],
+                bytes,
+            );
+        }
+    }
+    let counters: [Family<Traffic>; 3] = [
+        (
+            "lepton_storage_requests_total",
+            "Requests for stored bytes.",
+            |it| it.requests,
+        ),
+        (
+            "lepton_storage_received_bytes_total",
+            "Bytes of bodies that came in.",
+            |it| it.received_bytes,
+        ),
+        (
+            "lepton_storage_sent_bytes_total",
+            "Bytes of bodies that went out.",
+            |it| it.sent_bytes,
+        ),
+    ];
+    for (name, help, of) in counters {
+        family(text, name, "counter", help);
+        for (project, (of_project, _)) in &usage {
+            line(text, name, &[("project", project)], of(&of_project.traffic));
+        }
+    }
+    if let Some(pass) = app.passes.newest()
+        && pass.work != lepton_api::UpkeepWork::Replicate
+        && caller
+            .may_globally(Access::Administer, Kind::Project)
+            .is_ok()
+    {
+        let help = "Contents that the newest scrub could not read, less those it repaired.";
+        family(text, "lepton_objects_damaged", "gauge", help);
+        let left = pass.damaged.saturating_sub(pass.repaired);
+        line(text, "lepton_objects_damaged", &[], left);
     }
 }
 

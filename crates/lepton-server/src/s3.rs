@@ -11,8 +11,7 @@ use axum::response::Response;
 use lepton_access::{Access, KeyPurpose, Principal, S3KeyId, S3Secret, decide_objects};
 use lepton_objects::s3::{Face, Front, Gate, GateError, Holder, Parts, Rights};
 use lepton_objects::{
-    BackendConfig, Contents, ContentsConfig, INLINE_BYTES_MAX, KeyWrapper as _, MasterWrapper,
-    WrapPurpose,
+    Contents, ContentsConfig, INLINE_BYTES_MAX, KeyWrapper as _, MasterWrapper, WrapPurpose,
 };
 use lepton_store::index::{AccessKey, ObjectIndex};
 use lepton_types::{DataKeyId, DurationMs, Id, Name};
@@ -23,7 +22,8 @@ use crate::app::App;
 use crate::auth::{holder_of, live_workload, working_token};
 use crate::config::Config;
 use crate::datasets;
-use crate::error::ApiError;
+use crate::error::{ApiError, Chain};
+use crate::object_keys::MasterKeys;
 use crate::start_error::StartError;
 
 /// Between two looks for garbage: what was deleted is gone from the disk soon after.
@@ -43,6 +43,8 @@ const SWEEP_EVERY: DurationMs = DurationMs::from_secs(3_600);
 pub(crate) struct Objects {
     pub(crate) index: ObjectIndex,
     pub(crate) contents: Contents,
+    /// What wraps the keys of contents.
+    pub(crate) keys: Arc<MasterKeys>,
     pairs: Arc<Pairs>,
 }
 
@@ -50,28 +52,43 @@ pub(crate) struct Objects {
 /// key pairs.
 #[derive(Default)]
 struct Pairs {
-    known: RwLock<BTreeMap<String, (AccessKey, Zeroizing<String>)>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    pairs: BTreeMap<String, (AccessKey, Zeroizing<String>)>,
+    /// How often one was forgotten: what was read before may not be kept after.
+    forgotten: u64,
 }
 
 impl Objects {
     /// Opens or makes the index and the contents in the data directory.
     pub(crate) async fn open(config: &Config, app: &OpenWith<'_>) -> Result<Self, StartError> {
         let index = ObjectIndex::open(&config.data_dir.join("objects.db"))?;
-        let wrapper = MasterWrapper::new(app.key.derive(KeyPurpose::DataKeyWrap, no_id()));
+        let owner = index.id().await.map_err(unreadable)?;
+        let kms = config.objects.kms.as_ref();
+        let (keys, mut wrappers) = MasterKeys::open(&config.data_dir, app.key, kms)?;
         let contents = Contents::open(ContentsConfig {
-            backend: BackendConfig::Local {
-                root: config.data_dir.join("contents"),
-            },
-            replica: None,
-            wrapper: Arc::new(wrapper),
-            retired_wrappers: Vec::new(),
+            backend: config.objects.backend(&config.data_dir.join("contents"))?,
+            replica: config.objects.replica()?,
+            wrapper: wrappers.remove(0),
+            retired_wrappers: wrappers,
+            owner: Some(owner),
             ids: Arc::clone(app.ids),
             inline_bytes_max: INLINE_BYTES_MAX,
         })
         .await?;
+        let is_new = contents.is_new_and_empty().await;
+        let is_new = is_new.map_err(|error| StartError::Objects(error.into()))?;
+        if is_new && index.names_contents().await.map_err(unreadable)? {
+            let (place, _) = contents.places();
+            return Err(StartError::ObjectsElsewhere { place });
+        }
         Ok(Self {
             index,
             contents,
+            keys: Arc::new(keys),
             pairs: Arc::default(),
         })
     }
@@ -79,9 +96,14 @@ impl Objects {
     /// Forgets a key pair that is no longer what it was.
     pub(crate) fn forget_pair(&self, id: &str) {
         if let Ok(mut known) = self.pairs.known.write() {
-            known.remove(id);
+            known.pairs.remove(id);
+            known.forgotten += 1;
         }
     }
+}
+
+fn unreadable(error: lepton_store::index::IndexError) -> StartError {
+    StartError::Objects(error.into())
 }
 
 /// What opening needs of the server.
@@ -191,7 +213,10 @@ impl Doorkeeper {
         id: Id,
     ) -> Result<Option<(AccessKey, Zeroizing<String>)>, GateError> {
         let known = &self.app.objects.pairs.known;
-        let cached = known.read().ok().and_then(|known| known.get(text).cloned());
+        let (cached, forgotten) = match known.read() {
+            Ok(known) => (known.pairs.get(text).cloned(), known.forgotten),
+            Err(_) => (None, 0),
+        };
         if cached.is_some() {
             return Ok(cached);
         }
@@ -204,8 +229,10 @@ impl Doorkeeper {
             .map_err(|error| GateError(error.into()))?;
         let secret = Zeroizing::new(S3Secret::from_bytes(&bytes).reveal().to_owned());
         let opened = (key, secret);
-        if let Ok(mut known) = known.write() {
-            known.insert(text.to_owned(), opened.clone());
+        if let Ok(mut known) = known.write()
+            && known.forgotten == forgotten
+        {
+            known.pairs.insert(text.to_owned(), opened.clone());
         }
         Ok(Some(opened))
     }
@@ -250,28 +277,44 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
-/// Does the chores of the face until the server stops.
+/// Does the chores of the face until the server stops, none in the way of another. Each may be cut off
+/// anywhere.
 pub(crate) async fn keep_house(app: App, face: Face) {
-    let mut collect = tokio::time::interval(COLLECT_EVERY.to_std());
-    let mut traffic = tokio::time::interval(TRAFFIC_EVERY.to_std());
-    let mut lifecycle = tokio::time::interval(LIFECYCLE_EVERY.to_std());
-    let mut sweep = tokio::time::interval(SWEEP_EVERY.to_std());
-    loop {
-        tokio::select! {
-            () = app.stopping.cancelled() => break,
-            _ = collect.tick() => {
-                tokio::select! {
-                    () = app.stopping.cancelled() => break,
-                    done = face.collect_garbage() => report(done.map(drop), "garbage"),
-                }
-            }
-            _ = traffic.tick() => report(face.write_traffic().await, "traffic"),
-            _ = lifecycle.tick() => {
-                let done = face.carry_out_lifecycles(app.now()).await;
-                report(done.map(drop), "lifecycles");
-            }
-            _ = sweep.tick() => sweep_contents(&app.objects).await,
+    let collect = async {
+        let mut ticks = tokio::time::interval(COLLECT_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            report(face.collect_garbage().await.map(drop), "garbage");
         }
+    };
+    let traffic = async {
+        let mut ticks = tokio::time::interval(TRAFFIC_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            report(face.write_traffic().await, "traffic");
+        }
+    };
+    let lifecycle = async {
+        let mut ticks = tokio::time::interval(LIFECYCLE_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            let done = face.carry_out_lifecycles(app.now()).await;
+            report(done.map(drop), "lifecycles");
+        }
+    };
+    let sweep = async {
+        let mut ticks = tokio::time::interval(SWEEP_EVERY.to_std());
+        loop {
+            ticks.tick().await;
+            sweep_contents(&app.objects).await;
+        }
+    };
+    tokio::select! {
+        () = app.stopping.cancelled() => {}
+        () = collect => {}
+        () = traffic => {}
+        () = lifecycle => {}
+        () = sweep => {}
     }
     report(face.write_traffic().await, "traffic");
 }
@@ -279,6 +322,26 @@ pub(crate) async fn keep_house(app: App, face: Face) {
 fn report(done: s3s::S3Result<()>, what: &'static str) {
     if let Err(error) = done {
         tracing::warn!(%error, what, "a chore of the S3 face failed and will be tried again");
+    }
+}
+
+/// Goes on with a change of the master key that an earlier process began, until it is done.
+pub(crate) async fn finish_rotation(app: App) {
+    loop {
+        match app.objects.keys.finish(&app.objects.contents).await {
+            Ok(0) => return,
+            Ok(projects) => {
+                tracing::info!(projects, "data keys are under another master key now");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "data keys could not all be wrapped anew; it will be tried again");
+            }
+        }
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY.to_std()) => {}
+        }
     }
 }
 

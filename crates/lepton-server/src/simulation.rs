@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use lepton_executors::Executor;
 use lepton_planner::workloads::{Finding, Health};
+use lepton_serving::gateway::EndpointLoad;
 use lepton_store::Store;
 use lepton_types::resources::Node;
 use lepton_types::{Clock, DurationMs, Id, IdSource};
@@ -152,6 +153,22 @@ impl Lab {
             if let Some(answers) = answers(id) {
                 known.take_in(answers);
             }
+        }
+    }
+
+    /// Tells the server that an endpoint which follows its load was asked so many times a second
+    /// until now, and that each request took `service`.
+    pub fn ask(&self, endpoint: Id, seconds: u64, per_second: u64, service: DurationMs) {
+        let load = EndpointLoad {
+            arrivals: per_second,
+            in_flight_time: service.to_std() * u32::try_from(per_second).unwrap_or(u32::MAX),
+            ended: per_second,
+            service_time: service.to_std() * u32::try_from(per_second).unwrap_or(u32::MAX),
+            services: vec![service.to_std(); usize::try_from(per_second).unwrap_or(0)],
+            late: 0,
+        };
+        for _ in 0..seconds {
+            self.app.loads.take_in(endpoint, self.app.now(), 1, &load);
         }
     }
 

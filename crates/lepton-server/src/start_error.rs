@@ -54,6 +54,16 @@ pub enum StartError {
     /// The sealed contents cannot be opened.
     #[error(transparent)]
     Contents(#[from] lepton_objects::OpenError),
+    /// The place for objects is empty, and objects are elsewhere.
+    #[error(
+        "`{place}` is empty, but this data directory has objects in another place: configure the new \
+         place as `objects.replica` first, run `lepton objects replicate`, and then make it \
+         `objects.backend`"
+    )]
+    ObjectsElsewhere {
+        /// The place.
+        place: String,
+    },
     /// The master key cannot be used.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
@@ -67,7 +77,7 @@ pub enum StartError {
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The objects cannot be opened.
-    #[error("objects of an earlier version cannot be taken over")]
+    #[error("the objects cannot be opened")]
     Objects(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Workers cannot be run.
     #[error(transparent)]

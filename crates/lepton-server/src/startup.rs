@@ -28,9 +28,10 @@ use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::{Config, IsolationConfig};
 use crate::inputs::Inputs;
+use crate::loads::{self, Loads};
 use crate::reconcile::{Reconciler, probe_replicas};
 use crate::start_error::StartError;
-use crate::{data_dir, housekeeping, http, lineage, listener, plain_blobs, s3};
+use crate::{data_dir, housekeeping, http, lineage, listener, metering, plain_blobs, s3, upkeep};
 
 /// What the owner's credential file holds, mode 0600.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +86,9 @@ impl Server {
         };
         let app = open(config, executor, sources).await?;
         bootstrap(&app, vec![this_machine(&app.config)]).await?;
+        metering::carry_quotas(&app)
+            .await
+            .map_err(|error| StartError::Objects(error.into()))?;
         let credential = owner_credential(&app).await?;
         app.cache.refresh(&app.store).await?;
         // Before it answers: whoever sees it answer also finds it.
@@ -227,9 +231,13 @@ pub(crate) async fn open(
         gateway: Gateway::new(body_bytes_max.unwrap_or(usize::MAX)),
         health: Mutex::default(),
         waiting: ArcSwap::from_pointee(BTreeMap::new()),
+        loads: Loads::default(),
+        scaled: ArcSwapOption::empty(),
         decision: ArcSwapOption::empty(),
         long_reads: Semaphore::new(LONG_READS_MAX),
         lineage: lineage::Ledger::default(),
+        meter: metering::Meter::default(),
+        passes: upkeep::Passes::default(),
         nudge: Notify::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -249,6 +257,7 @@ pub(crate) async fn bootstrap(app: &App, nodes: Vec<Node>) -> Result<(), StartEr
     {
         let spec = ProjectSpec {
             description: "what names no project".to_owned(),
+            ..ProjectSpec::default()
         };
         let id = app.ids.next_id();
         let draft = Resource::draft(id, home.clone(), home.as_str(), app.now(), spec);
@@ -412,6 +421,10 @@ fn start_tasks(app: &App, listener: TcpListener, s3_listener: TcpListener) {
     app.tasks.spawn(probe_replicas(app.clone()));
     app.tasks.spawn(housekeeping::run(app.clone()));
     app.tasks.spawn(lineage::run(app.clone()));
+    app.tasks.spawn(metering::run(app.clone()));
+    app.tasks.spawn(upkeep::follow(app.clone()));
+    app.tasks.spawn(s3::finish_rotation(app.clone()));
+    app.tasks.spawn(loads::read(app.clone()));
     app.tasks.spawn(listener::serve(
         app.clone(),
         listener,

@@ -14,6 +14,7 @@ mod endpoint;
 mod failure;
 mod forward;
 mod headers;
+mod load;
 mod probe;
 mod replica;
 
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use lepton_types::{Name, ReplicaId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{BODY_BYTES_MAX, BodyBudget};
@@ -33,6 +36,7 @@ use attempt::ReplicaClient;
 pub use endpoint::EndpointUsage;
 use endpoint::{Endpoint, EndpointState};
 pub use failure::ForwardError;
+pub use load::EndpointLoad;
 pub use probe::{Health, probe};
 use replica::ReplicaState;
 
@@ -73,6 +77,17 @@ pub struct Route {
     pub wait_max: Duration,
     /// How long one replica may take to answer.
     pub answer_max: Duration,
+    /// What each replica is given at most; as much as comes, where absent.
+    pub limit: Option<Limit>,
+}
+
+/// What one replica is given at most. An endpoint with a limit has its load counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests at once; more of them wait.
+    pub concurrency: u32,
+    /// A request that waits longer counts as late.
+    pub late_after: Duration,
 }
 
 /// One process that answers.
@@ -110,6 +125,7 @@ impl Route {
             queue_max: 1_000,
             wait_max: Duration::from_secs(30),
             answer_max: Duration::from_secs(60),
+            limit: None,
         }
     }
 }
@@ -125,6 +141,8 @@ struct Shared {
     client: ReplicaClient,
     budget: BodyBudget,
     probes: TaskTracker,
+    /// Rings when a request waits at an endpoint without a replica.
+    starved: Notify,
     body_bytes_max: usize,
 }
 
@@ -158,6 +176,7 @@ impl Gateway {
             client: ReplicaClient::new(),
             budget: BodyBudget::new(BODY_BUDGET_BYTES.max(body_bytes_max)),
             probes: TaskTracker::new(),
+            starved: Notify::new(),
             body_bytes_max,
         }))
     }
@@ -178,7 +197,7 @@ impl Gateway {
             let replicas: Vec<Arc<ReplicaState>> = route
                 .replicas
                 .iter()
-                .map(|replica| registry.take(replica))
+                .map(|replica| registry.take(replica, &state))
                 .collect();
             for replica in &replicas {
                 replica.set_routed(true);
@@ -272,6 +291,25 @@ impl Gateway {
         usage
     }
 
+    /// What an endpoint with a limit was asked since this was last read.
+    #[must_use]
+    pub fn take_load(&self, key: &EndpointKey) -> Option<EndpointLoad> {
+        let state = Arc::clone(self.registry().endpoints.get(key)?);
+        Some(state.meter().take(Instant::now()))
+    }
+
+    /// Requests that wait or are answered now, at an endpoint with a limit.
+    #[must_use]
+    pub fn load_now(&self, key: &EndpointKey) -> u64 {
+        let state = self.registry().endpoints.get(key).map(Arc::clone);
+        state.map_or(0, |state| state.meter().in_flight())
+    }
+
+    /// Completes when a request has begun to wait at an endpoint without a replica.
+    pub async fn starved(&self) {
+        self.0.starved.notified().await;
+    }
+
     /// How many inferences each replica answered with a success since this was last asked; those
     /// that answered none are left out. Each is told exactly once.
     #[must_use]
@@ -307,11 +345,11 @@ impl Gateway {
 
 impl Registry {
     /// The state of that very replica, or a new one.
-    fn take(&mut self, replica: &Replica) -> Arc<ReplicaState> {
+    fn take(&mut self, replica: &Replica, endpoint: &Arc<EndpointState>) -> Arc<ReplicaState> {
         let known = self.replicas.get_mut(&replica.id).and_then(|states| {
             let at = states.iter().position(|state| state.replica == *replica)?;
             Some(states.swap_remove(at))
         });
-        known.unwrap_or_else(|| Arc::new(ReplicaState::new(replica.clone())))
+        known.unwrap_or_else(|| Arc::new(ReplicaState::new(replica.clone(), Arc::clone(endpoint))))
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use lepton_serving::gateway::{
-    EndpointKey, ForwardError, Gateway, Health, Replica, Route, RouteTable, probe,
+    EndpointKey, ForwardError, Gateway, Health, Limit, Replica, Route, RouteTable, probe,
 };
 use lepton_serving::token::ReplicaToken;
 use lepton_types::{IdSource, Name, ReplicaId, SystemIds};
@@ -597,4 +597,68 @@ async fn answers_are_told_once_also_of_a_replica_that_has_left() {
     assert!(gateway.take_answered().is_empty());
     assert_eq!(text(ask(&gateway, "x").await.unwrap()).await, "new");
     assert_eq!(gateway.take_answered(), BTreeMap::from([(new.id, 1)]));
+}
+
+/// A table whose replicas take so many requests at once.
+fn limited(number: u64, replicas: Vec<Replica>, concurrency: u32) -> RouteTable {
+    let mut route = Route::new("m".to_owned(), "1".to_owned(), replicas);
+    route.wait_max = Duration::from_secs(20);
+    route.limit = Some(Limit {
+        concurrency,
+        late_after: Duration::ZERO,
+    });
+    table_with(number, route)
+}
+
+fn affine() -> EndpointKey {
+    EndpointKey {
+        project: Name::default_project(),
+        endpoint: name("affine"),
+    }
+}
+
+#[tokio::test]
+async fn a_replica_gets_no_more_at_once_than_its_limit_and_nobody_is_dropped() {
+    let permits = Arc::new(Semaphore::new(0));
+    let only = fake_on(listener().await, "done", Some(Arc::clone(&permits))).await;
+    let gateway = Gateway::default();
+    gateway.publish(limited(1, vec![replica_at(only.address)], 2));
+    let asking: Vec<_> = (0..10)
+        .map(|_| {
+            let gateway = gateway.clone();
+            tokio::spawn(async move { ask(&gateway, "").await })
+        })
+        .collect();
+    until(|| gateway.usage()[0].waiting == 8 && only.asked.load(Ordering::SeqCst) == 2).await;
+    assert_eq!(gateway.load_now(&affine()), 10);
+    for ended in 1..=10_usize {
+        permits.add_permits(1);
+        // Each end lets exactly one of those that wait in.
+        until(|| only.asked.load(Ordering::SeqCst) == (2 + ended).min(10)).await;
+    }
+    for answer in asking {
+        assert_eq!(text(answer.await.unwrap().unwrap()).await, "done");
+    }
+    let load = gateway.take_load(&affine()).unwrap();
+    assert_eq!((load.arrivals, load.ended), (10, 10));
+    assert!(load.late >= 8, "{load:?}");
+    assert_eq!(load.services.len(), 10);
+    assert!(load.in_flight_time >= load.service_time);
+    assert_eq!(gateway.load_now(&affine()), 0);
+}
+
+#[tokio::test]
+async fn a_request_to_an_endpoint_that_sleeps_rings_and_is_held_until_a_replica_comes() {
+    let gateway = Gateway::default();
+    gateway.publish(limited(1, Vec::new(), 2));
+    let held = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { ask(&gateway, "").await }
+    });
+    gateway.starved().await;
+    assert_eq!(gateway.load_now(&affine()), 1);
+    let woken = fake("awake").await;
+    gateway.publish(limited(2, vec![replica_at(woken.address)], 2));
+    assert_eq!(text(held.await.unwrap().unwrap()).await, "awake");
+    assert_eq!(gateway.take_load(&affine()).unwrap().late, 1);
 }

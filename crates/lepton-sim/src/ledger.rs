@@ -29,26 +29,36 @@ pub(crate) struct JobPromise {
 pub(crate) struct EndpointPromise {
     pub(crate) id: Id,
     pub(crate) wanted: u32,
-    /// The least that was wanted since the routes were looked at.
-    pub(crate) wanted_min: u32,
+    /// The least of them that must stay: all, or the fewest where the number follows the load.
+    pub(crate) kept: u32,
+    /// The least that had to stay since the routes were looked at.
+    pub(crate) kept_min: u32,
+    /// Whether the number follows the load.
+    pub(crate) follows: bool,
     pub(crate) deleted: bool,
     /// Which replicas were routed when they were looked at.
     pub(crate) routed: BTreeSet<Id>,
 }
 
 impl EndpointPromise {
-    pub(crate) fn new(id: Id, wanted: u32) -> Self {
+    /// `fewest` is given where the number follows the load.
+    pub(crate) fn new(id: Id, wanted: u32, fewest: Option<u32>) -> Self {
+        let kept = fewest.unwrap_or(wanted);
         Self {
             id,
             wanted,
-            wanted_min: wanted,
+            kept,
+            kept_min: kept,
+            follows: fewest.is_some(),
             deleted: false,
             routed: BTreeSet::new(),
         }
     }
 
-    pub(crate) fn change(&mut self, wanted: u32) {
+    pub(crate) fn change(&mut self, wanted: u32, fewest: Option<u32>) {
         self.wanted = wanted;
-        self.wanted_min = self.wanted_min.min(wanted);
+        self.kept = fewest.unwrap_or(wanted);
+        self.kept_min = self.kept_min.min(self.kept);
+        self.follows = fewest.is_some();
     }
 }

@@ -297,15 +297,15 @@ pub(crate) fn check_routes(
             .map(|(id, _)| *id);
         let routed: BTreeSet<Id> = routed.collect();
         let had = promise.routed.difference(&ledger.broken_replicas).count();
-        let least = had.min(promise.wanted_min as usize);
+        let least = had.min(promise.kept_min as usize);
         hold!(
             promise.deleted || routed.len() >= least,
             "endpoint {name} had {had} sound replicas of {} wanted, and has {}",
-            promise.wanted_min,
+            promise.kept_min,
             routed.len()
         );
         promise.routed = routed;
-        promise.wanted_min = promise.wanted;
+        promise.kept_min = promise.kept;
     }
     Ok(())
 }

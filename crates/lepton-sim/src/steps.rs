@@ -113,7 +113,8 @@ async fn take_one(world: &mut World) -> Result<(), Broken> {
         0..18 => submit(world).await,
         18..21 => cancel(world).await,
         21..23 => delete_job(world).await,
-        23..31 => deploy(world).await,
+        23..30 => deploy(world).await,
+        30..31 => ask_endpoints(world),
         31..34 => move_alias(world).await,
         34..36 => delete_endpoint(world).await,
         36..60 => world.pass().await,
@@ -258,17 +259,22 @@ async fn deploy(world: &mut World) -> Result<(), Broken> {
     let model = *stream.pick(&["m@live", "m@live", "m:1", "m:2"]);
     let replicas = stream.below(5) as u32;
     let cpu = *stream.pick(&["100m", "100m", "200m", "1500m"]);
-    let body = json!({
+    let fewest = stream.chance(400).then(|| stream.below(3) as u32);
+    let mut body = json!({
         "model": model,
         "replicas": replicas,
         "resources": {"cpu": cpu, "memory": "256Mi"},
     });
+    if let Some(fewest) = fewest {
+        let most = fewest.max(1) + stream.below(4) as u32;
+        body["scaling"] = json!({"min_replicas": fewest, "max_replicas": most, "concurrency": 2});
+    }
     let path = format!("endpoints/{name}");
     let answer = world.server()?.ask(Method::PUT, &path, Some(body)).await;
     let allowed = [StatusCode::OK, StatusCode::CREATED, StatusCode::CONFLICT];
     expect("an endpoint", &answer, &allowed)?;
     world.tell(&format!(
-        "{name}: {replicas} replicas of {model} with {cpu}: {}",
+        "{name}: {replicas} replicas of {model} with {cpu}, {fewest:?} at the fewest: {}",
         answer.status
     ));
     if answer.status == StatusCode::CONFLICT {
@@ -277,11 +283,30 @@ async fn deploy(world: &mut World) -> Result<(), Broken> {
     let id = id_in(&answer)?;
     world.outcome.deployments += 1;
     match world.ledger.endpoints.get_mut(&name) {
-        Some(known) if known.id == id => known.change(replicas),
+        Some(known) if known.id == id => known.change(replicas, fewest),
         _ => {
-            let promise = EndpointPromise::new(id, replicas);
+            let promise = EndpointPromise::new(id, replicas, fewest);
             world.ledger.endpoints.insert(name, promise);
         }
+    }
+    Ok(())
+}
+
+/// Minutes of requests to the endpoints that follow their load, or none at all.
+fn ask_endpoints(world: &mut World) -> Result<(), Broken> {
+    let all = world.ledger.endpoints.iter();
+    let follow = all.filter(|(_, promise)| promise.follows && !promise.deleted);
+    let follow: Vec<(String, Id)> = follow.map(|(name, e)| (name.clone(), e.id)).collect();
+    for (name, id) in follow {
+        let seconds = 30 + world.stream.below(90);
+        let per_second = *world.stream.pick(&[0_u64, 0, 1, 3, 9]);
+        world.tell(&format!(
+            "{name} is asked {per_second} times a second for {seconds} s"
+        ));
+        world
+            .server()?
+            .lab
+            .ask(id, seconds, per_second, DurationMs::from_millis(700));
     }
     Ok(())
 }

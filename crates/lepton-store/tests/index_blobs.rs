@@ -107,13 +107,13 @@ async fn a_blob_stays_as_long_as_an_object_is_its_bytes() {
         };
         index.delete(order).await.unwrap();
         assert!(
-            index.garbage(10).await.unwrap().is_none(),
+            index.garbage(None, 10).await.unwrap().is_none(),
             "its pieces are the blob's"
         );
     }
     assert_eq!(sweep().await, 1);
     let unneeded = index.unneeded_pieces(&home, None, 10).await.unwrap();
     assert_eq!(index.remove_pieces(&home, unneeded).await.unwrap(), 2);
-    let garbage = index.garbage(10).await.unwrap().unwrap();
+    let garbage = index.garbage(None, 10).await.unwrap().unwrap();
     assert_eq!(garbage.contents, [content(1), content(2)]);
 }

@@ -78,6 +78,8 @@ enum Command {
     Token(commands::token::Token),
     #[command(subcommand)]
     Keys(commands::keys::Keys),
+    #[command(subcommand)]
+    Objects(commands::objects::Objects),
     Whoami(commands::whoami::Whoami),
     Env(commands::env::Env),
     #[command(subcommand)]
@@ -151,6 +153,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Explain(explain) => explain.run(ctx),
         Command::Token(token) => token.run(ctx),
         Command::Keys(keys) => keys.run(ctx),
+        Command::Objects(objects) => objects.run(ctx),
         Command::Whoami(whoami) => whoami.run(ctx),
         Command::Config(action) => action.run(ctx),
         Command::Simulate(simulate) => simulate

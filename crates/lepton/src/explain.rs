@@ -5,7 +5,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use lepton_planner::autoscaling;
 use lepton_planner::cluster::{Record, Replay};
+use lepton_types::Name;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -19,11 +21,28 @@ pub(crate) enum Plan {
         after_help = "Example:\n  lepton plan record > decision.json\n  lepton plan explain decision.json"
     )]
     Explain(ExplainArgs),
-    /// Prints the server's newest decision about who runs where, as a record
+    /// Prints the server's newest decision about who runs where, or about the number of an
+    /// endpoint's replicas, as a record
     #[command(
-        after_help = "Example:\n  lepton plan record > decision.json\n\nIt tells of every project, so it takes an owner's token."
+        after_help = "Examples:\n  lepton plan record > decision.json\n  lepton plan record --endpoint wine > decision.json\n\nWho runs where tells of every project, so it takes an owner's token."
     )]
-    Record,
+    Record(RecordArgs),
+}
+
+/// Which decision.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecordArgs {
+    /// The endpoint whose number of replicas was decided
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<Name>,
+}
+
+/// A decision of either kind.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Recorded {
+    Placement(Box<Record>),
+    Scaling(Box<autoscaling::Record>),
 }
 
 /// Which record, and how to print it.
@@ -69,7 +88,14 @@ impl Plan {
             Self::Explain(args) => args
                 .explain(ctx.format, &mut ctx.out())
                 .map_err(|error| Failure::part(&error)),
-            Self::Record => ctx.print(&output::json(&ctx.client()?.latest_decision()?)),
+            Self::Record(args) => {
+                let client = ctx.client()?;
+                let record = match &args.endpoint {
+                    Some(endpoint) => client.scaling_decision(endpoint)?,
+                    None => client.latest_decision()?,
+                };
+                ctx.print(&output::json(&record))
+            }
         }
     }
 }
@@ -83,7 +109,13 @@ impl ExplainArgs {
             path: path(),
             source,
         })?;
-        let record: Record = serde_json::from_str(&text).map_err(|source| ExplainError::Parse {
+        // Told apart by hand: of two kinds that both fail, only one failure says what is wrong.
+        let parsed = match serde_json::from_str(&text) {
+            Ok(Recorded::Scaling(record)) => return explain_scaling(&record, format, out),
+            Ok(Recorded::Placement(record)) => Ok(*record),
+            Err(_) => serde_json::from_str::<Record>(&text),
+        };
+        let record = parsed.map_err(|source| ExplainError::Parse {
             path: path(),
             source,
         })?;
@@ -99,6 +131,53 @@ impl ExplainArgs {
         } else {
             Err(ExplainError::Differs)
         }
+    }
+}
+
+fn explain_scaling(
+    record: &autoscaling::Record,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<(), ExplainError> {
+    let replay = record.replay();
+    if format.is_for_people() {
+        let have = record.view.replicas;
+        let (ready, starting, draining) = (have.ready, have.starting, have.draining);
+        writeln!(
+            out,
+            "at {}, seed {}: {ready} ready, {starting} starting, {draining} draining, {} requests in flight",
+            record.now, record.seed, record.view.in_flight
+        )?;
+        writeln!(
+            out,
+            "{} replicas: {}",
+            replay.plan.replicas, replay.plan.report
+        )?;
+        for finding in &replay.findings {
+            writeln!(out, "refused: {finding}")?;
+        }
+        writeln!(
+            out,
+            "{}; the checker finds {} faults",
+            verdict(replay.same),
+            replay.findings.len()
+        )?;
+    } else {
+        let json = serde_json::to_string_pretty(&replay).map_err(std::io::Error::from)?;
+        writeln!(out, "{json}")?;
+    }
+    if replay.same {
+        Ok(())
+    } else {
+        Err(ExplainError::Differs)
+    }
+}
+
+const fn verdict(same: bool) -> &'static str {
+    if same {
+        "the recorded plan, byte for byte"
+    } else {
+        "not the recorded plan"
     }
 }
 
@@ -128,14 +207,10 @@ fn explain(record: &Record, replay: &Replay, out: &mut dyn Write) -> std::io::Re
     for finding in &replay.findings {
         writeln!(out, "refused: {finding}")?;
     }
-    let same = if replay.same {
-        "the recorded plan, byte for byte"
-    } else {
-        "not the recorded plan"
-    };
     writeln!(
         out,
-        "{same}; the checker finds {} faults",
+        "{}; the checker finds {} faults",
+        verdict(replay.same),
         replay.findings.len()
     )
 }

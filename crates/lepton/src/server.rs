@@ -86,6 +86,8 @@ pub(crate) fn config(action: &config::Action) -> Result<String, Failure> {
     let read = |file: &Path| -> Result<Config, Failure> {
         let config = Config::read(file).map_err(|error| unusable(&error))?;
         config.validate().map_err(|error| unusable(&error))?;
+        let places = config.objects.check_places();
+        places.map_err(|error| unusable(&error))?;
         Ok(config)
     };
     match action {

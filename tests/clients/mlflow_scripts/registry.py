@@ -24,11 +24,11 @@ def make():
     named = {"name": "iris"} if MAJOR >= 3 else {"artifact_path": "iris"}
     with mlflow.start_run(run_name="made it") as run:
         mlflow.log_input(data, context="training", tags={"split": "a"})
-        mlflow.sklearn.log_model(model, registered_model_name="iris", **named)
-    source = client.get_model_version("iris", "1").source
-    more = {"model_id": client.get_model_version("iris", "1").model_id} if MAJOR >= 3 else {}
-    client.create_model_version("iris", source, run.info.run_id, **more)
-    client.create_model_version("iris", source, run.info.run_id, description="the third", tags={"quality": "high"}, **more)
+        info = mlflow.sklearn.log_model(model, registered_model_name="iris", **named)
+    for _ in range(2):
+        mlflow.register_model(info.model_uri, "iris")
+    client.update_model_version("iris", "3", "the third")
+    client.set_model_version_tag("iris", "3", "quality", "high")
     client.delete_model_version("iris", "2")
     client.update_registered_model("iris", "flowers")
     client.set_registered_model_tag("iris", "owner", "me")

@@ -3,8 +3,10 @@
 //! Owns: connecting, TLS with the machine's certificates, and the bound on how long an answer may
 //! take to begin. Must not know: what is asked.
 
+use std::io;
 use std::time::Duration;
 
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -29,28 +31,39 @@ pub(super) struct Connector;
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|source| object_store::Error::Generic {
-                store: "TLS",
-                source: source.into(),
-            })?;
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp);
-        let tls = if allows_http.as_deref() == Some("true") {
-            tls.https_or_http()
-        } else {
-            tls.https_only()
-        };
-        let mut tcp = TcpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(tls.enable_http1().wrap_connector(tcp));
+        let client = http_client(allows_http.as_deref() == Some("true"));
+        let client = client.map_err(|source| object_store::Error::Generic {
+            store: "TLS",
+            source: source.into(),
+        })?;
         Ok(HttpClient::new(Service(client)))
     }
+}
+
+/// A client that trusts whom the machine trusts.
+pub(crate) fn http_client<B>(
+    allows_http: bool,
+) -> io::Result<Client<HttpsConnector<TcpConnector>, B>>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let tls = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
+    let tls = if allows_http {
+        tls.https_or_http()
+    } else {
+        tls.https_only()
+    };
+    let mut tcp = TcpConnector::new();
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build(tls.enable_http1().wrap_connector(tcp)))
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Owns: where files lie and in which order they are synced. Must not know: what is in them.
 //!
-//! `PROJECT/SHARD/ID` holds a content, `.keys/PROJECT` a project's wrapped keys, `.incoming` what
+//! `PROJECT/SHARD/ID` holds a content, `.keys/PROJECT` a project's wrapped keys, `.owner` whose folder it is, `.incoming` what
 //! is under way: it is emptied at every start, under the lock `.lock`. Names with a dot meet no
 //! project. A file gets its name only after its bytes are synced, its writer is told so only after
 //! the folder is synced, and the folder itself was made durable by this process before.
@@ -21,6 +21,7 @@ use crate::error::OpenError;
 const INCOMING: &str = ".incoming";
 const KEYS: &str = ".keys";
 const LOCK: &str = ".lock";
+const CLAIM: &str = ".owner";
 
 /// A folder of the local disk.
 pub(crate) struct Local {
@@ -90,6 +91,34 @@ impl Local {
             self.disk.remove(&incoming.join(name))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Who has claimed the folder: the owner given, unless another was there first. Whether it is
+    /// new, too. The lock keeps others out meanwhile.
+    pub(crate) fn claim(self: &Arc<Self>, owner: &str) -> io::Result<(String, bool)> {
+        let place = self.root.join(CLAIM);
+        match self.disk.open(&place) {
+            Ok(file) => {
+                let mut bytes = [0; 64];
+                let read = file.read_at(0, &mut bytes)?;
+                let found = String::from_utf8_lossy(&bytes[..read]);
+                Ok((found.trim().to_owned(), false))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut staged = self.stage()?;
+                staged.file.write_at(0, owner.as_bytes())?;
+                staged.file.sync()?;
+                self.disk.rename(&staged.path, &place)?;
+                staged.is_named = true;
+                self.disk.sync_folder(&self.root)?;
+                Ok((owner.to_owned(), true))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn stage(self: &Arc<Self>) -> io::Result<Staged> {

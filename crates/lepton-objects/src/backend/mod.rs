@@ -3,6 +3,7 @@
 //! Owns: keeping and giving back bytes under a project and an id, whole or not at all. Must not
 //! know: what they mean, or which key opens them.
 
+mod claim;
 mod connector;
 mod local;
 mod local_upload;
@@ -17,6 +18,10 @@ use local_upload::LocalUpload;
 use object_store::UpdateVersion;
 use object_store::path::Path;
 use remote::{Remote, RemoteUpload};
+
+pub(crate) use claim::Claim;
+pub(crate) use connector::http_client;
+pub(crate) use remote::check_remote;
 
 use crate::config::BackendConfig;
 use crate::disk::{Disk, DiskFile, LocalDisk};
@@ -90,7 +95,13 @@ impl Backend {
             BackendConfig::Disk { disk, root } => (disk, root),
             BackendConfig::Remote(config) => {
                 let remote = Remote::from_config(&config)?;
-                remote.check().await?;
+                remote
+                    .check()
+                    .await
+                    .map_err(|source| OpenError::Unreachable {
+                        place: config.url.clone(),
+                        source,
+                    })?;
                 return Ok(Self::Remote(Arc::new(remote)));
             }
             BackendConfig::Store { store, prefix } => {

@@ -19,8 +19,8 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    UpdateVersion,
+    BackoffConfig, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
+    PutPayload, RetryConfig, UpdateVersion,
 };
 use tokio::task::JoinHandle;
 
@@ -30,6 +30,8 @@ use crate::config::RemoteConfig;
 use crate::error::{BackendError, ContentError, OpenError};
 
 const KEYS: &str = ".keys";
+/// Whose place it is.
+const CLAIM: &str = ".owner";
 /// The first parts of a long upload; S3 takes none below 5 MiB.
 const PART_BYTES: usize = 8 << 20;
 /// After so many parts they become twice as long, three times: S3 takes 10,000, so a content may
@@ -41,12 +43,29 @@ const PARTS_AT_ONCE: usize = 2;
 const REMOVALS_AT_ONCE: usize = 16;
 /// Including the client's own retries; a range read is at most 4 MiB, a part 64 MiB.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a request is tried again: a service that restarts is back by then, and clients of
+/// ours, who wait a minute, are told before they give up.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRIES_MAX: usize = 6;
+
+fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(4),
+            base: 2.,
+        },
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_TIMEOUT,
+    }
+}
 
 /// A place at a remote service.
 #[derive(Debug)]
 pub(crate) struct Remote {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    name: String,
 }
 
 /// A content on its way.
@@ -66,6 +85,35 @@ struct OperationTimeout;
 enum RemoteConfigError {
     #[error("`{url}` is no object service: begin with `s3://`, `gs://` or `az://`")]
     Scheme { url: String },
+    #[error("`{url}` names no bucket: write `{scheme}://BUCKET/PREFIX`")]
+    Bucket { url: String, scheme: String },
+}
+
+type Connected = Result<(Arc<dyn ObjectStore>, String), Box<dyn Error + Send + Sync>>;
+
+fn connect(config: &RemoteConfig) -> Connected {
+    let url = config.url.as_str();
+    let (scheme, place) = url.split_once("://").unwrap_or_default();
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let build = match scheme {
+        "s3" | "s3a" => s3,
+        "gs" => gcs,
+        "az" | "azure" | "abfs" => azure,
+        _ => {
+            let url = url.to_owned();
+            return Err(RemoteConfigError::Scheme { url }.into());
+        }
+    };
+    if bucket.is_empty() {
+        let (url, scheme) = (url.to_owned(), scheme.to_owned());
+        return Err(RemoteConfigError::Bucket { url, scheme }.into());
+    }
+    Ok((build(bucket, &config.options)?, prefix.to_owned()))
+}
+
+/// Whether the URL and the options can be understood; asks nobody.
+pub(crate) fn check_remote(config: &RemoteConfig) -> Result<(), OpenError> {
+    connect(config).map(drop).map_err(OpenError::Configuration)
 }
 
 async fn bounded<T>(
@@ -89,38 +137,52 @@ impl From<object_store::Error> for ContentError {
 impl Remote {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
         Self {
+            name: format!("{store} {prefix}"),
             store,
             prefix: Path::from(prefix),
         }
     }
 
+    /// The place, for people.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn from_config(config: &RemoteConfig) -> Result<Self, OpenError> {
-        let url = config.url.as_str();
-        let (scheme, place) = url.split_once("://").unwrap_or_default();
-        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let store = match scheme {
-            "s3" | "s3a" => s3(bucket, &config.options),
-            "gs" => gcs(bucket, &config.options),
-            "az" | "azure" | "abfs" => azure(bucket, &config.options),
-            _ => Err(RemoteConfigError::Scheme {
-                url: url.to_owned(),
-            }
-            .into()),
-        };
-        Ok(Self::new(store.map_err(OpenError::Configuration)?, prefix))
+        let (store, prefix) = connect(config).map_err(OpenError::Configuration)?;
+        Ok(Self {
+            name: config.url.clone(),
+            ..Self::new(store, &prefix)
+        })
     }
 
     /// Fails unless the service can be reached and lets us read.
-    pub(crate) async fn check(&self) -> Result<(), OpenError> {
-        match bounded(
-            self.store
-                .head(&self.prefix.clone().join(KEYS).join("check")),
-        )
-        .await
-        {
+    pub(crate) async fn check(&self) -> Result<(), BackendError> {
+        match bounded(self.store.head(&self.claim_place())).await {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(OpenError::Backend(BackendError::Remote(Arc::new(error)))),
+            Err(error) => Err(BackendError::Remote(Arc::new(error))),
         }
+    }
+
+    /// Who has claimed the place: the owner given, unless another was there first.
+    pub(crate) async fn claim(&self, owner: &str) -> object_store::Result<(String, bool)> {
+        let place = self.claim_place();
+        let payload = PutPayload::from(owner.as_bytes().to_vec());
+        let put = self.store.put_opts(&place, payload, PutMode::Create.into());
+        match bounded(put).await {
+            Ok(_) => return Ok((owner.to_owned(), true)),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => {}
+            Err(error) => return Err(error),
+        }
+        let found = bounded(async { self.store.get(&place).await?.bytes().await }).await?;
+        Ok((String::from_utf8_lossy(&found).trim().to_owned(), false))
+    }
+
+    fn claim_place(&self) -> Path {
+        self.prefix.clone().join(CLAIM)
     }
 
     pub(crate) async fn put(
@@ -358,6 +420,7 @@ type Built = Result<Arc<dyn ObjectStore>, Box<dyn Error + Send + Sync>>;
 fn s3(bucket: &str, options: &Options) -> Built {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
+        .with_retry(retries())
         .with_http_connector(Connector);
     for (key, value) in options {
         builder = builder.with_config(AmazonS3ConfigKey::from_str(key)?, value);
@@ -368,6 +431,7 @@ fn s3(bucket: &str, options: &Options) -> Built {
 fn gcs(bucket: &str, options: &Options) -> Built {
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
+        .with_retry(retries())
         .with_http_connector(Connector);
     for (key, value) in options {
         builder = builder.with_config(GoogleConfigKey::from_str(key)?, value);
@@ -378,6 +442,7 @@ fn gcs(bucket: &str, options: &Options) -> Built {
 fn azure(container: &str, options: &Options) -> Built {
     let mut builder = MicrosoftAzureBuilder::new()
         .with_container_name(container)
+        .with_retry(retries())
         .with_http_connector(Connector);
     for (key, value) in options {
         builder = builder.with_config(AzureConfigKey::from_str(key)?, value);

@@ -10,8 +10,9 @@ use s3s::{S3Result, s3_error};
 
 use super::actions::{Right, action_of};
 use super::errors::{denied, of_index};
+use super::patterns::form_pairs;
 use super::policy::{Asked, Policy, Verdict};
-use super::{Entered, Face, Holder, settings};
+use super::{Entered, Face, FoundBucket, Holder, settings};
 
 /// Buckets of one name that are looked at for one that is open to a stranger.
 const NAMESAKES_MAX: usize = 32;
@@ -37,22 +38,25 @@ impl S3Access for Face {
             S3Path::Object { bucket, key } => Some((bucket.to_string(), key.to_string())),
         };
         let operation = context.s3_op().name();
-        let query = context.uri().query().unwrap_or_default();
-        let versioned = query.split('&').any(|part| part.starts_with("versionId="));
+        let parameters = form_pairs(context.uri().query().unwrap_or_default());
+        let versioned = parameters.iter().any(|(name, _)| name == "versionId");
         let (action, right) = action_of(operation, versioned);
         let Some((name, key)) = path else {
             return self.enter_root(context, holder, right);
         };
-        let entered = self.enter(holder, &name).await?;
-        // Each object of a multi-delete is asked for by itself.
-        let later = operation == "DeleteObjects";
         let asked = Asked {
             action: &action,
             bucket: &name,
             key: &key,
             headers: context.headers(),
-            query,
+            parameters: &parameters,
         };
+        let entered = self.enter(holder, &asked, right).await?;
+        if let Some(bucket) = &entered.bucket {
+            check_owner(context.headers(), bucket)?;
+        }
+        // Each object of a multi-delete is asked for by itself, and a form tells its key later.
+        let later = matches!(operation, "DeleteObjects" | "PostObject");
         let allowed = match (&entered.bucket, operation) {
             // Names are of projects: what another has of this name is not in the way.
             (_, "CreateBucket") => {
@@ -68,6 +72,12 @@ impl S3Access for Face {
             (Some(_), _) if later => true,
             (Some(_), _) => self.allowed(&entered, &asked, right).await?,
         };
+        if let (Some(bucket), Some(found)) = (
+            &entered.bucket,
+            context.extensions_mut().get::<FoundBucket>(),
+        ) {
+            let _first = found.set(bucket.id);
+        }
         if !allowed {
             return Err(denied());
         }
@@ -78,6 +88,15 @@ impl S3Access for Face {
         }
         context.extensions_mut().insert(entered);
         Ok(())
+    }
+}
+
+/// Refuses if the bucket is not of the project that the request takes it for. Who writes to a
+/// bucket that may not be there says so, lest one of the same name and of another project takes it.
+fn check_owner(headers: &http::HeaderMap, bucket: &Bucket) -> S3Result<()> {
+    match headers.get("x-amz-expected-bucket-owner") {
+        Some(owner) if owner.as_bytes() != bucket.project.as_str().as_bytes() => Err(denied()),
+        _ => Ok(()),
     }
 }
 
@@ -140,9 +159,16 @@ impl Face {
         Ok(())
     }
 
-    /// Finds the bucket that somebody means by a name: one of their own project, or else one of
-    /// another that has a policy, which then decides. Who has none of their own learns nothing of others'.
-    pub(super) async fn enter(&self, holder: Option<Arc<Holder>>, name: &str) -> S3Result<Entered> {
+    /// Finds the bucket that somebody means by a name: one of their own project, or else the first
+    /// of another whose policy allows what is asked for; if none does, the first that has a policy,
+    /// which then refuses. Who has none of their own learns nothing of others'.
+    pub(super) async fn enter(
+        &self,
+        holder: Option<Arc<Holder>>,
+        asked: &Asked<'_>,
+        right: Right,
+    ) -> S3Result<Entered> {
+        let name = asked.bucket;
         if let Some(holder) = &holder
             && let Some(bucket) = self
                 .index
@@ -158,21 +184,27 @@ impl Face {
             });
         }
         let others = self.index.buckets_named(name, NAMESAKES_MAX).await;
+        let mut first = None;
         for bucket in others.map_err(of_index)? {
             let policy = self.policy(&bucket).await?;
-            if policy.is_some() {
-                return Ok(Entered {
-                    holder,
-                    bucket: Some(bucket),
-                    policy,
-                });
+            if policy.is_none() {
+                continue;
             }
+            let entered = Entered {
+                holder: holder.clone(),
+                bucket: Some(bucket),
+                policy,
+            };
+            if self.allowed(&entered, asked, right).await? {
+                return Ok(entered);
+            }
+            first.get_or_insert(entered);
         }
-        Ok(Entered {
+        Ok(first.unwrap_or(Entered {
             holder,
             bucket: None,
             policy: None,
-        })
+        }))
     }
 
     async fn policy(&self, bucket: &Bucket) -> S3Result<Option<Arc<Policy>>> {

@@ -1,7 +1,9 @@
 //! Copies, of whole objects and into parts. Within a project no bytes are copied unless a key or a
 //! checksum asks for it.
 
-use lepton_store::index::{Bucket, Condition, NewBody, NewVersion, ObjectVersion};
+use lepton_store::index::{
+    Bucket, Condition, IndexError, NewBody, NewVersion, ObjectVersion, Refusal,
+};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -12,6 +14,7 @@ use super::customer_keys::{Brought, brought, check_encryption, content_key};
 use super::errors::{denied, of_index, precondition};
 use super::get::{Demands, Held, Opened, which};
 use super::parts::{part_number, sum_of};
+use super::patterns::version_parameter;
 use super::policy::Asked;
 use super::put::{PUT_BYTES_MAX, WantedLock, told_encoding, told_version};
 use super::reading::blob_of;
@@ -49,19 +52,17 @@ impl Face {
                 "Access points are not known here"
             ));
         };
-        let there = self.enter(entered.holder.clone(), bucket).await?;
-        let found = there.bucket()?.clone();
         let (action, right) = action_of("GetObject", version_id.is_some());
-        let query = version_id
-            .as_ref()
-            .map_or(String::new(), |id| format!("versionId={id}"));
+        let parameters = version_parameter(version_id.as_deref());
         let asked = Asked {
             action: &action,
-            bucket: &found.name,
+            bucket,
             key,
             headers,
-            query: &query,
+            parameters: &parameters,
         };
+        let there = self.enter(entered.holder.clone(), &asked, right).await?;
+        let found = there.bucket()?.clone();
         if !self.allowed(&there, &asked, right).await? {
             return Err(denied());
         }
@@ -181,6 +182,7 @@ impl Face {
             copy_object_result: Some(result),
             copy_source_version_id: told_source,
             version_id: told_version(&made),
+            expiration: self.expiration(&bucket, &made).await?,
             server_side_encryption: attributes::told_encryption(&kept),
             sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
             sse_customer_key_md5: kept.customer_key_md5,
@@ -209,11 +211,11 @@ impl Face {
             && sum_fits;
         if let Some(body) = source.opened.version.body.filter(|_| shareable) {
             new.attributes = kept.write();
-            return self
-                .index
-                .put(new, NewBody::Shared(body))
-                .await
-                .map_err(of_index);
+            match self.index.put(new.clone(), NewBody::Shared(body)).await {
+                // Somebody replaced the source since; what was opened is still there to be read.
+                Err(IndexError::Refused(Refusal::NoSuchObject)) => {}
+                made => return made.map_err(of_index),
+            }
         }
         if new.size_bytes > PUT_BYTES_MAX {
             return Err(s3_error!(

@@ -8,7 +8,7 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use super::actions::action_of;
 use super::attributes::unstamp;
 use super::errors::{denied, of_index};
-use super::locks::may_bypass;
+use super::patterns::version_parameter;
 use super::policy::Asked;
 use super::put::matched;
 use super::{Entered, Face, entered};
@@ -35,7 +35,14 @@ impl Face {
     ) -> S3Result<S3Response<dto::DeleteObjectOutput>> {
         let entered = entered(&request);
         let bucket = entered.bucket()?.clone();
-        let bypass = may_bypass(entered, &bucket, request.input.bypass_governance_retention);
+        let asks = request.input.bypass_governance_retention;
+        let place = (
+            request.input.key.as_str(),
+            request.input.version_id.as_deref(),
+        );
+        let bypass = self
+            .may_bypass(entered, place, &request.headers, asks)
+            .await?;
         let input = request.input;
         let order = ToDelete {
             bucket: bucket.id,
@@ -78,13 +85,12 @@ impl Face {
             ));
         }
         let entered = entered(&request);
-        let bucket = entered.bucket()?;
-        let bypass = may_bypass(entered, bucket, request.input.bypass_governance_retention);
+        let asks = request.input.bypass_governance_retention;
         let mut results = Vec::with_capacity(objects.len());
         for some in objects.chunks(AT_ONCE) {
             let mut under_way = Vec::with_capacity(some.len());
             for object in some {
-                under_way.push(self.delete_listed(entered, object, bypass, &request.headers));
+                under_way.push(self.delete_listed(entered, object, asks, &request.headers));
             }
             let done = future::join_all(under_way).await;
             results.extend(some.iter().zip(done));
@@ -111,21 +117,26 @@ impl Face {
         &self,
         entered: &Entered,
         object: &dto::ObjectIdentifier,
-        bypass: bool,
+        asks_bypass: Option<bool>,
         headers: &http::HeaderMap,
     ) -> S3Result<Deletion> {
         let bucket = entered.bucket()?;
         let (action, right) = action_of("DeleteObject", object.version_id.is_some());
+        let parameters = version_parameter(object.version_id.as_deref());
         let asked = Asked {
             action: &action,
             bucket: &bucket.name,
             key: &object.key,
             headers,
-            query: "",
+            parameters: &parameters,
         };
         if !self.allowed(entered, &asked, right).await? {
             return Err(denied());
         }
+        let place = (object.key.as_str(), object.version_id.as_deref());
+        let bypass = self
+            .may_bypass(entered, place, headers, asks_bypass)
+            .await?;
         let order = ToDelete {
             bucket: bucket.id,
             key: object.key.clone(),

@@ -4,7 +4,8 @@ use http::StatusCode;
 use lepton_store::index::{IndexError, Refusal};
 use s3s::{S3Error, S3ErrorCode, StdError, s3_error};
 
-use crate::{ContentError, CustomerKeyError};
+use super::chunks::ChunkError;
+use crate::{ContentError, CustomerKeyError, KeyError};
 
 /// A status that the library does not know for a code of its own.
 pub(super) fn custom(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
@@ -132,6 +133,17 @@ pub(super) fn of_content(error: ContentError) -> S3Error {
             InvalidRequest,
             "The encryption parameters are not applicable to this object."
         ),
+        ContentError::Key(KeyError::Shredded { .. }) => s3_error!(
+            InvalidObjectState,
+            "The key that sealed this object was destroyed: nobody can read it any more."
+        ),
+        error if error.is_passing() => {
+            let _logged = internal("sealed bytes cannot be reached", error);
+            s3_error!(
+                ServiceUnavailable,
+                "The service that holds the objects or their keys cannot be reached. Please try again."
+            )
+        }
         error => internal("sealed bytes failed", error),
     }
 }
@@ -148,7 +160,7 @@ pub(super) fn too_large() -> S3Error {
 #[allow(clippy::needless_pass_by_value)] // As it comes out of the stream.
 pub(super) fn of_body(error: StdError) -> S3Error {
     let told = error.to_string();
-    let says = |word| told.contains(word);
+    let says = |word: &str| told.contains(word);
     if says("Sha256Mismatch") {
         return custom(
             "XAmzContentSHA256Mismatch",
@@ -162,7 +174,15 @@ pub(super) fn of_body(error: StdError) -> S3Error {
             "The request signature we calculated does not match the signature you provided."
         );
     }
-    if says("FormatError") || says("TooLarge") || says("TooMany") {
+    if says(&ChunkError::SignedChunkTooLong.to_string()) {
+        return custom(
+            "InvalidChunkSizeError",
+            StatusCode::FORBIDDEN,
+            "A chunk that is signed may have 16 MiB at most.",
+        );
+    }
+    let malformed = ChunkError::Malformed.to_string();
+    if says(&malformed) || says("FormatError") || says("TooLarge") || says("TooMany") {
         return s3_error!(InvalidRequest, "The body is not well formed aws-chunked.");
     }
     s3_error!(

@@ -2,19 +2,32 @@
 //! and that are refused here.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use lepton_store::index::Bucket;
+use lepton_store::index::{Bucket, BucketId};
+use lepton_types::Timestamp;
 use s3s::dto;
 use s3s::service::S3Service;
 use s3s::{Body, HttpRequest, HttpResponse};
 
+use super::chunks;
 use super::cors::{self, Origin};
 use super::patterns::form_pairs;
-use super::{Face, settings};
+use super::{FORM_BYTES_MAX, FORM_FIELDS_BYTES_MAX, Face, FoundBucket, settings};
 
 /// How long a presigned URL may be good, as in S3.
 const PRESIGNED_SECONDS_MAX: u32 = 7 * 86_400;
+
+/// The longest that all headers of a request may be together: S3 allows half of it, and browsers
+/// bring cookies.
+const HEADERS_BYTES_MAX: usize = 16 << 10;
+
+/// How long a form waits for room.
+const PLACE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a form may take to arrive, which is held in memory.
+const FORM_MAX: Duration = Duration::from_secs(120);
 
 /// Buckets of one name that are looked at for a browser, who tells no project.
 const NAMESAKES_MAX: usize = 32;
@@ -56,9 +69,12 @@ impl Front {
     }
 
     async fn answer(&self, request: HttpRequest) -> HttpResponse {
-        if let Some(refused) = refusal(&request) {
+        if let Some(refused) = refusal(&request, self.face.now()) {
             return refused;
         }
+        let found = FoundBucket::default();
+        let mut request = request;
+        request.extensions_mut().insert(FoundBucket::clone(&found));
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let bucket = bucket_in(request.uri().path());
         let query = request.uri().query().unwrap_or_default();
@@ -74,7 +90,24 @@ impl Front {
                 ),
             };
         }
-        let mut response = match self.service.call(request).await {
+        let mut response = match is_form(&request) {
+            true => self.take_form(request).await,
+            false => self.serve(request).await,
+        };
+        if tells_attributes {
+            unquote_etag(&mut response);
+        }
+        if let Some(asked) = asked
+            && let Some(bucket) = found.get()
+            && let Some(rule) = self.rule_of(*bucket, &asked).await
+        {
+            cors::allow(&rule, &asked, response.headers_mut());
+        }
+        response
+    }
+
+    async fn serve(&self, request: HttpRequest) -> HttpResponse {
+        match self.service.call(chunks::bound(request)).await {
             Ok(response) => response,
             Err(failed) => {
                 let failed: s3s::StdError = failed.into();
@@ -85,16 +118,47 @@ impl Front {
                     "We encountered an internal error. Please try again.",
                 )
             }
+        }
+    }
+
+    /// A browser's form is held in memory before it is known who sends it: few at once, none that does
+    /// not tell its length, none that dawdles.
+    async fn take_form(&self, request: HttpRequest) -> HttpResponse {
+        let length = request.headers().get(http::header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        match length {
+            None => {
+                return error(
+                    StatusCode::LENGTH_REQUIRED,
+                    "MissingContentLength",
+                    "You must provide the Content-Length HTTP header.",
+                );
+            }
+            Some(length) if length > FORM_BYTES_MAX + FORM_FIELDS_BYTES_MAX as u64 => {
+                return error(
+                    StatusCode::BAD_REQUEST,
+                    "EntityTooLarge",
+                    "Your proposed upload exceeds the maximum allowed size of a form",
+                );
+            }
+            Some(_) => {}
+        }
+        let place = tokio::time::timeout(PLACE_MAX, self.face.0.forms.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "SlowDown",
+                "Please reduce your request rate.",
+            );
         };
-        if tells_attributes {
-            unquote_etag(&mut response);
+        match tokio::time::timeout(FORM_MAX, self.serve(request)).await {
+            Ok(response) => response,
+            Err(_) => error(
+                StatusCode::BAD_REQUEST,
+                "RequestTimeout",
+                "Your form took too long to arrive.",
+            ),
         }
-        if let Some(asked) = asked
-            && let Some(rule) = self.rule(&bucket, &asked).await
-        {
-            cors::allow(&rule, &asked, response.headers_mut());
-        }
-        response
     }
 
     async fn preflight(&self, bucket: &str, asked: &Origin<'_>) -> HttpResponse {
@@ -112,19 +176,22 @@ impl Front {
         }
     }
 
-    /// The rule that lets a browser in. A preflight is not signed, so any bucket of the name may
-    /// have it; the request that follows is signed and finds its own.
+    /// The rule that lets a browser ask. A preflight is not signed, so any bucket of the name may
+    /// have it; the request that follows finds its own.
     async fn rule(&self, name: &str, asked: &Origin<'_>) -> Option<dto::CORSRule> {
         let buckets = self.face.index.buckets_named(name, NAMESAKES_MAX).await;
         for Bucket { id, .. } in buckets.ok()? {
-            let found = self.face.read_setting(id, settings::CORS).await;
-            let found: Option<dto::CORSConfiguration> = found.ok()?;
-            let rules = found.map(|found| found.cors_rules).unwrap_or_default();
-            if let Some(rule) = cors::rule_for(&rules, asked) {
-                return Some(rule.clone());
+            if let Some(rule) = self.rule_of(id, asked).await {
+                return Some(rule);
             }
         }
         None
+    }
+
+    async fn rule_of(&self, bucket: BucketId, asked: &Origin<'_>) -> Option<dto::CORSRule> {
+        let found = self.face.read_setting(bucket, settings::CORS).await;
+        let found: Option<dto::CORSConfiguration> = found.ok()?;
+        cors::rule_for(&found?.cors_rules, asked).cloned()
     }
 }
 
@@ -168,15 +235,36 @@ fn name_request(response: &mut HttpResponse, id: &str) {
     *response.body_mut() = Body::from(named);
 }
 
+/// Whether it is a browser's form.
+fn is_form<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    let kind = kind.map(HeaderValue::as_bytes).unwrap_or_default();
+    request.method() == Method::POST
+        && kind
+            .get(..19)
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/form-data"))
+}
+
 fn bucket_in(path: &str) -> String {
     let name = path.trim_start_matches('/').split('/').next();
     name.unwrap_or_default().to_owned()
 }
 
 /// What the library would let in: headers signed by version 2, which never expire, and presigned
-/// URLs without end. URLs presigned by version 2, which is what boto3 makes unless told otherwise,
-/// carry the moment of their end and are checked by the library.
-fn refusal<B>(request: &Request<B>) -> Option<HttpResponse> {
+/// URLs that are good for longer than a week. Those of version 2, which is what boto3 makes unless told
+/// otherwise, carry the moment of their end, which the library checks.
+fn refusal<B>(request: &Request<B>, now: Timestamp) -> Option<HttpResponse> {
+    let headers = request.headers().iter();
+    let bytes: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if bytes > HEADERS_BYTES_MAX {
+        return Some(error(
+            StatusCode::BAD_REQUEST,
+            "RequestHeaderSectionTooLarge",
+            "Your request header section exceeds the maximum allowed size.",
+        ));
+    }
     let authorization = request.headers().get(http::header::AUTHORIZATION);
     let old = authorization.is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
     let query = form_pairs(request.uri().query().unwrap_or_default());
@@ -189,6 +277,19 @@ fn refusal<B>(request: &Request<B>) -> Option<HttpResponse> {
             StatusCode::BAD_REQUEST,
             "InvalidRequest",
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+        ));
+    }
+    let week = i64::from(PRESIGNED_SECONDS_MAX);
+    let end = value("Expires").filter(|_| value("Signature").is_some());
+    if let Some(end) = end
+        && end
+            .parse::<i64>()
+            .is_ok_and(|end| end - now.as_millis() / 1_000 > week)
+    {
+        return Some(error(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            "The URL may be good for a week at most",
         ));
     }
     value("X-Amz-Signature")?;

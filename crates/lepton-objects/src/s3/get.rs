@@ -114,7 +114,7 @@ impl Face {
             key: "",
             headers: &HeaderMap::new(),
             // No prefix was asked for, so none is there to meet a condition.
-            query: "",
+            parameters: &[],
         };
         match self.allowed(entered, &asked, Right::Read).await? {
             true => Err(missing),
@@ -180,7 +180,10 @@ impl Face {
         self.check_customer_key(&bucket, &opened, customer.as_ref())
             .await?;
         let with_sum = input.checksum_mode.is_some();
-        let head = tell(&bucket, &opened, &chosen, with_sum);
+        let mut head = tell(&bucket, &opened, &chosen, with_sum);
+        if which == Which::Newest {
+            head.expiration = self.expiration(&bucket, &opened.version).await?;
+        }
         let tag_count = tags::count(&opened.version.tags);
         let bytes = chosen.range.end - chosen.range.start;
         let stream = self
@@ -229,6 +232,9 @@ impl Face {
             .await?;
         let with_sum = input.checksum_mode.is_some();
         let mut output = tell(&bucket, &opened, &chosen, with_sum);
+        if which == Which::Newest {
+            output.expiration = self.expiration(&bucket, &opened.version).await?;
+        }
         if let Some(kind) = input.response_content_type {
             output.content_type = Some(kind);
         }
@@ -444,6 +450,7 @@ fn got(head: dto::HeadObjectOutput) -> dto::GetObjectOutput {
         content_disposition: head.content_disposition,
         cache_control: head.cache_control,
         expires: head.expires,
+        expiration: head.expiration,
         website_redirect_location: head.website_redirect_location,
         metadata: head.metadata,
         e_tag: head.e_tag,

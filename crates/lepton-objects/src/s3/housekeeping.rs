@@ -13,31 +13,38 @@ use super::errors::{of_content, of_index};
 /// Contents that are deleted in one go.
 const GARBAGE_AT_ONCE: usize = 256;
 
-/// How often it is looked whether the reads that began before garbage was gathered are over.
-const READS_POLL: Duration = Duration::from_millis(200);
+/// How often it is looked whether the lookups that began before garbage was gathered are over.
+const LOOKUPS_POLL: Duration = Duration::from_millis(20);
 
-/// How long reads are waited for: a client that takes longer for one answer is cut off.
-const READS_MAX: Duration = Duration::from_secs(3_600);
+/// How long lookups are waited for; an index that takes longer for one fails it.
+const LOOKUP_MAX: Duration = Duration::from_secs(600);
 
 impl Face {
     /// Deletes what nothing names any more from the backend, then forgets it; returns how many
-    /// contents went. Reads that may still need them are waited for.
+    /// contents went. What somebody still reads is left to the next time.
     ///
     /// # Errors
     /// If the index or the backend fails; what is left is tried again the next time.
     pub async fn collect_garbage(&self) -> S3Result<usize> {
         let mut gone = 0;
-        while let Some(garbage) = self
+        let mut after = None;
+        while let Some(mut garbage) = self
             .index
-            .garbage(GARBAGE_AT_ONCE)
+            .garbage(after.take(), GARBAGE_AT_ONCE)
             .await
             .map_err(of_index)?
         {
-            let readers = self.part_reads();
-            let deadline = tokio::time::Instant::now() + READS_MAX;
-            while readers.strong_count() > 0 && tokio::time::Instant::now() < deadline {
-                tokio::time::sleep(READS_POLL).await;
+            let last = garbage.contents.last().copied();
+            after = last.map(|last| (garbage.project.clone(), last));
+            // Who asked the index before it was garbage either reads it by then, or never will.
+            let lookups = self.part_lookups();
+            let deadline = tokio::time::Instant::now() + LOOKUP_MAX;
+            while lookups.strong_count() > 0 && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(LOOKUPS_POLL).await;
             }
+            garbage
+                .contents
+                .retain(|content| !self.0.read.holds(*content));
             self.contents
                 .delete(&garbage.project, &garbage.contents)
                 .await
@@ -61,7 +68,10 @@ impl Face {
             return Ok(());
         }
         let since = since.into_iter().collect();
-        self.index.add_traffic(since).await.map_err(of_index)
+        self.index
+            .add_traffic(since, self.now())
+            .await
+            .map_err(of_index)
     }
 
     /// Does what the lifecycles of all buckets say, as of `now`; returns how many objects,

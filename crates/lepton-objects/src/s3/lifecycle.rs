@@ -156,7 +156,7 @@ fn check_class(class: Option<&dto::TransitionStorageClass>) -> S3Result<()> {
 }
 
 /// The moment so many days after `at`: S3 rounds up to the next midnight.
-fn after_days(at: Timestamp, days: i32) -> Timestamp {
+pub(super) fn after_days(at: Timestamp, days: i32) -> Timestamp {
     let day = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
     let due = at.as_millis() + i64::from(days) * day;
     Timestamp::from_millis((due + day - 1).div_euclid(day) * day)
@@ -172,15 +172,15 @@ fn is_due(days: Option<i32>, date: Option<&dto::Timestamp>, at: Timestamp, now: 
 }
 
 /// Which objects a rule is for.
-struct Filter<'a> {
-    prefix: &'a str,
+pub(super) struct Filter<'a> {
+    pub(super) prefix: &'a str,
     tags: Vec<&'a dto::Tag>,
     larger_than: Option<i64>,
     smaller_than: Option<i64>,
 }
 
 impl<'a> Filter<'a> {
-    fn of(rule: &'a dto::LifecycleRule) -> Self {
+    pub(super) fn of(rule: &'a dto::LifecycleRule) -> Self {
         let filter = rule.filter.as_ref();
         let and = filter.and_then(|filter| filter.and.as_ref());
         let prefix = rule
@@ -202,7 +202,8 @@ impl<'a> Filter<'a> {
         }
     }
 
-    fn is_for(&self, version: &ObjectVersion) -> bool {
+    /// Whether it is for a version whose key begins with the prefix.
+    pub(super) fn is_for(&self, version: &ObjectVersion) -> bool {
         let size = super::attributes::length(version.size_bytes);
         if self.larger_than.is_some_and(|bound| size <= bound)
             || self.smaller_than.is_some_and(|bound| size >= bound)
@@ -393,7 +394,12 @@ impl Face {
             at: now,
             salt: self.salt(),
             bypass: false,
-            condition: Condition::default(),
+            // What came in its place since is another's.
+            condition: Condition {
+                matches: Some(version.etag.clone()),
+                modified: Some(version.modified),
+                ..Condition::default()
+            },
         };
         let done = match act {
             Act::Remove => self
@@ -401,15 +407,7 @@ impl Face {
                 .delete(order(Some(version.version)))
                 .await
                 .map(|_| ()),
-            Act::Expire => {
-                let mut order = order(None);
-                order.condition = Condition {
-                    matches: Some(version.etag.clone()),
-                    modified: Some(version.modified),
-                    ..Condition::default()
-                };
-                self.index.delete(order).await.map(|_| ())
-            }
+            Act::Expire => self.index.delete(order(None)).await.map(|_| ()),
             Act::Move(class) => {
                 let which = Which::Version(version.version);
                 let change = VersionChange::Class(class);

@@ -6,8 +6,10 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::actions::Right;
 use super::attributes::{stamp, unstamp};
-use super::errors::of_index;
+use super::errors::{denied, of_index};
 use super::get::which;
+use super::patterns::version_parameter;
+use super::policy::Asked;
 use super::{Entered, Face, entered};
 
 pub(super) fn mode_of(word: &str) -> S3Result<RetentionMode> {
@@ -47,11 +49,6 @@ pub(super) fn told_hold(hold: bool) -> dto::ObjectLockLegalHoldStatus {
     })
 }
 
-/// Whether a caller who asks to bypass governance may.
-pub(super) fn may_bypass(entered: &Entered, bucket: &Bucket, asked: Option<bool>) -> bool {
-    asked == Some(true) && entered.own_right(Some(bucket), Right::Administer)
-}
-
 fn needs_lock(bucket: &Bucket) -> S3Result<()> {
     match bucket.object_lock {
         true => Ok(()),
@@ -63,6 +60,40 @@ fn needs_lock(bucket: &Bucket) -> S3Result<()> {
 }
 
 impl Face {
+    /// Whether a caller who asks to bypass governance of an object and version may.
+    pub(super) async fn may_bypass(
+        &self,
+        entered: &Entered,
+        place: (&str, Option<&str>),
+        headers: &http::HeaderMap,
+        asks: Option<bool>,
+    ) -> S3Result<bool> {
+        if asks != Some(true) {
+            return Ok(false);
+        }
+        self.may_weaken(entered, "s3:BypassGovernanceRetention", place, headers)
+            .await
+    }
+
+    /// Whether a caller may take away what keeps an object: an administrator, or whom the policy names.
+    async fn may_weaken(
+        &self,
+        entered: &Entered,
+        action: &str,
+        (key, version): (&str, Option<&str>),
+        headers: &http::HeaderMap,
+    ) -> S3Result<bool> {
+        let parameters = version_parameter(version);
+        let asked = Asked {
+            action,
+            bucket: &entered.bucket()?.name,
+            key,
+            headers,
+            parameters: &parameters,
+        };
+        self.allowed(entered, &asked, Right::Administer).await
+    }
+
     pub(super) async fn put_retention(
         &self,
         request: S3Request<dto::PutObjectRetentionInput>,
@@ -70,7 +101,14 @@ impl Face {
         let entered = entered(&request);
         let bucket = entered.bucket()?.clone();
         needs_lock(&bucket)?;
-        let bypass = may_bypass(entered, &bucket, request.input.bypass_governance_retention);
+        let asks = request.input.bypass_governance_retention;
+        let place = (
+            request.input.key.as_str(),
+            request.input.version_id.as_deref(),
+        );
+        let bypass = self
+            .may_bypass(entered, place, &request.headers, asks)
+            .await?;
         let input = request.input;
         let retention = input.retention.unwrap_or_default();
         let wanted = match (retention.mode, retention.retain_until_date) {
@@ -131,17 +169,31 @@ impl Face {
         &self,
         request: S3Request<dto::PutObjectLegalHoldInput>,
     ) -> S3Result<S3Response<dto::PutObjectLegalHoldOutput>> {
-        let bucket = entered(&request).bucket()?.clone();
+        let entered = entered(&request);
+        let bucket = entered.bucket()?.clone();
         needs_lock(&bucket)?;
-        let input = request.input;
-        let status = input.legal_hold.and_then(|hold| hold.status);
+        let input = &request.input;
+        let status = input
+            .legal_hold
+            .as_ref()
+            .and_then(|hold| hold.status.as_ref());
         let Some(status) = status else {
             return Err(s3_error!(
                 MalformedXML,
                 "The XML you provided was not well-formed or did not validate against our published schema"
             ));
         };
-        let change = VersionChange::Hold(hold_of(&status)?);
+        let hold = hold_of(status)?;
+        let place = (input.key.as_str(), input.version_id.as_deref());
+        let action = "s3:PutObjectLegalHold";
+        if !hold
+            && !self
+                .may_weaken(entered, action, place, &request.headers)
+                .await?
+        {
+            return Err(denied());
+        }
+        let change = VersionChange::Hold(hold);
         let which = which(input.version_id.as_deref())?;
         self.index
             .change_version(bucket.id, &input.key, which, change, self.now())

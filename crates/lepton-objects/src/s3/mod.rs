@@ -13,11 +13,13 @@ mod actions;
 mod attributes;
 mod buckets;
 mod checksums;
+mod chunks;
 mod copy;
 mod cors;
 mod customer_keys;
 mod delete;
 mod errors;
+mod expiry;
 mod front;
 mod gate;
 mod get;
@@ -37,15 +39,17 @@ mod settings;
 mod tags;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use lepton_store::index::{ObjectIndex, Traffic};
+use lepton_store::index::{BucketId, ObjectIndex, Traffic};
 use lepton_types::{Clock, IdSource, Name, Timestamp};
 use s3s::S3Request;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use tokio::sync::Semaphore;
 
 use crate::Contents;
+use reading::Pinned;
 
 pub use front::Front;
 pub use gate::{Gate, GateError, Holder, Rights};
@@ -58,6 +62,12 @@ const XML_BYTES_MAX: usize = 4 << 20;
 
 /// The longest file that a browser's form may post, as it is held in memory.
 const FORM_BYTES_MAX: u64 = 32 << 20;
+
+/// Forms that are held in memory at once.
+const FORMS_AT_ONCE: usize = 4;
+
+/// The longest that all fields of a form but the file may be.
+const FORM_FIELDS_BYTES_MAX: usize = 64 << 10;
 
 /// What the face works with.
 #[derive(Clone)]
@@ -82,8 +92,12 @@ struct Shared {
     parts: Parts,
     /// What went over the wire and is not yet in the index.
     traffic: Mutex<BTreeMap<Name, Traffic>>,
-    /// Held by every read that is under way; replaced when garbage is gathered.
-    reading: Mutex<Arc<()>>,
+    /// Held by every read that is being looked up; replaced when garbage is gathered.
+    looking_up: Mutex<Arc<()>>,
+    /// What is being read.
+    read: Pinned,
+    /// Room for the forms that are in memory.
+    forms: Semaphore,
 }
 
 impl std::ops::Deref for Face {
@@ -101,7 +115,9 @@ impl Face {
         Self(Arc::new(Shared {
             parts,
             traffic: Mutex::default(),
-            reading: Mutex::default(),
+            looking_up: Mutex::default(),
+            read: Pinned::default(),
+            forms: Semaphore::new(FORMS_AT_ONCE),
         }))
     }
 
@@ -118,7 +134,7 @@ impl Face {
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_BYTES_MAX;
         config.post_object_max_file_size = FORM_BYTES_MAX;
-        config.form_max_fields_size = 1 << 20;
+        config.form_max_fields_size = FORM_FIELDS_BYTES_MAX;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.build()
     }
@@ -134,6 +150,9 @@ impl Face {
         u64::from_be_bytes(tail)
     }
 }
+
+/// Which bucket a request turned out to be about, for what is answered around the operation.
+type FoundBucket = Arc<OnceLock<BucketId>>;
 
 /// What [`Face`] found out about a request before its operation runs.
 #[derive(Clone)]

@@ -18,8 +18,9 @@ use super::parts::{
     PARTS_MAX, UnderWay, check_whole, checksum_of, choose, completed, etag_of, initiator, note_of,
     part_number, sum_of, told_part, told_upload, upload_id, whole_sum,
 };
-use super::put::{Received, WantedLock, matched, piece_of, told_encoding};
+use super::put::{Received, WantedLock, matched, piece_of, settle, told_encoding};
 use super::{Face, acl, entered, tags};
+use crate::pending::to_the_end;
 
 impl Face {
     /// `CreateMultipartUpload`.
@@ -138,27 +139,15 @@ impl Face {
             },
         };
         let pieces = vec![piece_of(received.staged.content())];
-        let recorded = self
-            .index
-            .put_part(
-                bucket.id,
-                &under_way.upload.key,
-                under_way.id,
-                part.clone(),
-                pieces,
-            )
-            .await;
-        match recorded {
-            Ok(()) => {
-                received.staged.adopt();
-                Ok(part)
-            }
-            Err(IndexError::Refused(refusal)) => {
-                received.staged.discard().await;
-                Err(of_index(refusal.into()))
-            }
-            Err(error) => Err(of_index(error)),
-        }
+        let (index, staged) = (self.index.clone(), received.staged);
+        let (bucket, upload) = (bucket.id, under_way.id);
+        let (key, new) = (under_way.upload.key.clone(), part.clone());
+        let recording = async move {
+            let recorded = index.put_part(bucket, &key, upload, new, pieces).await;
+            settle(staged, recorded).await
+        };
+        to_the_end(recording).await?;
+        Ok(part)
     }
 
     /// `UploadPart`.
@@ -295,7 +284,9 @@ impl Face {
             }
             Err(error) => return Err(of_index(error)),
         };
-        Ok(S3Response::new(completed(&bucket.name, &made, &kept)))
+        let mut output = completed(&bucket.name, &made, &kept);
+        output.expiration = self.expiration(&bucket, &made).await?;
+        Ok(S3Response::new(output))
     }
 
     /// Answers once more for an upload that was completed already, as when the first answer was lost.

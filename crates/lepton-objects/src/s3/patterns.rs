@@ -9,6 +9,12 @@ pub(super) fn form_pairs(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The parameters of a request that names this version.
+pub(super) fn version_parameter(version: Option<&str>) -> Vec<(String, String)> {
+    let named = version.map(|version| ("versionId".to_owned(), version.to_owned()));
+    named.into_iter().collect()
+}
+
 fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
@@ -30,29 +36,49 @@ fn percent_decoded(text: &str) -> String {
 }
 
 /// Whether `text` is of a pattern in which `*` stands for any text and `?` for one character.
-/// Takes time proportional to the product of their lengths at most.
 pub(super) fn is_like(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
-    let (mut at, mut seen) = (0, 0);
-    // Where the last star was, and how much of the text it stood for.
-    let mut star: Option<(usize, usize)> = None;
-    while seen < text.len() {
-        if at < pattern.len() && pattern[at] == '*' {
-            star = Some((at, seen));
-            at += 1;
-        } else if at < pattern.len() && (pattern[at] == '?' || pattern[at] == text[seen]) {
-            at += 1;
-            seen += 1;
-        } else if let Some((place, covered)) = star {
-            star = Some((place, covered + 1));
-            at = place + 1;
-            seen = covered + 1;
-        } else {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = without_beginning(first, text) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        // The leftmost place leaves the most for the parts that follow.
+        let Some(after) = after_first(part, rest) else {
             return false;
+        };
+        rest = after;
+    }
+    let length = last.chars().count();
+    let at = match length {
+        0 => return true,
+        _ => rest.char_indices().rev().nth(length - 1),
+    };
+    at.is_some_and(|(at, _)| without_beginning(last, &rest[at..]) == Some(""))
+}
+
+/// What follows a part at the beginning of a text.
+fn without_beginning<'a>(part: &str, text: &'a str) -> Option<&'a str> {
+    let mut left = text.chars();
+    for wanted in part.chars() {
+        let there = left.next()?;
+        if wanted != '?' && wanted != there {
+            return None;
         }
     }
-    pattern[at..].iter().all(|left| *left == '*')
+    Some(left.as_str())
+}
+
+/// What follows the first place of a part in a text. Linear in the text unless the part has a `?`.
+fn after_first<'a>(part: &str, text: &'a str) -> Option<&'a str> {
+    if !part.contains('?') {
+        return text.split_once(part).map(|(_, after)| after);
+    }
+    let mut places = text.char_indices();
+    places.find_map(|(at, _)| without_beginning(part, &text[at..]))
 }
 
 #[cfg(test)]
@@ -69,6 +95,16 @@ mod tests {
             ("a?c", "ac", false),
             ("*/x*", "a/b/xy", true),
             ("", "a", false),
+            ("", "", true),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("ab*b", "ab", false),
+            ("*b*", "abc", true),
+            ("*?c", "bc", true),
+            ("*?c", "c", false),
+            ("a*?b*c", "axbc", true),
+            ("a*?b*c", "abc", false),
+            ("*ü?", "süß", true),
         ] {
             assert_eq!(is_like(pattern, text), is, "{pattern} {text}");
         }

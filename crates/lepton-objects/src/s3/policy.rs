@@ -23,7 +23,8 @@ pub(super) struct Asked<'a> {
     /// Empty for the bucket itself.
     pub(super) key: &'a str,
     pub(super) headers: &'a HeaderMap,
-    pub(super) query: &'a str,
+    /// Of the query, decoded.
+    pub(super) parameters: &'a [(String, String)],
 }
 
 /// What a policy says.
@@ -189,10 +190,7 @@ impl Policy {
         self.statements.iter().any(|statement| {
             statement.allows
                 && !matches!(statement.principals, Principals::These(_))
-                && !statement
-                    .conditions
-                    .iter()
-                    .any(|condition| matches!(condition.key, Key::UserName))
+                && !statement.conditions.iter().any(Condition::names_holders)
         })
     }
 
@@ -379,6 +377,18 @@ impl Condition {
         Ok(conditions)
     }
 
+    /// Whether it holds for none but holders that it names.
+    fn names_holders(&self) -> bool {
+        let names = |value: &String| !value.contains(['*', '?']);
+        matches!(self.key, Key::UserName)
+            && matches!(
+                self.operator,
+                Operator::Equals | Operator::EqualsIgnoringCase | Operator::Like
+            )
+            && !self.if_exists
+            && self.values.iter().all(names)
+    }
+
     fn holds(&self, holder: Option<&Holder>, asked: &Asked<'_>, tags: &[(String, String)]) -> bool {
         let found = self.key.find(holder, asked, tags);
         if self.operator == Operator::Null {
@@ -441,14 +451,12 @@ impl Key {
         asked: &Asked<'_>,
         tags: &[(String, String)],
     ) -> Option<String> {
-        let in_query = |query: &str, name: &str| {
-            form_pairs(query)
-                .into_iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value)
+        let named = |pairs: &[(String, String)], name: &str| {
+            let found = pairs.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.clone())
         };
         match self {
-            Self::Query(name) => in_query(asked.query, name),
+            Self::Query(name) => named(asked.parameters, name),
             Self::Header(name) => {
                 let value = asked.headers.get(name.as_str())?;
                 value.to_str().ok().map(str::to_owned)
@@ -459,7 +467,7 @@ impl Key {
             }
             Self::RequestTag(tag) => {
                 let header = asked.headers.get("x-amz-tagging")?.to_str().ok()?;
-                in_query(header, tag)
+                named(&form_pairs(header), tag)
             }
             Self::UserName => holder.map(|holder| holder.name.clone()),
         }
@@ -487,7 +495,7 @@ mod tests {
             bucket: "data",
             key,
             headers: &headers,
-            query: "prefix=a%2Fb",
+            parameters: &[],
         };
         Policy::parse(policy, "data")
             .unwrap()

@@ -2,18 +2,21 @@
 
 use futures_util::StreamExt as _;
 use lepton_store::index::{
-    Bucket, Condition, NewBody, NewVersion, ObjectVersion, Piece, Retention, RetentionMode,
-    VersionId,
+    Bucket, Condition, IndexError, NewBody, NewVersion, ObjectVersion, Piece, Retention,
+    RetentionMode, VersionId,
 };
 use lepton_types::{DurationMs, Name, Timestamp};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::actions::action_of;
 use super::attributes::{Attributes, class_of, http_date, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
 use super::customer_keys::{brought, check_encryption, content_key};
-use super::errors::{of_body, of_content, of_index, too_large};
+use super::errors::{denied, of_body, of_content, of_index, too_large};
+use super::policy::Asked;
 use super::{Face, acl, attributes, entered, settings, tags};
+use crate::pending::to_the_end;
 use crate::{Content, ContentKey, NewContent, StagedContent};
 
 /// The most bytes of one PUT, as in S3.
@@ -56,6 +59,22 @@ pub(super) fn piece_of(content: &Content) -> Piece {
         content: content.id,
         size_bytes: content.size_bytes,
         inline: content.inline.as_ref().map(|bytes| bytes.to_vec()),
+    }
+}
+
+/// Gives a content to the index that has answered.
+pub(super) async fn settle<T>(staged: StagedContent, answer: Result<T, IndexError>) -> S3Result<T> {
+    match answer {
+        Ok(done) => {
+            staged.adopt();
+            Ok(done)
+        }
+        Err(IndexError::Refused(refusal)) => {
+            staged.discard().await;
+            Err(of_index(refusal.into()))
+        }
+        // Whether it was recorded is not known: the sweep will ask.
+        Err(error) => Err(of_index(error)),
     }
 }
 
@@ -113,18 +132,8 @@ impl Face {
         new: NewVersion,
     ) -> S3Result<ObjectVersion> {
         let body = NewBody::Pieces(vec![piece_of(staged.content())]);
-        match self.index.put(new, body).await {
-            Ok(made) => {
-                staged.adopt();
-                Ok(made)
-            }
-            Err(lepton_store::index::IndexError::Refused(refusal)) => {
-                staged.discard().await;
-                Err(of_index(refusal.into()))
-            }
-            // Whether it was recorded is not known: the sweep will ask.
-            Err(error) => Err(of_index(error)),
-        }
+        let index = self.index.clone();
+        to_the_end(async move { settle(staged, index.put(new, body).await).await }).await
     }
 
     /// What keeps a new version of a bucket: as the request says, or else as the bucket's default has it.
@@ -193,11 +202,61 @@ impl Face {
         Ok(Some(Retention { mode, until }))
     }
 
+    /// Refuses a browser's form that may not be: its key and what else a policy may speak of are fields,
+    /// which were not known when the request came in.
+    async fn check_form(&self, request: &S3Request<dto::PutObjectInput>) -> S3Result<()> {
+        let input = &request.input;
+        let fields = [
+            ("x-amz-acl", input.acl.as_ref().map(|acl| acl.as_str())),
+            ("x-amz-tagging", input.tagging.as_deref()),
+            (
+                "x-amz-storage-class",
+                input.storage_class.as_ref().map(|class| class.as_str()),
+            ),
+            (
+                "x-amz-server-side-encryption",
+                input
+                    .server_side_encryption
+                    .as_ref()
+                    .map(|word| word.as_str()),
+            ),
+        ];
+        let mut headers = request.headers.clone();
+        for (name, value) in fields {
+            headers.remove(name);
+            if let Some(value) = value {
+                let value = http::HeaderValue::from_str(value).map_err(|_| {
+                    s3_error!(
+                        InvalidArgument,
+                        "The field {name} has characters that it cannot have"
+                    )
+                })?;
+                headers.insert(name, value);
+            }
+        }
+        let entered = entered(request);
+        let (action, right) = action_of("PostObject", false);
+        let asked = Asked {
+            action: &action,
+            bucket: &input.bucket,
+            key: &input.key,
+            headers: &headers,
+            parameters: &[],
+        };
+        match self.allowed(entered, &asked, right).await? {
+            true => Ok(()),
+            false => Err(denied()),
+        }
+    }
+
     /// `PutObject`, and what a browser's form posts.
     pub(super) async fn put(
         &self,
         request: S3Request<dto::PutObjectInput>,
     ) -> S3Result<S3Response<dto::PutObjectOutput>> {
+        if request.method == http::Method::POST {
+            self.check_form(&request).await?;
+        }
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
         let customer = brought(
@@ -269,6 +328,7 @@ impl Face {
         let mut output = dto::PutObjectOutput {
             e_tag: Some(attributes::etag(&made)),
             version_id: told_version(&made),
+            expiration: self.expiration(&bucket, &made).await?,
             checksum_type: told_type(kept.checksum.as_ref()),
             server_side_encryption: attributes::told_encryption(&kept),
             sse_customer_algorithm: attributes::told_customer_algorithm(&kept),

@@ -1,16 +1,16 @@
 //! Bytes out of the pieces of a version.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, header};
 use lepton_store::index::StoredPiece;
-use lepton_types::Name;
+use lepton_types::{ContentId, Name};
 use s3s::S3Result;
 use s3s::dto::StreamingBlob;
 
@@ -18,19 +18,67 @@ use super::Face;
 use super::errors::of_content;
 use crate::{Content, ContentError, ContentKey, ContentReader};
 
-/// Held while a read is under way: what it reads is not deleted meanwhile.
+/// Held while the index is asked what is to be read: what it names is not deleted meanwhile.
 pub(super) type ReadGuard = Arc<()>;
 
+/// How often each content is being read.
+#[derive(Clone, Default)]
+pub(super) struct Pinned(Arc<Mutex<BTreeMap<ContentId, usize>>>);
+
+impl Pinned {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<ContentId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pin(&self, contents: Vec<ContentId>) -> Pins {
+        let mut counts = self.counts();
+        for content in &contents {
+            *counts.entry(*content).or_default() += 1;
+        }
+        drop(counts);
+        Pins {
+            pinned: self.clone(),
+            contents,
+        }
+    }
+
+    /// Whether somebody reads it.
+    pub(super) fn holds(&self, content: ContentId) -> bool {
+        self.counts().contains_key(&content)
+    }
+}
+
+/// Keeps contents from being deleted until it is dropped.
+struct Pins {
+    pinned: Pinned,
+    contents: Vec<ContentId>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut counts = self.pinned.counts();
+        for content in &self.contents {
+            if let Some(count) = counts.get_mut(content) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(content);
+                }
+            }
+        }
+    }
+}
+
 impl Face {
-    /// Begins a read: contents that the index names from here on stay until the guard is gone.
+    /// Begins a read: contents that the index names from here on stay until the guard is gone, or
+    /// the read that it was given to.
     pub(super) fn begin_read(&self) -> ReadGuard {
-        let current = self.0.reading.lock();
+        let current = self.0.looking_up.lock();
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Parts the reads that began before from those that will: the former hold what is returned.
-    pub(super) fn part_reads(&self) -> std::sync::Weak<()> {
-        let current = self.0.reading.lock();
+    /// Parts the lookups that began before from those that will: the former hold what is returned.
+    pub(super) fn part_lookups(&self) -> std::sync::Weak<()> {
+        let current = self.0.looking_up.lock();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *current);
         Arc::downgrade(&before)
@@ -46,6 +94,11 @@ impl Face {
         guard: ReadGuard,
     ) -> S3Result<impl Stream<Item = Result<Bytes, ContentError>> + Send + 'static> {
         let mut rest = within(pieces, &range);
+        let pins = self
+            .0
+            .read
+            .pin(rest.iter().map(|(content, _)| content.id).collect());
+        drop(guard);
         let first = match rest.pop_front() {
             Some((content, range)) => Some(
                 self.contents
@@ -61,7 +114,7 @@ impl Face {
             key,
             current: first,
             rest,
-            _guard: guard,
+            _pins: pins,
         };
         Ok(stream::unfold(Some(state), |state| async move {
             let mut state = state?;
@@ -79,7 +132,7 @@ struct Reading {
     key: ContentKey,
     current: Option<ContentReader>,
     rest: VecDeque<(Content, Range<u64>)>,
-    _guard: ReadGuard,
+    _pins: Pins,
 }
 
 impl Reading {

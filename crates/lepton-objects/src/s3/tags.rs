@@ -101,13 +101,11 @@ pub(super) fn count(text: &str) -> Option<i32> {
 impl Face {
     /// The tags of the object that a request is about, for its bucket's policy.
     pub(super) async fn tags_of(&self, bucket: &Bucket, asked: &Asked<'_>) -> S3Result<Pairs> {
-        let version = form_pairs(asked.query)
-            .into_iter()
-            .find(|(key, _)| key == "versionId")
-            .map(|(_, value)| value);
+        let version = asked.parameters.iter().find(|(key, _)| key == "versionId");
+        let version = version.map(|(_, value)| value.as_str());
         let found = self
             .index
-            .find(bucket.id, asked.key, which(version.as_deref())?)
+            .find(bucket.id, asked.key, which(version)?)
             .await
             .map_err(of_index)?;
         Ok(found.map_or(Pairs::new(), |found| read(&found.tags)))

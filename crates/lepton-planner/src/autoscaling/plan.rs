@@ -19,6 +19,10 @@ const PAST_S: usize = 3_600;
 const REVIEW_EVERY: DurationMs = DurationMs::from_secs(120);
 /// And not before so much of the past is known: less holds too few busy moments to tell settings apart.
 const REVIEW_AFTER_S: usize = 600;
+/// A review replays at most so many requests: a second of work. Where more came in the last ten
+/// minutes there is none: of a load as large, chance is a small part, and what the forecast begins
+/// with serves it.
+const REVIEWED_MAX: u64 = 60_000;
 /// Aim below the target by this much: the future is not the past.
 const MARGIN: f64 = 0.6;
 /// For so long after the first plan no replica is stopped: what is short ends first, so the first
@@ -29,6 +33,8 @@ const STALE: DurationMs = DurationMs::from_secs(30);
 /// What a request that meets no replica is worth, in cold starts, when keeping the last
 /// replica is weighed against stopping it.
 const COLD_REQUEST_PRICE: u64 = 10;
+/// The last replica is kept so long at least, however soon it starts: people pause to think.
+const KEPT_AT_LEAST: DurationMs = DurationMs::from_secs(30);
 
 /// How many replicas there should be, and what to remember.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +210,7 @@ fn scaler_in_use(
     let due = memory
         .reviewed_at
         .is_none_or(|at| at > now || now.since(at) >= REVIEW_EVERY);
+    let seconds = reviewable(seconds);
     if !due || seconds.len() < REVIEW_AFTER_S {
         return current;
     }
@@ -222,6 +229,21 @@ fn scaler_in_use(
         u128::from(now.as_millis().unsigned_abs()),
     );
     review(&past, &current, &mut stream).0
+}
+
+/// The newest seconds with no more requests than a review replays; none, if there was no request.
+fn reviewable(seconds: &[Second]) -> &[Second] {
+    let mut left = REVIEWED_MAX;
+    let newest = seconds.iter().rev().take_while(|second| {
+        let fits = u64::from(second.arrivals) <= left;
+        left = left.saturating_sub(u64::from(second.arrivals));
+        fits
+    });
+    let count = newest.count();
+    if left == REVIEWED_MAX {
+        return &[];
+    }
+    &seconds[seconds.len() - count..]
 }
 
 /// The share of late requests to aim at: what the recent past has left of the target over as
@@ -299,6 +321,9 @@ fn bound(
 /// the idle gaps seen, a cold start and the request that waits for it being paid for; without a
 /// gap seen, the price of one (the ski rental rule, at most twice the least cost).
 fn keep_warm(view: &AutoscaleView, seconds: &[Second]) -> DurationMs {
+    if let Some(asked_for) = view.spec.idle_after {
+        return asked_for;
+    }
     let cold_s = view.spec.cold_start.as_millis().div_ceil(1_000).max(1);
     let restart = cold_s.saturating_mul(1 + COLD_REQUEST_PRICE);
     let mut gaps: Vec<u64> = seconds
@@ -325,7 +350,7 @@ fn keep_warm(view: &AutoscaleView, seconds: &[Second]) -> DurationMs {
             .unwrap_or(restart)
             .min(restart)
     };
-    DurationMs::from_secs(least)
+    DurationMs::from_secs(least).max(KEPT_AT_LEAST)
 }
 
 fn describe(scaler: &Scaler) -> String {

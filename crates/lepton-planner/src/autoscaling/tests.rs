@@ -23,6 +23,7 @@ fn spec() -> impl Strategy<Value = ScalingSpec> {
             late_after: DurationMs::from_secs(1),
             late_share_ppm: late,
             revive_draining: revive,
+            idle_after: None,
         })
 }
 
@@ -142,6 +143,7 @@ fn calm() -> AutoscaleView {
             late_after: DurationMs::from_secs(1),
             late_share_ppm: 10_000,
             revive_draining: true,
+            idle_after: None,
         },
         observed_until: Timestamp::from_millis(1_700_000_000_000),
         seconds: vec![Second::default(); 60],

@@ -48,6 +48,9 @@ pub struct ScalingSpec {
     pub late_share_ppm: u32,
     /// Whether a draining replica may take requests again.
     pub revive_draining: bool,
+    /// How long the last replica is kept without a request; by cost where absent.
+    #[serde(default)]
+    pub idle_after: Option<DurationMs>,
 }
 
 /// What happened in one second.

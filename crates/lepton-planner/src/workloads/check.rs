@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use lepton_types::Id;
 use lepton_types::resources::{AttemptPhase, Kind, ReplicaPhase};
+use lepton_types::{Id, Timestamp};
 
-use super::{Change, Effect, Plan, View, WorkerKey};
+use super::scaling::view_of;
+use super::{Change, Effect, EndpointChange, Plan, View, WorkerKey};
+use crate::autoscaling;
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,15 +52,35 @@ pub enum Finding {
         /// Which.
         id: Id,
     },
+    /// An endpoint would lose replicas that answer and that it needs.
+    #[error("endpoint `{endpoint}` would drain down to {left} replicas that answer, of {wanted}")]
+    DrainedBelow {
+        /// Which.
+        endpoint: Id,
+        /// Ready ones that would be left.
+        left: usize,
+        /// Asked for.
+        wanted: u32,
+    },
+    /// The number of replicas breaks a rule.
+    #[error("endpoint `{endpoint}`: {finding}")]
+    Scaling {
+        /// Which.
+        endpoint: Id,
+        /// The rule.
+        #[source]
+        finding: autoscaling::Finding,
+    },
 }
 
-/// Every rule that `plan` breaks, given `view`.
+/// Every rule that `plan` breaks, given `view` at `now`.
 #[must_use]
-pub fn check(view: &View, plan: &Plan) -> Vec<Finding> {
+pub fn check(view: &View, plan: &Plan, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     for effect in &plan.effects {
         check_effect(view, effect, &mut findings);
     }
+    check_scaling(view, plan, now, &mut findings);
     let busy: BTreeSet<Id> = view
         .attempts
         .values()
@@ -93,6 +115,7 @@ pub fn check(view: &View, plan: &Plan) -> Vec<Finding> {
                 }
             }
             Change::Endpoint(change) => {
+                check_drains(view, plan, change, &mut findings);
                 let alive = view.replicas.values().any(|replica| {
                     replica
                         .metadata
@@ -109,6 +132,47 @@ pub fn check(view: &View, plan: &Plan) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn check_scaling(view: &View, plan: &Plan, now: Timestamp, findings: &mut Vec<Finding>) {
+    for (endpoint, decided) in &plan.scaling {
+        let seen = view.endpoints.get(endpoint);
+        let Some(seen) = seen.and_then(|endpoint| view_of(view, endpoint)) else {
+            continue;
+        };
+        let broken = autoscaling::check(&seen, decided, now).into_iter();
+        findings.extend(broken.map(|finding| Finding::Scaling {
+            endpoint: *endpoint,
+            finding,
+        }));
+    }
+}
+
+fn check_drains(view: &View, plan: &Plan, change: &EndpointChange, findings: &mut Vec<Finding>) {
+    let Some(endpoint) = view.endpoints.get(&change.endpoint) else {
+        return;
+    };
+    if change.drain.is_empty() || endpoint.is_deleting() {
+        return;
+    }
+    let fixed = endpoint.spec.replicas;
+    let wanted = match plan.scaling.get(&change.endpoint) {
+        Some(scaled) => scaled.replicas,
+        None => fixed,
+    };
+    let ready = view.replicas.iter().filter(|(id, replica)| {
+        let owned = replica.metadata.owner.map(|owner| owner.id) == Some(change.endpoint);
+        let status = change.replicas.get(id).unwrap_or(&replica.status);
+        owned && status.phase == ReplicaPhase::Ready && !change.drain.contains(id)
+    });
+    let left = ready.count();
+    if left < wanted as usize {
+        findings.push(Finding::DrainedBelow {
+            endpoint: change.endpoint,
+            left,
+            wanted,
+        });
+    }
 }
 
 fn check_effect(view: &View, effect: &Effect, findings: &mut Vec<Finding>) {

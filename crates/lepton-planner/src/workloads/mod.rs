@@ -17,6 +17,7 @@
 mod check;
 mod endpoints;
 mod jobs;
+mod scaling;
 mod view;
 
 #[cfg(test)]
@@ -31,9 +32,11 @@ use lepton_types::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use check::{Finding, check};
-pub use view::{Health, Policy, View, WorkerFact, WorkerKey};
+pub use scaling::scaling_record;
+pub use view::{Health, Load, Policy, View, WorkerFact, WorkerKey};
 
 use crate::PlanRng;
+use crate::autoscaling::AutoscalePlan;
 use crate::cluster::{self, ClusterView, GangId, NodeName, Seat};
 
 /// What is to be done.
@@ -45,6 +48,9 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// What was decided about room on the machines.
     pub placement: cluster::Plan,
+    /// How many replicas each endpoint that follows its load should have.
+    #[serde(default)]
+    pub scaling: BTreeMap<Id, AutoscalePlan>,
 }
 
 /// What is to be recorded about one job or endpoint, in one transaction.
@@ -219,7 +225,8 @@ pub fn plan(view: &View, now: Timestamp, rng: &PlanRng) -> (Plan, Report) {
     };
 
     let jobs = jobs::advance(view, now, rng, &mut cluster, &mut report);
-    let endpoints = endpoints::advance(view, now, &mut cluster, &mut report);
+    let scaling = scaling::decide(view, now, rng);
+    let endpoints = endpoints::advance(view, now, &scaling, &mut cluster, &mut report);
     let (placement, waiting) = cluster::plan(&cluster, now, rng);
 
     plan.effects.extend(jobs.effects);
@@ -238,6 +245,7 @@ pub fn plan(view: &View, now: Timestamp, rng: &PlanRng) -> (Plan, Report) {
         report.wait(subject, word_of(&reason.reason), reason.to_string());
     }
     plan.placement = placement;
+    plan.scaling = scaling;
     (plan, report)
 }
 
@@ -251,7 +259,8 @@ pub fn placement_record(view: &View, now: Timestamp, rng: &PlanRng) -> cluster::
     };
     let mut report = Report::default();
     jobs::advance(view, now, rng, &mut cluster, &mut report);
-    endpoints::advance(view, now, &mut cluster, &mut report);
+    let scaling = scaling::decide(view, now, rng);
+    endpoints::advance(view, now, &scaling, &mut cluster, &mut report);
     cluster::Record::take(cluster, now, rng).0
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use lepton_types::resources::{
     Attempt, AttemptPhase, AttemptSpec, CommandSpec, Endpoint, EndpointPhase, EndpointSpec,
     ExitReason, Job, JobPhase, JobSpec, Kind, Program, Replica, ReplicaPhase, ReplicaSpec,
-    Resource, RunPhase, WorkerPhase, WorkerStatus,
+    Resource, RunPhase, Scaling, ScalingStatus, WorkerPhase, WorkerStatus,
 };
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, Timestamp};
 
 use super::*;
+use crate::autoscaling::{Memory, Second, ServiceTimes};
 use crate::cluster::Node;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -103,7 +104,7 @@ fn exited(code: i32) -> WorkerFact {
 
 fn decide(view: &View) -> (Plan, Report) {
     let decided = plan(view, NOW, &PlanRng::from_seed(1));
-    assert_eq!(check(view, &decided.0), []);
+    assert_eq!(check(view, &decided.0, NOW), []);
     decided
 }
 
@@ -279,6 +280,7 @@ fn endpoint(number: u8, replicas: u32) -> Endpoint {
     let spec = EndpointSpec {
         model: "m:1".parse().unwrap(),
         replicas,
+        scaling: None,
         resources: cpus(1),
         pool: "local".parse().unwrap(),
     };
@@ -466,4 +468,147 @@ fn the_question_of_room_is_recorded_as_it_was_answered() {
     assert_eq!(record.plan, plan.placement);
     let replay = record.replay();
     assert!(replay.same && replay.findings.is_empty());
+}
+
+fn following(min: u32, max: u32) -> Endpoint {
+    let mut made = endpoint(1, 1);
+    made.spec.scaling = Some(Scaling::between(min, max));
+    made
+}
+
+/// So many requests a second of four seconds each, for three minutes, known long enough.
+fn load(per_second: u32) -> Load {
+    let second = Second {
+        arrivals: per_second,
+        in_flight_ms: u64::from(per_second) * 4_000,
+        ended: per_second,
+        ended_ms: u64::from(per_second) * 4_000,
+        late: 0,
+    };
+    let mut service = ServiceTimes::default();
+    for _ in 0..per_second * 180 {
+        service.record(4_000);
+    }
+    Load {
+        observed_until: NOW,
+        seconds: Arc::new(vec![second; 180]),
+        service,
+        in_flight: u64::from(per_second) * 4,
+        memory: Memory {
+            first_seen: Some(NOW - DurationMs::from_secs(180)),
+            last_busy: Some(NOW - DurationMs::from_secs(180)),
+            ..Memory::default()
+        },
+    }
+}
+
+#[test]
+fn an_endpoint_that_follows_its_load_begins_with_one_and_grows_with_it() {
+    let made = following(0, 8);
+    let view = serving(&made, 1, Vec::new());
+    let (plan, _) = decide(&view);
+    let change = only_endpoint(&plan);
+    assert_eq!(change.start.len(), 1);
+    let status = change.status.as_ref().unwrap().scaling.as_ref().unwrap();
+    assert_eq!((status.wanted, status.cold_start), (1, None));
+
+    let mut made = following(0, 8);
+    made.status = change.status.clone().unwrap();
+    let ready = replica(11, &made, 1, ReplicaPhase::Ready);
+    let mut view = serving(&made, 1, vec![ready]);
+    view.loads.insert(id(1), load(5));
+    let (plan, _) = decide(&view);
+    let change = only_endpoint(&plan);
+    // Twenty in service need three of eight, and a reserve.
+    let wanted = plan.scaling[&id(1)].replicas;
+    assert!((3..=5).contains(&wanted), "{wanted}");
+    assert_eq!(change.start.len(), wanted as usize - 1);
+    assert_eq!(change.events[0].reason, "Scaled");
+    let status = change.status.as_ref().unwrap();
+    // One answers: the endpoint is what was asked for, however many the load wants.
+    assert_eq!(status.phase, EndpointPhase::Ready);
+}
+
+#[test]
+fn without_a_request_for_long_the_last_replica_drains_and_one_request_brings_it_back() {
+    let mut made = following(0, 8);
+    made.status.scaling = Some(ScalingStatus {
+        wanted: 1,
+        since: NOW,
+        why: "before".to_owned(),
+        cold_start: Some(DurationMs::from_secs(2)),
+    });
+    let last = replica(11, &made, 1, ReplicaPhase::Ready);
+    let mut view = serving(&made, 1, vec![last]);
+    view.loads.insert(id(1), load(0));
+    let (plan, _) = decide(&view);
+    assert_eq!(only_endpoint(&plan).drain, [id(11)]);
+
+    made.status = only_endpoint(&plan).status.clone().unwrap();
+    assert_eq!(made.status.phase, EndpointPhase::Ready);
+    let mut asleep = serving(&made, 1, Vec::new());
+    asleep.loads.insert(id(1), load(0));
+    assert!(decide(&asleep).0.changes.is_empty(), "it stays asleep");
+    asleep.loads.get_mut(&id(1)).unwrap().in_flight = 1;
+    let (plan, _) = decide(&asleep);
+    assert_eq!(only_endpoint(&plan).start.len(), 1);
+}
+
+#[test]
+fn what_is_not_known_changes_no_number_and_a_redeploy_keeps_it() {
+    let mut made = following(0, 8);
+    made.status.scaling = Some(ScalingStatus {
+        wanted: 3,
+        since: NOW,
+        why: "before".to_owned(),
+        cold_start: None,
+    });
+    // As after a restart: nothing was observed yet.
+    let old = |number| replica(number, &made, 1, ReplicaPhase::Ready);
+    let view = serving(&made, 1, vec![old(11), old(12), old(13)]);
+    let (plan, _) = decide(&view);
+    assert_eq!(plan.scaling[&id(1)].replicas, 3);
+    // A new version is started as often before one of the old drains.
+    let view = serving(&made, 2, vec![old(11), old(12), old(13)]);
+    let (plan, _) = decide(&view);
+    let change = only_endpoint(&plan);
+    assert_eq!((change.start.len(), change.drain.len()), (3, 0));
+}
+
+#[test]
+fn a_checker_of_its_own_refuses_numbers_and_drains_that_break_a_rule() {
+    let made = following(1, 2);
+    let ready = replica(11, &made, 1, ReplicaPhase::Ready);
+    let mut view = serving(&made, 1, vec![ready]);
+    view.loads.insert(id(1), load(1));
+    let (mut plan, _) = decide(&view);
+    plan.scaling.get_mut(&id(1)).unwrap().replicas = 3;
+    let findings = check(&view, &plan, NOW);
+    assert_eq!(
+        findings[0].to_string(),
+        format!(
+            "endpoint `{}`: 3 replicas are more than the 2 allowed",
+            id(1)
+        )
+    );
+    let fixed = serving(
+        &endpoint(1, 1),
+        1,
+        vec![replica(11, &made, 1, ReplicaPhase::Ready)],
+    );
+    let drained = Plan {
+        changes: vec![Change::Endpoint(EndpointChange {
+            drain: vec![id(11)],
+            ..EndpointChange::none(id(1))
+        })],
+        ..Plan::default()
+    };
+    assert_eq!(
+        check(&fixed, &drained, NOW),
+        [Finding::DrainedBelow {
+            endpoint: id(1),
+            left: 0,
+            wanted: 1
+        }]
+    );
 }

@@ -8,6 +8,7 @@ use lepton_types::resources::{Attempt, Endpoint, ExitReason, Job, Replica};
 use lepton_types::{DurationMs, Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::autoscaling::{Memory, Second, ServiceTimes};
 use crate::cluster::{Node, NodeName};
 
 /// Everything that is not over, and what is known of its workers.
@@ -30,8 +31,26 @@ pub struct View {
     pub workers: BTreeMap<WorkerKey, WorkerFact>,
     /// What the gateway and the probes know of replicas.
     pub health: BTreeMap<Id, Health>,
+    /// What the endpoints that follow their load were asked.
+    #[serde(default)]
+    pub loads: BTreeMap<Id, Load>,
     /// How to decide.
     pub policy: Policy,
+}
+
+/// What an endpoint was asked, and what the last decision about its number left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// The end of the last second of `seconds`.
+    pub observed_until: Timestamp,
+    /// The past, second by second, oldest first.
+    pub seconds: Arc<Vec<Second>>,
+    /// How long requests took.
+    pub service: ServiceTimes,
+    /// Requests that wait or are answered now.
+    pub in_flight: u64,
+    /// What the last decision left behind.
+    pub memory: Memory,
 }
 
 /// One start of one worker.

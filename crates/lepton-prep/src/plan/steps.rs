@@ -220,6 +220,9 @@ impl Planner<'_> {
         if !split.by.is_empty() {
             self.check_all(&split.by)?;
         }
+        if !split.stratify.is_empty() {
+            self.check_all(&split.stratify)?;
+        }
         self.split = true;
         let mut fields: Vec<Field> = self
             .schema

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions,
-    StringArray,
+    StringArray, UInt8Array,
 };
 use datafusion::arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
@@ -195,6 +195,12 @@ pub(super) fn append(
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let arrays = batch.columns().iter().cloned().chain([array]).collect();
     whole(schema, arrays, batch.num_rows())
+}
+
+/// Adds the column of parts.
+pub(super) fn with_parts(batch: &RecordBatch, parts: Vec<u8>) -> Result<RecordBatch, StepFault> {
+    let field = Field::new(PART, DataType::UInt8, false);
+    append(batch, field, Arc::new(UInt8Array::from(parts)))
 }
 
 /// Keeps the rows for which it is true; an unknown one goes.

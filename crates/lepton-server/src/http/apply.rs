@@ -13,8 +13,10 @@ use serde_json::Value;
 use super::{change, endpoints, insert, models, require_project};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::datasets::DatasetError;
 use crate::error::ApiError;
 use crate::extract::{Json, Segments, parse_name};
+use crate::metering::carry_quota;
 
 /// The version of manifests that is understood.
 const API_VERSION: &str = "lepton/v1";
@@ -164,7 +166,15 @@ impl Wanted {
             require_project(app, &self.project).await?;
         }
         match &self.spec {
-            WantedSpec::Project(spec) => self.bring(app, caller, spec.clone(), mode, replace).await,
+            WantedSpec::Project(spec) => {
+                let brought = self.bring(app, caller, spec.clone(), mode, replace).await?;
+                if mode == Mode::Do {
+                    let name: Name = parse_name(&self.name)?;
+                    let carried = carry_quota(app, &name, &spec.quota).await;
+                    carried.map_err(DatasetError::from)?;
+                }
+                Ok(brought)
+            }
             WantedSpec::Experiment(spec) => {
                 self.bring(app, caller, spec.clone(), mode, replace).await
             }

@@ -85,7 +85,9 @@ pub(crate) async fn keep_body(
             piece.map_err(|_| ApiError::invalid("the upload ended before it was complete"))?;
         upload.write(&piece).await?;
     }
-    Ok(upload.finish().await?)
+    let kept = upload.finish().await?;
+    app.meter.received(project, kept.size_bytes);
+    Ok(kept)
 }
 
 /// A response with the bytes of a blob.
@@ -96,6 +98,7 @@ pub(crate) async fn send_blob(
     file_name: Option<&str>,
 ) -> Result<Response, ApiError> {
     let (length, stream) = app.blobs.read(project, digest).await?;
+    app.meter.sent(project, length);
     let content_type = file_name.map_or("application/octet-stream", content_type_of);
     Response::builder()
         .header(header::CONTENT_TYPE, content_type)

@@ -4,12 +4,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
 use lepton_api::{ErrorCode, List};
+use lepton_planner::{PlanRng, autoscaling, workloads};
 use lepton_store::{EventDraft, Query, Transaction};
 use lepton_types::resources::{
     Endpoint, EndpointPhase, EndpointSpec, EventSeverity, Kind, ModelSelector, ModelVersion,
-    PoolSpec, Replica, ReplicaSpec, Resource,
+    PoolSpec, Replica, ReplicaSpec, Resource, Scaling,
 };
-use lepton_types::{Name, Timestamp};
+use lepton_types::{DurationMs, Name, Timestamp};
 
 use super::jobs::check_resources;
 use super::models::select_version;
@@ -150,6 +151,9 @@ pub(super) async fn accept(
             "`replicas` must be 0 to {REPLICAS_MAX}"
         )));
     }
+    if let Some(scaling) = &spec.scaling {
+        check_scaling(scaling)?;
+    }
     check_resources(spec.resources)?;
     find::<PoolSpec>(app, &Name::default_project(), spec.pool.as_str()).await?;
     let model = spec.model.model.as_str();
@@ -166,6 +170,74 @@ pub(super) async fn accept(
         spec.model.selector = ModelSelector::Version(version.spec.version);
     }
     Ok(spec)
+}
+
+/// Requests at once that one replica can be given: as many as may wait at all.
+const CONCURRENCY_MAX: u32 = 1_000;
+
+/// Refuses limits that contradict each other, or that nothing can keep.
+fn check_scaling(scaling: &Scaling) -> Result<(), ApiError> {
+    let Scaling {
+        min_replicas,
+        max_replicas,
+        concurrency,
+        late_after,
+        late_per_mille,
+        ..
+    } = *scaling;
+    if !(1..=REPLICAS_MAX).contains(&max_replicas) {
+        return Err(ApiError::invalid(format!(
+            "`scaling.max_replicas` must be 1 to {REPLICAS_MAX}"
+        )));
+    }
+    if min_replicas > max_replicas {
+        return Err(ApiError::invalid(format!(
+            "`scaling.min_replicas` {min_replicas} is more than `scaling.max_replicas` {max_replicas}"
+        )));
+    }
+    if !(1..=CONCURRENCY_MAX).contains(&concurrency) {
+        return Err(ApiError::invalid(format!(
+            "`scaling.concurrency` must be 1 to {CONCURRENCY_MAX}"
+        )));
+    }
+    if late_after < DurationMs::from_millis(1) || late_after > DurationMs::from_secs(3_600) {
+        return Err(ApiError::invalid(
+            "`scaling.late_after` must be 1ms to 1h".to_owned(),
+        ));
+    }
+    if !(1..=1_000).contains(&late_per_mille) {
+        return Err(ApiError::invalid(
+            "`scaling.late_per_mille` must be 1 to 1000: no finite fleet can promise that none is late"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The newest decision about how many replicas an endpoint should have: what was known, the time,
+/// the seed and the plan. `lepton plan explain` takes it again.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/endpoints/{endpoint}/scaling", tag = "endpoints",
+    params(("project" = String, Path), ("endpoint" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = lepton_api::ErrorBody)))]
+pub(super) async fn scaling(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((project, endpoint)): Segments<(String, String)>,
+) -> Result<axum::Json<autoscaling::Record>, ApiError> {
+    let project = enter(&app, &caller, Access::Read, Kind::Endpoint, &project).await?;
+    let found = find::<EndpointSpec>(&app, &project, &endpoint).await?;
+    let newest = found.spec.scaling.and_then(|_| app.scaled.load_full());
+    let record = newest.and_then(|taken| {
+        let rng = PlanRng::from_seed(taken.seed);
+        workloads::scaling_record(&taken.view, found.metadata.id, taken.now, &rng)
+    });
+    record.map(axum::Json).ok_or_else(|| {
+        let message = match found.spec.scaling {
+            None => format!("endpoint `{endpoint}` has a fixed number of replicas"),
+            Some(_) => format!("no decision about endpoint `{endpoint}` was taken since the start"),
+        };
+        ApiError::new(ErrorCode::NotFound, message)
+    })
 }
 
 /// What a version has that cannot be served, and what it would need.

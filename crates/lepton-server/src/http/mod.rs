@@ -14,6 +14,7 @@ mod job_logs;
 mod jobs;
 mod lineage;
 pub(crate) mod models;
+mod objects;
 mod pools;
 mod preparations;
 pub(crate) mod projects;
@@ -76,7 +77,18 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(system::metrics))
         .routes(routes!(system::whoami))
         .routes(routes!(projects::list, projects::create))
-        .routes(routes!(projects::get, projects::delete))
+        .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(objects::usage))
+        .routes(routes!(objects::all_usage))
+        .routes(routes!(
+            objects::get_upkeep,
+            objects::start_upkeep,
+            objects::stop_upkeep
+        ))
+        .routes(routes!(objects::keys))
+        .routes(routes!(objects::rotate))
+        .routes(routes!(objects::renew))
+        .routes(routes!(objects::shred))
         .routes(routes!(pools::list))
         .routes(routes!(pools::get))
         .routes(routes!(decisions::latest))
@@ -115,6 +127,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(endpoints::list))
         .routes(routes!(endpoints::get, endpoints::put, endpoints::delete))
         .routes(routes!(endpoints::list_replicas))
+        .routes(routes!(endpoints::scaling))
         .routes(routes!(job_logs::endpoint_logs))
         .routes(routes!(inference::predict))
         .routes(routes!(lineage::get))

@@ -3,21 +3,23 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use lepton_access::Access;
-use lepton_api::{CreateProject, ErrorCode, List};
-use lepton_store::index::{IndexError, Refusal};
+use lepton_api::{CreateProject, ErrorCode, List, UpdateProject};
+use lepton_store::index::Usage;
 use lepton_store::{Query, Transaction};
 use lepton_types::Name;
 use lepton_types::resources::{
-    DatasetSpec, EndpointSpec, ExperimentSpec, JobSpec, Kind, ModelSpec, Project, ProjectSpec,
-    Resource, RunSpec, Spec, TokenSpec,
+    DatasetSpec, EndpointSpec, ExperimentSpec, JobSpec, Kind, ModelSpec, Project, ProjectQuota,
+    ProjectSpec, ProjectStored, Resource, RunSpec, Spec, TokenSpec,
 };
 
-use super::{find, insert};
+use super::objects::shred_project;
+use super::{change, find, insert};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::datasets::{self, DatasetError};
 use crate::error::ApiError;
 use crate::extract::{Json, Paging, Params, Segments, list_of, parse_name};
+use crate::metering;
 
 /// Lists projects.
 #[utoipa::path(get, path = "/api/v1/projects", tag = "projects", params(Paging),
@@ -31,6 +33,12 @@ pub(super) async fn list(
     let query = paging.query(&Name::default_project(), &["active"])?;
     let mut page = app.store.list::<ProjectSpec>(query).await?;
     page.items.retain(|project| is_seen_by(&caller, project));
+    let usage = app.objects.index.all_usage().await;
+    let usage = usage.map_err(DatasetError::from)?;
+    for project in &mut page.items {
+        let stored = usage.get(&project.metadata.name);
+        project.status.stored = Some(stored.map(|(usage, _)| told(usage)).unwrap_or_default());
+    }
     Ok(axum::Json(list_of(page)))
 }
 
@@ -51,6 +59,7 @@ pub(crate) async fn create(
     caller.may_globally(Access::Administer, Kind::Project)?;
     let spec = ProjectSpec {
         description: request.description,
+        quota: request.quota,
     };
     let home = Name::default_project();
     let draft = Resource::draft(
@@ -61,6 +70,7 @@ pub(crate) async fn create(
         spec,
     );
     let project = insert(&app, draft.created_by(caller.0.label())).await?;
+    carry(&app, &request.name, &project).await?;
     let made = datasets::bucket(&app, &request.name).await;
     datasets::warn_if_failed(
         made.map(drop).map_err(Into::into),
@@ -79,12 +89,56 @@ pub(crate) async fn get(
 ) -> Result<axum::Json<Project>, ApiError> {
     let name: Name = parse_name(&project)?;
     caller.may(Access::Read, Kind::Project, &name)?;
-    Ok(axum::Json(
-        find::<ProjectSpec>(&app, &Name::default_project(), &project).await?,
-    ))
+    let mut found = find::<ProjectSpec>(&app, &Name::default_project(), &project).await?;
+    let usage = app.objects.index.usage(&name).await;
+    found.status.stored = Some(told(&usage.map_err(DatasetError::from)?));
+    Ok(axum::Json(found))
 }
 
-/// Deletes an empty project, with its tokens.
+fn told(usage: &Usage) -> ProjectStored {
+    ProjectStored {
+        size_bytes: usage.bytes,
+        objects: usage.objects,
+    }
+}
+
+/// Brings a project's quota to where it is enforced.
+async fn carry(app: &App, name: &Name, project: &Project) -> Result<(), ApiError> {
+    let carried = metering::carry_quota(app, name, &project.spec.quota).await;
+    Ok(carried.map_err(DatasetError::from)?)
+}
+
+/// Changes a project: what is absent stays. Only an owner may, as it bounds what others do.
+#[utoipa::path(patch, path = "/api/v1/projects/{project}", tag = "projects",
+    params(("project" = String, Path)), request_body = UpdateProject,
+    responses((status = 200, body = Project)))]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(project): Segments<String>,
+    Json(request): Json<UpdateProject>,
+) -> Result<axum::Json<Project>, ApiError> {
+    caller.may_globally(Access::Administer, Kind::Project)?;
+    let name: Name = parse_name(&project)?;
+    let home = Name::default_project();
+    let changed = change::<ProjectSpec>(&app, &home, &project, |project| {
+        let spec = &mut project.spec;
+        if let Some(description) = &request.description {
+            spec.description.clone_from(description);
+        }
+        if let Some(quota) = &request.quota {
+            spec.quota.storage = quota.storage.unwrap_or(spec.quota.storage);
+            spec.quota.objects = quota.objects.unwrap_or(spec.quota.objects);
+        }
+        project.metadata.generation += 1;
+        Ok(())
+    })
+    .await?;
+    carry(&app, &name, &changed).await?;
+    Ok(axum::Json(changed))
+}
+
+/// Deletes an empty project, with its tokens and the keys of what it stored.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path)), responses((status = 204)))]
 pub(crate) async fn delete(
@@ -107,6 +161,8 @@ pub(crate) async fn delete(
     refuse_if_any::<ModelSpec>(&app, &name).await?;
     refuse_if_any::<RunSpec>(&app, &name).await?;
     give_up_objects(&app, &name).await?;
+    // What it leaves in backups and on the disk nobody can read.
+    shred_project(&app, &name).await?;
     // Whoever makes a project of this name again must not find the tokens of this one good for it.
     let mut transaction = Transaction::new();
     for experiment in app
@@ -125,6 +181,10 @@ pub(crate) async fn delete(
     transaction.delete(&found);
     app.store.commit(transaction).await?;
     app.cache.refresh(&app.store).await?;
+    // Whoever makes it again is not bound by it.
+    let open = ProjectQuota::default();
+    let carried = metering::carry_quota(&app, &name, &open).await;
+    carried.map_err(DatasetError::from)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -141,43 +201,19 @@ async fn refuse_if_any<S: Spec>(app: &App, project: &Name) -> Result<(), ApiErro
     Err(ApiError::new(ErrorCode::Conflict, message))
 }
 
-/// Deletes the buckets of a project, which must be empty, and ends its key pairs.
+/// Deletes the buckets of a project, which must all be empty, and ends its key pairs.
 async fn give_up_objects(app: &App, project: &Name) -> Result<(), ApiError> {
-    let index = &app.objects.index;
-    loop {
-        let buckets = index.buckets(project, "", "", PAGE).await;
-        let buckets = buckets.map_err(DatasetError::from)?;
-        if buckets.is_empty() {
-            break;
-        }
-        for bucket in buckets {
-            match index.delete_bucket(bucket.id).await {
-                Err(IndexError::Refused(Refusal::BucketNotEmpty)) => {
-                    let name = &bucket.name;
-                    let message = format!("bucket `{name}` still holds objects: delete them first");
-                    return Err(ApiError::new(ErrorCode::Conflict, message));
-                }
-                // Another deletion was faster.
-                Ok(()) | Err(IndexError::Refused(Refusal::NoSuchBucket)) => {}
-                Err(error) => return Err(DatasetError::from(error).into()),
+    let done = app.objects.index.delete_project(project, app.now()).await;
+    match done.map_err(DatasetError::from)? {
+        Ok(ended) => {
+            for pair in ended {
+                app.objects.forget_pair(&pair);
             }
+            Ok(())
         }
-    }
-    let mut after = String::new();
-    loop {
-        let keys = index.access_keys(&after, PAGE).await;
-        let keys = keys.map_err(DatasetError::from)?;
-        let Some(last) = keys.last() else {
-            return Ok(());
-        };
-        after = last.name.to_string();
-        for key in keys.into_iter().filter(|key| key.project == *project) {
-            let ended = index.revoke_access_key(&key.name, app.now()).await;
-            app.objects
-                .forget_pair(&ended.map_err(DatasetError::from)?.id);
+        Err(bucket) => {
+            let message = format!("bucket `{bucket}` still holds objects: delete them first");
+            Err(ApiError::new(ErrorCode::Conflict, message))
         }
     }
 }
-
-/// Buckets or keys that are looked at at once.
-const PAGE: usize = 256;

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use lepton_api::CreateProject;
 use lepton_store::Query;
 use lepton_types::Name;
-use lepton_types::resources::{Project, ProjectSpec};
+use lepton_types::resources::{Project, ProjectQuota, ProjectSpec};
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, need};
@@ -80,6 +80,7 @@ pub(super) async fn create(
     let request = CreateProject {
         name,
         description: ask.description.unwrap_or_default(),
+        quota: ProjectQuota::default(),
     };
     let (status, made) = projects::create(State(app), caller, Given(request)).await?;
     let workspace = WorkspaceWire::of(made.0);

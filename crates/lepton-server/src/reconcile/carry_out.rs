@@ -173,7 +173,11 @@ async fn start(app: &App, key: WorkerKey, kind: Kind) -> Result<Done, PassError>
         Err(LaunchError::Gone) => return Ok(Done::Already),
         Err(LaunchError::Store(error)) => return Err(error.into()),
         Err(LaunchError::Impossible(message)) => return Ok(Done::Never(key, message)),
-        Err(error @ LaunchError::Input(BlobError::NotFound { .. } | BlobError::Damaged(_))) => {
+        Err(
+            error @ LaunchError::Input(
+                BlobError::NotFound { .. } | BlobError::Damaged(_) | BlobError::Shredded,
+            ),
+        ) => {
             return Ok(Done::Never(key, Chain(&error).to_string()));
         }
         Err(error @ LaunchError::Input(_)) => {

@@ -6,13 +6,14 @@ use lepton_executors::{
     CpuEnforcement, Enforcement, ExitOutcome, MemoryEnforcement, Observation, StopReason,
 };
 use lepton_planner::cluster::{Node, NodeName};
-use lepton_planner::workloads::{Policy, View, WorkerFact, WorkerKey};
+use lepton_planner::workloads::{Load, Policy, View, WorkerFact, WorkerKey};
 use lepton_types::Id;
 use lepton_types::resources::{ExitReason, ModelSelector};
 
 use super::PassError;
 use crate::app::App;
 use crate::cache::Live;
+use crate::loads::key_of;
 
 pub(super) async fn gather(
     app: &App,
@@ -53,6 +54,7 @@ pub(super) async fn gather(
         endpoints: live.endpoints.clone(),
         replicas: live.replicas.clone(),
         versions: versions(live),
+        loads: loads(app, live),
         workers,
         health,
         policy: Policy::default(),
@@ -64,6 +66,19 @@ pub(super) fn count_requests(app: &App, view: &mut View) {
     for (id, health) in &mut view.health {
         health.in_flight = app.gateway.in_flight((*id).into()) as u64;
     }
+}
+
+/// What the endpoints that follow their load were asked, with the requests they have now.
+fn loads(app: &App, live: &Live) -> BTreeMap<Id, Load> {
+    let followed = live
+        .endpoints
+        .iter()
+        .filter(|(_, endpoint)| endpoint.spec.scaling.is_some());
+    let seen = followed.filter_map(|(id, endpoint)| {
+        let in_flight = app.gateway.load_now(&key_of(endpoint)?);
+        Some((*id, app.loads.of(*id, in_flight)?))
+    });
+    seen.collect()
 }
 
 fn nodes(live: &Live) -> BTreeMap<NodeName, Node> {

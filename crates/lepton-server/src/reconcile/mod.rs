@@ -136,21 +136,27 @@ impl Reconciler {
         // The seed is the store's counter: the same state gives the same jitter on every replica.
         let rng = PlanRng::from_seed(app.cache.read(|live| live.version));
         let (mut plan, report) = workloads::plan(&view, now, &rng);
-        let findings = workloads::check(&view, &plan);
+        let findings = workloads::check(&view, &plan, now);
         if !findings.is_empty() {
             for finding in &findings {
                 tracing::error!(%finding, "the planner's decision breaks a rule and is not carried out");
             }
             plan = workloads::Plan::default();
         }
-        if !plan.placement.is_empty() {
+        app.loads.remember(&plan.scaling);
+        if !plan.placement.is_empty() || !plan.scaling.is_empty() {
             let seed = rng.seed();
-            let taken = Taken {
+            let taken = Arc::new(Taken {
                 view: view.clone(),
                 now,
                 seed,
-            };
-            app.decision.store(Some(Arc::new(taken)));
+            });
+            if !plan.scaling.is_empty() {
+                app.scaled.store(Some(Arc::clone(&taken)));
+            }
+            if !plan.placement.is_empty() {
+                app.decision.store(Some(taken));
+            }
         }
         Ok(Decision {
             now,

@@ -4,13 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lepton_access::KeyPurpose;
 use lepton_planner::workloads::View;
-use lepton_serving::gateway::{EndpointKey, Replica, Route, RouteTable};
+use lepton_serving::gateway::{Limit, Replica, Route, RouteTable};
 use lepton_serving::token::ReplicaToken;
 use lepton_types::Id;
 use lepton_types::resources::ReplicaPhase;
 
 use super::Reconciler;
 use crate::app::App;
+use crate::loads::key_of;
 
 impl Reconciler {
     /// Publishes what the records say: a replica is in while it is ready, and out as soon as it
@@ -22,17 +23,22 @@ impl Reconciler {
             ..RouteTable::default()
         };
         for endpoint in view.endpoints.values() {
-            let Ok(name) = endpoint.metadata.name.parse() else {
+            let Some(key) = key_of(endpoint) else {
                 continue;
-            };
-            let key = EndpointKey {
-                project: endpoint.metadata.project.clone(),
-                endpoint: name,
             };
             let version = endpoint.status.version.unwrap_or(0).to_string();
             let model = endpoint.spec.model.model.to_string();
             let mut route = Route::new(model, version, Vec::new());
             route.wait_max = self.app.config.serving.queue_timeout.to_std();
+            if let Some(scaling) = endpoint.spec.scaling {
+                route.limit = Some(Limit {
+                    concurrency: scaling.concurrency,
+                    late_after: scaling.late_after.to_std(),
+                });
+                // Who wakes an endpoint waits as long as its first replica may take to start.
+                let start = view.policy.replica_start_max.to_std();
+                route.wait_max = route.wait_max.max(start);
+            }
             let owned = view.replicas.values().filter(|replica| {
                 replica
                     .metadata

@@ -1,14 +1,15 @@
 //! One endpoint: its replicas of the moment, and the counters that outlive them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::load::Meter;
 use super::replica::{InFlight, ReplicaState};
-use super::{EndpointKey, Route};
+use super::{EndpointKey, Limit, Route};
 use crate::metrics::{LatencyHistogram, LatencySnapshot};
 
 /// One endpoint in one table.
@@ -27,6 +28,7 @@ pub(super) struct EndpointState {
     in_flight: AtomicUsize,
     changes: Notify,
     picks: AtomicU64,
+    meter: Mutex<Meter>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,10 @@ impl EndpointUsage {
 pub(super) struct UnderWay {
     state: Arc<EndpointState>,
     started: Instant,
+    /// When a replica first had it.
+    served: Option<Instant>,
+    /// How the endpoint's load is counted, if it is.
+    limit: Option<Limit>,
     ended: bool,
 }
 
@@ -90,19 +96,37 @@ pub(super) struct UnderWay {
 pub(super) struct Waiting<'a>(&'a EndpointState);
 
 impl EndpointState {
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(super) fn begin(self: &Arc<Self>, limit: Option<Limit>) -> UnderWay {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let started = Instant::now();
+        if limit.is_some() {
+            self.meter().begin(started);
+        }
         UnderWay {
             state: Arc::clone(self),
-            started: Instant::now(),
+            started,
+            served: None,
+            limit,
             ended: false,
+        }
+    }
+
+    pub(super) fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A replica has room for one more: one of those that wait looks. Both counts are read and
+    /// written in one order (`SeqCst`): who begins to wait after this looked sees the room itself.
+    pub(super) fn freed(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changes.notify_one();
         }
     }
 
     /// A place to wait, if fewer than `queue_max` are taken.
     pub(super) fn wait(&self, queue_max: usize) -> Option<Waiting<'_>> {
         self.waiting
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| {
                 (waiting < queue_max).then_some(waiting + 1)
             })
             .ok()
@@ -144,6 +168,15 @@ impl EndpointState {
 }
 
 impl UnderWay {
+    pub(super) fn state(&self) -> Arc<EndpointState> {
+        Arc::clone(&self.state)
+    }
+
+    /// A replica has it now.
+    pub(super) fn served(&mut self) {
+        self.served.get_or_insert_with(Instant::now);
+    }
+
     pub(super) fn end(mut self, status: StatusCode) {
         self.ended = true;
         let counters = &self.state.counters;
@@ -161,6 +194,13 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(limit) = self.limit {
+            let now = Instant::now();
+            let waited = self.served.unwrap_or(now) - self.started;
+            let service = self.served.map(|served| now - served);
+            let mut meter = self.state.meter();
+            meter.end(now, waited > limit.late_after, service);
+        }
         if !self.ended {
             self.state.counters.canceled.fetch_add(1, Ordering::Relaxed);
         }
@@ -169,7 +209,7 @@ impl Drop for UnderWay {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -214,7 +254,9 @@ impl Endpoint {
                 first
             };
             let replica = candidates.swap_remove(at);
-            if let Some(in_flight) = replica.begin() {
+            let most = self.route.limit.map(|limit| limit.concurrency as usize);
+            let begun = most.map_or_else(|| replica.begin(), |most| replica.begin_within(most));
+            if let Some(in_flight) = begun {
                 return Some((Arc::clone(replica), in_flight));
             }
         }
@@ -233,6 +275,9 @@ impl Endpoint {
     pub(super) fn shortage(&self) -> String {
         match self.replicas.len() {
             0 => "it has no replica that is ready".to_owned(),
+            _ if self.replicas.iter().any(|replica| replica.is_up()) => {
+                "its replicas have as many requests as they are given".to_owned()
+            }
             1 => "its replica does not answer".to_owned(),
             count => format!("none of its {count} replicas answers"),
         }

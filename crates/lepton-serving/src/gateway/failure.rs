@@ -30,7 +30,7 @@ pub enum ForwardError {
     Body(#[from] ReadBodyError),
     /// Too many requests wait for a replica.
     #[error(
-        "endpoint `{endpoint}` has no ready replica, and {queue_max} requests are waiting already"
+        "endpoint `{endpoint}` has no replica free, and {queue_max} requests are waiting already"
     )]
     QueueFull {
         /// The endpoint.

@@ -10,7 +10,7 @@ use lepton_types::Name;
 use tokio::time::Instant;
 
 use super::attempt::{AttemptError, Repeatable};
-use super::endpoint::{Endpoint, EndpointState, until_change};
+use super::endpoint::{Endpoint, UnderWay, until_change};
 use super::probe::{Health, probe};
 use super::replica::{Failing, InFlight, ReplicaState};
 use super::{EndpointKey, ForwardError, Gateway, headers};
@@ -111,8 +111,8 @@ impl Gateway {
             endpoint: endpoint.clone(),
         };
         let routed = self.endpoint(&key)?;
-        let under_way = routed.state.begin();
-        let answer = self.answer(&key, &routed.state, request, path).await;
+        let mut under_way = routed.state.begin(routed.route.limit);
+        let answer = self.answer(&key, &mut under_way, request, path).await;
         let status = match &answer {
             Ok(response) => response.status(),
             Err(error) => error.status(),
@@ -129,12 +129,13 @@ impl Gateway {
     async fn answer(
         &self,
         key: &EndpointKey,
-        state: &Arc<EndpointState>,
+        under_way: &mut UnderWay,
         request: Request<Body>,
         path: &str,
     ) -> Result<Response<Body>, ForwardError> {
         let (request, _lease) = self.take(request, path).await?;
         let bytes = u64::try_from(request.body.len()).unwrap_or(u64::MAX);
+        let state = under_way.state();
         let counters = &state.counters;
         counters.request_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut search = Search::new(key);
@@ -149,6 +150,7 @@ impl Gateway {
                 // "Full" of one replica tells more than that no other came.
                 Err(error) => return refused.ok_or(error),
             };
+            under_way.served();
             if search.has_failed(&replica)
                 && let Some(refused) = refused.take()
             {
@@ -226,6 +228,9 @@ impl Gateway {
                 endpoint: name.to_string(),
                 queue_max,
             })?;
+        if endpoint.replicas.is_empty() {
+            self.0.starved.notify_one();
+        }
         loop {
             // Before looking, so that a change after the look is not missed.
             let changed = endpoint.state.next_change();

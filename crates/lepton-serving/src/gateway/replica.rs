@@ -8,6 +8,7 @@ use lepton_types::ReplicaId;
 use tokio::time::Instant;
 
 use super::Replica;
+use super::endpoint::EndpointState;
 
 /// Lost connections or late answers in a row after which a replica is left out. One is
 /// an accident; a refused connection needs no second.
@@ -21,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct ReplicaState {
     pub(super) replica: Replica,
+    endpoint: Arc<EndpointState>,
     in_flight: AtomicUsize,
     /// Inferences that it answered and nobody was told of.
     answered: AtomicU64,
@@ -51,9 +53,10 @@ pub(super) enum Failing {
 pub(super) struct InFlight(Arc<ReplicaState>);
 
 impl ReplicaState {
-    pub(super) fn new(replica: Replica) -> Self {
+    pub(super) fn new(replica: Replica, endpoint: Arc<EndpointState>) -> Self {
         Self {
             replica,
+            endpoint,
             in_flight: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
             routed: AtomicBool::new(true),
@@ -109,6 +112,18 @@ impl ReplicaState {
         self.routed.load(Ordering::SeqCst).then_some(guard)
     }
 
+    /// As [`ReplicaState::begin`], unless it has `most` requests already.
+    pub(super) fn begin_within(self: &Arc<Self>, most: usize) -> Option<InFlight> {
+        let counted = self
+            .in_flight
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                (count < most).then_some(count + 1)
+            });
+        counted.ok()?;
+        let guard = InFlight(Arc::clone(self));
+        self.routed.load(Ordering::SeqCst).then_some(guard)
+    }
+
     /// It answered.
     pub(super) fn succeeded(&self) {
         let mut health = self.health();
@@ -158,5 +173,6 @@ impl ReplicaState {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.0.endpoint.freed();
     }
 }

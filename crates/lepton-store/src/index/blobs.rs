@@ -7,6 +7,8 @@ use lepton_types::{ContentId, Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::bodies::{content_of, discard_content, record_content};
+use super::metering::STANDARD;
+use super::usage::{charge, signed};
 use super::{IndexError, ObjectIndex, Piece, Refusal, StoredPiece};
 
 /// The keyed digest of a piece.
@@ -113,6 +115,8 @@ fn record(
                     Some(_) => unused.push(piece.content),
                     None => {
                         record_content(connection, project, piece)?;
+                        let counted = signed(piece.size_bytes);
+                        charge(connection, project, STANDARD, counted, 0)?;
                         connection
                             .prepare_cached(
                                 "INSERT INTO pieces (project, key, content, needed) VALUES (?1, ?2, ?3, 0)",
@@ -159,36 +163,52 @@ fn release_pieces(
     Ok(())
 }
 
-fn remove(
+/// Blobs that may go, at most `limit`.
+fn unused(
     connection: &Connection,
     project: &str,
     keep: &BTreeSet<BlobDigest>,
     before: Timestamp,
     limit: usize,
-) -> Result<usize, IndexError> {
-    let mut gone = Vec::new();
+) -> Result<Vec<[u8; 32]>, IndexError> {
+    let mut found = Vec::new();
+    let mut old = connection.prepare_cached(
+        "SELECT digest FROM blobs WHERE project = ?1 AND used_at < ?2 AND held = 0
+         ORDER BY digest",
+    )?;
+    let mut rows = old.query(params![project, before.as_millis()])?;
+    while found.len() < limit
+        && let Some(row) = rows.next()?
     {
-        let mut old = connection.prepare_cached(
-            "SELECT digest FROM blobs WHERE project = ?1 AND used_at < ?2 AND held = 0
-             ORDER BY digest",
-        )?;
-        let mut rows = old.query(params![project, before.as_millis()])?;
-        while gone.len() < limit
-            && let Some(row) = rows.next()?
-        {
-            let digest: [u8; 32] = row.get(0)?;
-            if !keep.contains(&BlobDigest::from_bytes(digest)) {
-                gone.push(digest);
-            }
+        let digest: [u8; 32] = row.get(0)?;
+        if !keep.contains(&BlobDigest::from_bytes(digest)) {
+            found.push(digest);
         }
     }
-    for digest in &gone {
-        release_pieces(connection, project, *digest)?;
-        connection
-            .prepare_cached("DELETE FROM blobs WHERE project = ?1 AND digest = ?2")?
-            .execute(params![project, digest])?;
+    Ok(found)
+}
+
+/// Removes those that were not used since.
+fn remove(
+    connection: &Connection,
+    project: &str,
+    digests: &[[u8; 32]],
+    before: Timestamp,
+) -> Result<usize, IndexError> {
+    let mut gone = 0;
+    for digest in digests {
+        let removed = connection
+            .prepare_cached(
+                "DELETE FROM blobs
+                 WHERE project = ?1 AND digest = ?2 AND used_at < ?3 AND held = 0",
+            )?
+            .execute(params![project, digest, before.as_millis()])?;
+        if removed > 0 {
+            release_pieces(connection, project, *digest)?;
+            gone += 1;
+        }
     }
-    Ok(gone.len())
+    Ok(gone)
 }
 
 /// The pieces of a blob, in order.
@@ -312,7 +332,12 @@ impl ObjectIndex {
         limit: usize,
     ) -> Result<usize, IndexError> {
         let project = project.to_string();
-        self.write(move |connection| remove(connection, &project, &keep, before, limit))
+        let of = project.clone();
+        // The search takes long where much is kept, and must not keep writers waiting.
+        let found = self
+            .read(move |connection| unused(connection, &of, &keep, before, limit))
+            .await?;
+        self.write(move |connection| remove(connection, &project, &found, before))
             .await
     }
 
@@ -362,7 +387,8 @@ impl ObjectIndex {
                     .query_row(params![project, key], |row| row.get(0))
                     .optional()?;
                 if let Some(content) = content {
-                    discard_content(connection, &project, content_of(content))?;
+                    let size = discard_content(connection, &project, content_of(content))?;
+                    charge(connection, &project, STANDARD, -signed(size), 0)?;
                     gone += 1;
                 }
             }

@@ -130,26 +130,39 @@ pub(super) fn release(connection: &Connection, body: BodyId) -> Result<(), Index
 }
 
 /// Forgets a content that nothing names any more; what the backend keeps of it becomes garbage.
+/// Tells its length.
 pub(super) fn discard_content(
     connection: &Connection,
     project: &str,
     content: ContentId,
-) -> Result<(), IndexError> {
+) -> Result<u64, IndexError> {
     let id = content.id().to_bytes();
-    let inline: Option<bool> = connection
+    let gone: Option<(bool, u64)> = connection
         .prepare_cached(
-            "DELETE FROM contents WHERE project = ?1 AND id = ?2 RETURNING bytes IS NOT NULL",
+            "DELETE FROM contents WHERE project = ?1 AND id = ?2 RETURNING bytes IS NOT NULL, size",
         )?
-        .query_row(params![project, id], |row| row.get(0))
+        .query_row(params![project, id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if inline == Some(false) {
+    if let Some((false, _)) = gone {
         connection
             .prepare_cached(
                 "INSERT INTO garbage (project, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             )?
             .execute(params![project, id])?;
     }
-    Ok(())
+    Ok(gone.map_or(0, |(_, size)| size))
+}
+
+/// What a version of this body counts: nothing if the bytes are a blob's, which count as such.
+pub(super) fn counted_bytes(
+    connection: &Connection,
+    body: BodyId,
+    size_bytes: u64,
+) -> Result<u64, IndexError> {
+    let is_blob: bool = connection
+        .prepare_cached("SELECT blob IS NOT NULL FROM bodies WHERE id = ?1")?
+        .query_row([body.0], |row| row.get(0))?;
+    Ok(if is_blob { 0 } else { size_bytes })
 }
 
 /// Makes one body of several, in their order; each of them is taken up, and must be held once.
@@ -224,22 +237,38 @@ impl ObjectIndex {
         self.read(move |connection| stored(connection, body)).await
     }
 
-    /// Some of the garbage of one project, at most `limit` contents; none if there is none.
+    /// Some of the garbage of one project that comes after a content of another call, at most `limit`
+    /// contents; none if there is none.
     ///
     /// # Errors
     /// If the index cannot be read.
-    pub async fn garbage(&self, limit: usize) -> Result<Option<Garbage>, IndexError> {
+    pub async fn garbage(
+        &self,
+        after: Option<(Name, ContentId)>,
+        limit: usize,
+    ) -> Result<Option<Garbage>, IndexError> {
+        let (project, after) = match after {
+            Some((project, content)) => (project.to_string(), content.id().to_bytes().to_vec()),
+            None => (String::new(), Vec::new()),
+        };
         self.read(move |connection| {
-            let project: Option<String> = connection
-                .prepare_cached("SELECT project FROM garbage LIMIT 1")?
-                .query_row([], |row| row.get(0))
+            let first: Option<(String, [u8; 16])> = connection
+                .prepare_cached(
+                    "SELECT project, id FROM garbage WHERE (project, id) > (?1, ?2)
+                     ORDER BY project, id LIMIT 1",
+                )?
+                .query_row(params![project, after], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()?;
-            let Some(project) = project else {
+            let Some((project, first)) = first else {
                 return Ok(None);
             };
             let contents = connection
-                .prepare_cached("SELECT id FROM garbage WHERE project = ?1 ORDER BY id LIMIT ?2")?
-                .query_map(params![project, limit], |row| row.get(0))?
+                .prepare_cached(
+                    "SELECT id FROM garbage WHERE project = ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
+                )?
+                .query_map(params![project, first, limit], |row| row.get(0))?
                 .map(|id| id.map(content_of))
                 .collect::<Result<_, _>>()?;
             let project = project.parse().map_err(|_| IndexError::Corrupt {
@@ -289,6 +318,49 @@ impl ObjectIndex {
                 }
             }
             Ok(named)
+        })
+        .await
+    }
+
+    /// What people call the bytes of a content: `s3://BUCKET/KEY`, or the digest of a blob that no
+    /// object has; at most `limit`. Looks at every object of the project.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub async fn known_as(
+        &self,
+        project: &Name,
+        content: ContentId,
+        limit: usize,
+    ) -> Result<Vec<String>, IndexError> {
+        let project = project.to_string();
+        let id = content.id().to_bytes();
+        self.read(move |connection| {
+            let objects = connection
+                .prepare_cached(
+                    "SELECT 's3://' || buckets.name || '/' || CAST(versions.key AS TEXT)
+                     FROM bodies JOIN versions ON versions.body = bodies.id
+                     JOIN buckets ON buckets.id = versions.bucket
+                     WHERE bodies.project = ?1 AND (instr(bodies.pieces, ?2) > 0 OR bodies.blob IN (
+                         SELECT digest FROM pieces JOIN blob_pieces
+                         ON blob_pieces.project = ?1 AND blob_pieces.piece = pieces.key
+                         WHERE pieces.project = ?1 AND pieces.content = ?2))
+                     LIMIT ?3",
+                )?
+                .query_map(params![project, id, limit], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            if !objects.is_empty() {
+                return Ok(objects);
+            }
+            let blobs = connection
+                .prepare_cached(
+                    "SELECT DISTINCT 'sha-256 ' || lower(hex(digest)) FROM pieces JOIN blob_pieces
+                     ON blob_pieces.project = ?1 AND blob_pieces.piece = pieces.key
+                     WHERE pieces.project = ?1 AND pieces.content = ?2 LIMIT ?3",
+                )?
+                .query_map(params![project, id, limit], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(blobs)
         })
         .await
     }

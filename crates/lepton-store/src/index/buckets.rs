@@ -4,7 +4,7 @@ use lepton_types::{Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::uploads::forget_upload;
-use super::{IndexError, ObjectIndex, Refusal, UploadId};
+use super::{IndexError, ObjectIndex, Refusal, UploadId, known};
 
 /// A bucket's number; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,13 +88,50 @@ pub(super) fn bucket(connection: &Connection, id: BucketId) -> Result<Bucket, In
         .ok_or(Refusal::NoSuchBucket)?
 }
 
+/// Whether it holds a version of anything.
+fn is_full(connection: &Connection, id: BucketId) -> Result<bool, IndexError> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM versions WHERE bucket = ?1)")?
+        .query_row([id.0], |row| row.get(0))?)
+}
+
+/// Removes an empty bucket, its settings and what was being uploaded to it.
+fn remove(connection: &Connection, id: BucketId) -> Result<(), IndexError> {
+    let uploads: Vec<(Vec<u8>, [u8; 16])> = connection
+        .prepare_cached("SELECT key, id FROM uploads WHERE bucket = ?1")?
+        .query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (key, upload) in uploads {
+        forget_upload(connection, id, &key, UploadId::from_bytes(upload))?;
+    }
+    connection.execute("DELETE FROM bucket_settings WHERE bucket = ?1", [id.0])?;
+    connection.execute("DELETE FROM buckets WHERE id = ?1", [id.0])?;
+    Ok(())
+}
+
 impl ObjectIndex {
+    /// Changes a bucket or a setting, after which what was known of them is forgotten: in a task of
+    /// its own, as whoever asked may leave between the two.
+    async fn change_bucket<T, F>(&self, work: F) -> Result<T, IndexError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, IndexError> + Send + 'static,
+    {
+        let index = self.clone();
+        let changed = tokio::spawn(async move {
+            let done = index.write(work).await;
+            index.known.forget();
+            done
+        });
+        changed.await.map_err(|_| IndexError::Closed)?
+    }
+
     /// Makes a bucket.
     ///
     /// # Errors
     /// If the project has one of that name.
     pub async fn create_bucket(&self, new: NewBucket) -> Result<Bucket, IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             let versioning = match new.object_lock {
                 true => Versioning::Enabled,
                 false => Versioning::Off,
@@ -125,17 +162,27 @@ impl ObjectIndex {
     /// # Errors
     /// If the index cannot be read.
     pub async fn bucket(&self, project: &Name, name: &str) -> Result<Option<Bucket>, IndexError> {
-        let (project, name) = (project.to_string(), name.to_owned());
-        self.read(move |connection| {
-            connection
-                .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM buckets WHERE project = ?1 AND name = ?2"
-                ))?
-                .query_row([project, name], |row| Ok(Bucket::read(row)))
-                .optional()?
-                .transpose()
-        })
-        .await
+        let key = (project.to_string(), name.to_owned());
+        let changes = match self.known.find(|known| &mut known.buckets, &key) {
+            Ok(found) => return Ok(found),
+            Err(changes) => changes,
+        };
+        let asked = [key.0.clone(), key.1.clone()];
+        let found = self
+            .read(move |connection| {
+                connection
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM buckets WHERE project = ?1 AND name = ?2"
+                    ))?
+                    .query_row(asked, |row| Ok(Bucket::read(row)))
+                    .optional()?
+                    .transpose()
+            })
+            .await?;
+        let keep = found.clone();
+        self.known
+            .keep(changes, |known| &mut known.buckets, key, keep);
+        Ok(found)
     }
 
     /// The buckets of this name in any project, the oldest first, at most `limit`.
@@ -205,24 +252,48 @@ impl ObjectIndex {
     /// # Errors
     /// If it is not there, or holds a version of anything.
     pub async fn delete_bucket(&self, id: BucketId) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             bucket(connection, id)?;
-            let full: bool = connection
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM versions WHERE bucket = ?1)")?
-                .query_row([id.0], |row| row.get(0))?;
-            if full {
-                return Err(Refusal::BucketNotEmpty.into());
+            match is_full(connection, id)? {
+                true => Err(Refusal::BucketNotEmpty.into()),
+                false => remove(connection, id),
             }
-            let uploads: Vec<(Vec<u8>, [u8; 16])> = connection
-                .prepare_cached("SELECT key, id FROM uploads WHERE bucket = ?1")?
-                .query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+        })
+        .await
+    }
+
+    /// Deletes all buckets of a project, if none holds a version of anything; ends its key pairs, too,
+    /// and returns the ids of those. Otherwise returns a bucket that is not empty, and nothing changed.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub async fn delete_project(
+        &self,
+        project: &Name,
+        at: Timestamp,
+    ) -> Result<Result<Vec<String>, String>, IndexError> {
+        let project = project.to_string();
+        self.change_bucket(move |connection| {
+            let buckets: Vec<(i64, String)> = connection
+                .prepare_cached("SELECT id, name FROM buckets WHERE project = ?1 ORDER BY name")?
+                .query_map([&project], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?;
-            for (key, upload) in uploads {
-                forget_upload(connection, id, &key, UploadId::from_bytes(upload))?;
+            for (id, name) in &buckets {
+                if is_full(connection, BucketId(*id))? {
+                    return Ok(Err(name.clone()));
+                }
             }
-            connection.execute("DELETE FROM bucket_settings WHERE bucket = ?1", [id.0])?;
-            connection.execute("DELETE FROM buckets WHERE id = ?1", [id.0])?;
-            Ok(())
+            for (id, _) in buckets {
+                remove(connection, BucketId(id))?;
+            }
+            let ended = connection
+                .prepare_cached(
+                    "UPDATE access_keys SET revoked_at = COALESCE(revoked_at, ?1)
+                     WHERE project = ?2 RETURNING id",
+                )?
+                .query_map(params![at.as_millis(), project], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(Ok(ended))
         })
         .await
     }
@@ -236,7 +307,7 @@ impl ObjectIndex {
         id: BucketId,
         versioning: Versioning,
     ) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             if bucket(connection, id)?.object_lock && versioning != Versioning::Enabled {
                 return Err(Refusal::BucketHasLock.into());
             }
@@ -254,7 +325,7 @@ impl ObjectIndex {
     /// # Errors
     /// If it is not there, or keeps no versions.
     pub async fn enable_object_lock(&self, id: BucketId) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             if bucket(connection, id)?.versioning != Versioning::Enabled {
                 return Err(Refusal::BucketKeepsNoVersions.into());
             }
@@ -273,13 +344,27 @@ impl ObjectIndex {
         id: BucketId,
         kind: &'static str,
     ) -> Result<Option<String>, IndexError> {
-        self.read(move |connection| {
-            Ok(connection
-                .prepare_cached("SELECT body FROM bucket_settings WHERE bucket = ?1 AND kind = ?2")?
-                .query_row(params![id.0, kind], |row| row.get(0))
-                .optional()?)
-        })
-        .await
+        let key = (id, kind);
+        let changes = match self.known.find(|known| &mut known.settings, &key) {
+            Ok(found) => return Ok(found),
+            Err(changes) => changes,
+        };
+        let found: Option<String> = self
+            .read(move |connection| {
+                Ok(connection
+                    .prepare_cached(
+                        "SELECT body FROM bucket_settings WHERE bucket = ?1 AND kind = ?2",
+                    )?
+                    .query_row(params![id.0, kind], |row| row.get(0))
+                    .optional()?)
+            })
+            .await?;
+        if found.as_ref().map_or(0, String::len) <= known::SETTING_BYTES_MAX {
+            let keep = found.clone();
+            self.known
+                .keep(changes, |known| &mut known.settings, key, keep);
+        }
+        Ok(found)
     }
 
     /// Sets or, with none, removes a setting of a bucket.
@@ -292,7 +377,7 @@ impl ObjectIndex {
         kind: &'static str,
         body: Option<String>,
     ) -> Result<(), IndexError> {
-        self.write(move |connection| {
+        self.change_bucket(move |connection| {
             bucket(connection, id)?;
             match body {
                 Some(body) => connection.execute(

@@ -1,7 +1,7 @@
 //! The object index: which objects exist, and which sealed bytes each is made of.
 //!
 //! Owns: buckets, versions of objects, uploads under way, who holds which contents, what is garbage,
-//! usage and quotas, access keys. Must not know: HTTP, S3's XML, who is allowed, how bytes are sealed.
+//! usage and quotas, what is metered, access keys. Must not know: HTTP, S3's XML, who is allowed, how bytes are sealed.
 //!
 //! Every call that changes something is one transaction, on disk when it returns. The transaction
 //! that makes an object visible is the one that makes what it replaced garbage, so the listing, the
@@ -15,8 +15,10 @@ mod bodies;
 mod buckets;
 mod conditions;
 mod error;
+mod known;
 mod listing;
 mod locks;
+mod metering;
 mod objects;
 mod records;
 mod schema;
@@ -43,6 +45,7 @@ pub use listing::{
     VersionsQuery, VersionsStart,
 };
 pub use locks::{Retention, RetentionMode};
+pub use metering::{Metered, Stored};
 pub use objects::{Deletion, NewBody, NewVersion, ToDelete, VersionChange, Which};
 pub use records::{ObjectVersion, StoredPiece, VersionId};
 pub use uploads::{NewUpload, Part, Upload, UploadId};
@@ -59,6 +62,7 @@ const CACHE_KIB: i32 = 65_536;
 pub struct ObjectIndex {
     writer: writer::Writer,
     readers: Arc<Readers>,
+    known: Arc<known::Known>,
 }
 
 struct Readers {
@@ -92,6 +96,7 @@ impl ObjectIndex {
                 file: file.to_owned(),
                 idle: Mutex::default(),
             }),
+            known: Arc::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use super::buckets::bucket;
 use super::records::VERSION_COLUMNS;
-use super::usage::{charge, signed};
+use super::usage::{charge, reclass, signed};
 use super::{
     BodyId, Bucket, BucketId, Condition, IndexError, ObjectIndex, ObjectVersion, Piece, Refusal,
     Retention, StoredPiece, VersionId, Versioning, bodies,
@@ -152,13 +152,10 @@ fn remove(
             version.sequence
         ])?;
     if let Some(body) = version.body {
+        let counted = bodies::counted_bytes(connection, body, version.size_bytes)?;
         bodies::release(connection, body)?;
-        charge(
-            connection,
-            bucket.project.as_str(),
-            -signed(version.size_bytes),
-            -1,
-        )?;
+        let project = bucket.project.as_str();
+        charge(connection, project, &version.class, -signed(counted), -1)?;
     }
     Ok(())
 }
@@ -233,9 +230,10 @@ pub(super) fn insert(
             new.tags,
             new.attributes,
         ])?;
-    if body.is_some() {
+    if let Some(body) = body {
         let project = bucket.project.as_str();
-        charge(connection, project, signed(new.size_bytes), 1)?;
+        let counted = bodies::counted_bytes(connection, body, new.size_bytes)?;
+        charge(connection, project, &new.class, signed(counted), 1)?;
     }
     Ok(ObjectVersion {
         key: new.key.clone(),
@@ -373,7 +371,15 @@ fn change(
     match change {
         VersionChange::Tags(tags) => update("tags", &tags)?,
         VersionChange::Hold(hold) => update("hold", &hold)?,
-        VersionChange::Class(class) => update("class", &class)?,
+        VersionChange::Class(class) => {
+            if let Some(body) = found.body {
+                let project = self::bucket(connection, bucket)?.project;
+                let counted = bodies::counted_bytes(connection, body, found.size_bytes)?;
+                let classes = (found.class.as_str(), class.as_str());
+                reclass(connection, project.as_str(), classes, signed(counted))?;
+            }
+            update("class", &class)?
+        }
         VersionChange::Retention { wanted, bypass } => {
             found.may_retain(wanted, now, bypass)?;
             update("retention", &wanted.map_or(0, |wanted| wanted.mode as u8))?;

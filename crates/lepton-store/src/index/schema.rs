@@ -11,13 +11,19 @@
 //! | `uploads`, `parts` | | uploads in parts that are under way |
 //! | `blobs`, `blob_pieces`, `pieces` | | bytes by SHA-256, over pieces that are kept once; `held` counts the bodies that are a blob's bytes |
 //! | `usage` | `project` | what a project has and uses, and may |
+//! | `stored` | `project, class` | the same by storage class; bytes of blobs count once, as what their pieces have |
+//! | `metered`, `metered_traffic` | `project, month` | what is paid for: bytes over time by class, and what went over the wire |
+//! | `about` | `name` | the index's own id, and up to when stored bytes are metered |
 //! | `access_keys` | `id` | S3 key pairs; secrets are sealed |
 
 use crate::sqlite::schema::Migration;
 
 /// Each entry brings the schema from its index to the next. Never edit one that was released.
-pub(super) const MIGRATIONS: [Migration; 1] = [Migration::of_sql(
-    r"
+pub(super) const MIGRATIONS: [Migration; 2] =
+    [Migration::of_sql(FIRST), Migration::of_sql(METERING)];
+
+/// As the first release had it.
+pub(super) const FIRST: &str = r"
 CREATE TABLE buckets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,
@@ -124,5 +130,40 @@ CREATE TABLE access_keys (
     revoked_at INTEGER,
     sealed BLOB NOT NULL
 ) WITHOUT ROWID;
-",
-)];
+";
+
+/// Until then blobs were not counted, and objects that are a blob's bytes were.
+const METERING: &str = r"
+CREATE TABLE about (name TEXT NOT NULL PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+INSERT INTO about VALUES ('id', lower(hex(randomblob(16)))), ('metered_at', 0);
+CREATE TABLE stored (
+    project TEXT NOT NULL, class TEXT NOT NULL,
+    bytes INTEGER NOT NULL, objects INTEGER NOT NULL,
+    PRIMARY KEY (project, class)
+) WITHOUT ROWID;
+INSERT INTO stored SELECT project, class, SUM(bytes), SUM(objects) FROM (
+    SELECT buckets.project, versions.class,
+           IIF(bodies.blob IS NULL, versions.size, 0) AS bytes, 1 AS objects
+    FROM versions JOIN buckets ON buckets.id = versions.bucket
+    JOIN bodies ON bodies.id = versions.body
+    UNION ALL
+    SELECT buckets.project, uploads.class, parts.size, 0
+    FROM parts JOIN uploads ON uploads.id = parts.upload JOIN buckets ON buckets.id = uploads.bucket
+    UNION ALL
+    SELECT pieces.project, 'STANDARD', contents.size, 0
+    FROM pieces JOIN contents ON contents.project = pieces.project AND contents.id = pieces.content
+) GROUP BY project, class;
+INSERT INTO usage (project) SELECT DISTINCT project FROM stored WHERE true ON CONFLICT DO NOTHING;
+UPDATE usage SET
+    bytes = COALESCE((SELECT SUM(bytes) FROM stored WHERE stored.project = usage.project), 0),
+    objects = COALESCE((SELECT SUM(objects) FROM stored WHERE stored.project = usage.project), 0);
+CREATE TABLE metered (
+    project TEXT NOT NULL, month TEXT NOT NULL, class TEXT NOT NULL, byte_seconds REAL NOT NULL,
+    PRIMARY KEY (project, month, class)
+) WITHOUT ROWID;
+CREATE TABLE metered_traffic (
+    project TEXT NOT NULL, month TEXT NOT NULL,
+    requests INTEGER NOT NULL, received INTEGER NOT NULL, sent INTEGER NOT NULL,
+    PRIMARY KEY (project, month)
+) WITHOUT ROWID;
+";

@@ -154,7 +154,7 @@ impl Rig {
     }
 
     async fn garbage(&self) -> BTreeSet<ContentId> {
-        let found = self.index.garbage(10_000).await.unwrap();
+        let found = self.index.garbage(None, 10_000).await.unwrap();
         found.map_or(BTreeSet::new(), |found| {
             found.contents.into_iter().collect()
         })
@@ -342,7 +342,7 @@ async fn bytes_that_are_shared_become_garbage_with_their_last_holder() {
         rig.index.named(&home(), ids.clone()).await.unwrap(),
         garbage
     );
-    let whole = rig.index.garbage(10).await.unwrap().unwrap();
+    let whole = rig.index.garbage(None, 10).await.unwrap().unwrap();
     rig.index.forget(whole).await.unwrap();
     assert!(rig.index.named(&home(), ids).await.unwrap().is_empty());
 }
@@ -549,4 +549,102 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
     let again = ObjectIndex::open(&file).unwrap();
     assert!(again.bucket(&home(), "data").await.unwrap().is_some());
     index.close().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_counted_by_class_and_over_time() {
+    let mut rig = Rig::open().await;
+    rig.put("warm", 3).await.unwrap();
+    let mut cold = rig.version("cold", 5);
+    cold.class = "STANDARD_IA".to_owned();
+    let piece = rig.piece(5);
+    let content = piece.content;
+    rig.index
+        .put(cold, NewBody::Pieces(vec![piece]))
+        .await
+        .unwrap();
+    let stored = |all: &std::collections::BTreeMap<String, (Usage, Vec<Stored>)>| {
+        let (_, stored) = &all[home().as_str()];
+        stored
+            .iter()
+            .map(|it| (it.class.clone(), it.bytes, it.objects))
+            .collect::<Vec<_>>()
+    };
+    let standard = rig.version("x", 0).class;
+    let now = stored(&rig.index.all_usage().await.unwrap());
+    assert!(now.contains(&(standard.clone(), 3, 1)), "{now:?}");
+    assert!(now.contains(&("STANDARD_IA".to_owned(), 5, 1)), "{now:?}");
+    // 2026-11-18, and an hour later.
+    let start = Timestamp::from_millis(1_795_000_000_000);
+    rig.index.meter(start).await.unwrap();
+    let later = Timestamp::from_millis(start.as_millis() + 3_600_000);
+    rig.index.meter(later).await.unwrap();
+    // A clock that was set back takes nothing away.
+    rig.index.meter(start).await.unwrap();
+    let metered = rig.index.metered(&home(), "2026-11").await.unwrap();
+    assert_eq!(metered.byte_seconds["STANDARD_IA"], 5.0 * 3_600.0);
+    assert_eq!(metered.byte_seconds[&standard], 3.0 * 3_600.0);
+    let other = rig.index.metered(&home(), "2026-10").await.unwrap();
+    assert_eq!(other, Metered::default());
+    let change = VersionChange::Class("STANDARD_IA".to_owned());
+    let warm = rig
+        .index
+        .change_version(rig.bucket, "warm", Which::Newest, change, start);
+    warm.await.unwrap();
+    let now = stored(&rig.index.all_usage().await.unwrap());
+    assert_eq!(now, [("STANDARD_IA".to_owned(), 8, 2)]);
+    let known = rig.index.known_as(&home(), content, 10).await.unwrap();
+    assert_eq!(known.len(), 1);
+    assert!(known[0].ends_with("/cold"), "{known:?}");
+}
+
+#[tokio::test]
+async fn an_index_has_an_id_that_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.db");
+    let index = ObjectIndex::open(&file).unwrap();
+    let id = index.id().await.unwrap();
+    assert!(!index.names_contents().await.unwrap());
+    index.close().await;
+    assert_eq!(ObjectIndex::open(&file).unwrap().id().await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn what_an_earlier_release_kept_is_counted_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.db");
+    let old = Connection::open(&file).unwrap();
+    old.execute_batch(schema::FIRST).unwrap();
+    old.execute_batch(
+        "INSERT INTO buckets VALUES (1, 'default', 'box', 'ann', 0, 0, 0);
+         INSERT INTO bodies VALUES (1, 'default', 1, x'', NULL), (2, 'default', 1, x'', x'07'),
+                                   (3, 'default', 1, x'', NULL);
+         INSERT INTO versions VALUES
+             (1, 'plain', 1, 0, 1, 0, 1, 10, '', 0, 'STANDARD_IA', 0, 0, 0, 1, '', ''),
+             (1, 'file', 1, 0, 1, 0, 1, 500, '', 0, 'STANDARD', 0, 0, 0, 2, '', ''),
+             (1, 'gone', 1, 0, 1, 1, 0, 0, '', 0, '', 0, 0, 0, NULL, '', '');
+         INSERT INTO uploads VALUES (1, 'big', x'01', 0, 'ann', 'STANDARD', '');
+         INSERT INTO parts VALUES (x'01', 1, 20, '', 0, 3, '');
+         INSERT INTO contents VALUES ('default', x'0a', 7, NULL), ('lab', x'0b', 9, NULL);
+         INSERT INTO pieces VALUES ('default', x'0c', x'0a', 1), ('lab', x'0d', x'0b', 1);
+         INSERT INTO usage (project, bytes, objects, requests, bytes_max)
+             VALUES ('default', 530, 2, 3, 1000);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let index = ObjectIndex::open(&file).unwrap();
+    let all = index.all_usage().await.unwrap();
+    let (usage, stored) = &all["default"];
+    assert_eq!((usage.bytes, usage.objects), (10 + 20 + 7, 2));
+    assert_eq!(
+        (usage.traffic.requests, usage.quota.bytes_max),
+        (3, Some(1000))
+    );
+    let stored: Vec<_> = stored
+        .iter()
+        .map(|it| (it.class.as_str(), it.bytes, it.objects))
+        .collect();
+    assert_eq!(stored, [("STANDARD", 27, 1), ("STANDARD_IA", 10, 1)]);
+    assert_eq!(all["lab"].0.bytes, 9);
 }

@@ -132,12 +132,12 @@ fn find(
 /// Lets go of a part's bytes, and of what they count.
 fn release_part(
     connection: &Connection,
-    project: &str,
+    (project, class): (&str, &str),
     size: u64,
     body: BodyId,
 ) -> Result<(), IndexError> {
     bodies::release(connection, body)?;
-    charge(connection, project, -signed(size), 0)
+    charge(connection, project, class, -signed(size), 0)
 }
 
 /// Removes an upload and all its parts.
@@ -148,15 +148,19 @@ pub(super) fn forget_upload(
     id: UploadId,
 ) -> Result<(), IndexError> {
     let project = bucket(connection, bucket_id)?.project;
-    connection
-        .prepare_cached("DELETE FROM uploads WHERE bucket = ?1 AND key = ?2 AND id = ?3")?
-        .execute(params![bucket_id.0, key, id.to_bytes()])?;
+    let class: Option<String> = connection
+        .prepare_cached(
+            "DELETE FROM uploads WHERE bucket = ?1 AND key = ?2 AND id = ?3 RETURNING class",
+        )?
+        .query_row(params![bucket_id.0, key, id.to_bytes()], |row| row.get(0))
+        .optional()?;
+    let class = class.unwrap_or_default();
     let parts: Vec<(u64, i64)> = connection
         .prepare_cached("DELETE FROM parts WHERE upload = ?1 RETURNING size, body")?
         .query_map([id.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (size, body) in parts {
-        release_part(connection, project.as_str(), size, BodyId(body))?;
+        release_part(connection, (project.as_str(), &class), size, BodyId(body))?;
     }
     Ok(())
 }
@@ -170,7 +174,9 @@ fn put_part(
     let (bucket_id, key, upload) = place;
     let bucket = bucket(connection, *bucket_id)?;
     let project = bucket.project.as_str();
-    find(connection, *bucket_id, key, *upload)?.ok_or(Refusal::NoSuchUpload)?;
+    let class = find(connection, *bucket_id, key, *upload)?
+        .ok_or(Refusal::NoSuchUpload)?
+        .class;
     let replaced: Option<(u64, i64)> = connection
         .prepare_cached("DELETE FROM parts WHERE upload = ?1 AND number = ?2 RETURNING size, body")?
         .query_row(params![upload.to_bytes(), part.number], |row| {
@@ -178,7 +184,7 @@ fn put_part(
         })
         .optional()?;
     if let Some((size, body)) = replaced {
-        release_part(connection, project, size, BodyId(body))?;
+        release_part(connection, (project, &class), size, BodyId(body))?;
     }
     let body = bodies::record(connection, project, pieces)?;
     connection
@@ -195,7 +201,7 @@ fn put_part(
             body.0,
             part.attributes,
         ])?;
-    charge(connection, project, signed(part.size_bytes), 0)
+    charge(connection, project, &class, signed(part.size_bytes), 0)
 }
 
 /// Makes the chosen parts one version, and lets go of the others.
@@ -207,7 +213,9 @@ fn complete(
 ) -> Result<ObjectVersion, IndexError> {
     let bucket = bucket(connection, new.bucket)?;
     let project = bucket.project.as_str();
-    find(connection, new.bucket, &new.key, upload)?.ok_or(Refusal::NoSuchUpload)?;
+    let class = find(connection, new.bucket, &new.key, upload)?
+        .ok_or(Refusal::NoSuchUpload)?
+        .class;
     let mut take = connection.prepare_cached(
         "DELETE FROM parts WHERE upload = ?1 AND number = ?2 AND etag = ?3 RETURNING size, body",
     )?;
@@ -220,7 +228,7 @@ fn complete(
             .optional()?;
         let (size, body) = part.ok_or(Refusal::InvalidPart { number: *number })?;
         // They count as the version's from here on.
-        charge(connection, project, -signed(size), 0)?;
+        charge(connection, project, &class, -signed(size), 0)?;
         taken.push(BodyId(body));
     }
     let body = bodies::join(connection, project, &taken)?;

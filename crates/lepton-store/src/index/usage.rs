@@ -1,9 +1,9 @@
 //! What a project has and uses, and what it may have.
 
-use lepton_types::Name;
+use lepton_types::{Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{IndexError, ObjectIndex, Refusal};
+use super::{IndexError, ObjectIndex, Refusal, metering};
 
 /// What a project has and uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,9 +42,11 @@ pub struct Quota {
 pub(super) fn charge(
     connection: &Connection,
     project: &str,
+    class: &str,
     bytes: i64,
     objects: i64,
 ) -> Result<(), IndexError> {
+    tally(connection, project, class, bytes, objects)?;
     let within: bool = connection
         .prepare_cached(
             "INSERT INTO usage (project, bytes, objects) VALUES (?1, ?2, ?3)
@@ -58,6 +60,34 @@ pub(super) fn charge(
     if !within && (bytes > 0 || objects > 0) {
         return Err(Refusal::QuotaExceeded.into());
     }
+    Ok(())
+}
+
+/// Moves what a project has from one storage class to another; no quota stands against it.
+pub(super) fn reclass(
+    connection: &Connection,
+    project: &str,
+    classes: (&str, &str),
+    bytes: i64,
+) -> Result<(), IndexError> {
+    tally(connection, project, classes.0, -bytes, -1)?;
+    tally(connection, project, classes.1, bytes, 1)
+}
+
+fn tally(
+    connection: &Connection,
+    project: &str,
+    class: &str,
+    bytes: i64,
+    objects: i64,
+) -> Result<(), IndexError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO stored (project, class, bytes, objects) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (project, class) DO UPDATE
+             SET bytes = bytes + excluded.bytes, objects = objects + excluded.objects",
+        )?
+        .execute(params![project, class, bytes, objects])?;
     Ok(())
 }
 
@@ -118,12 +148,17 @@ impl ObjectIndex {
         .await
     }
 
-    /// Adds what went over the wire for some projects since the last time.
+    /// Adds what went over the wire for some projects since the last time, `now`.
     ///
     /// # Errors
     /// If the index cannot be written.
-    pub async fn add_traffic(&self, traffic: Vec<(Name, Traffic)>) -> Result<(), IndexError> {
+    pub async fn add_traffic(
+        &self,
+        traffic: Vec<(Name, Traffic)>,
+        now: Timestamp,
+    ) -> Result<(), IndexError> {
         self.write(move |connection| {
+            metering::add_traffic(connection, &traffic, now)?;
             let mut add = connection.prepare_cached(
                 "INSERT INTO usage (project, requests, received, sent) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (project) DO UPDATE

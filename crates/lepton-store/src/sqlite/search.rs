@@ -80,12 +80,12 @@ impl Reader<'_> {
         Ok(over.unwrap_or(runs.len()).max(1))
     }
 
-    /// The clause that the fewest runs meet, if they are so few that reading them all, of whatever
+    /// The clause that the fewest runs may meet, if they are so few that reading them all, of whatever
     /// project, costs less than going through the runs of the experiments.
     fn narrowest(&self, search: &RunSearch) -> Result<Option<usize>, StoreError> {
         let mut narrowest = (None, NARROW_RUNS_MAX);
         for (number, clause) in search.clauses.iter().enumerate() {
-            let Some((sql, mut arguments)) = runs_that_meet(clause) else {
+            let Some((sql, mut arguments)) = runs_that_may_meet(clause) else {
                 continue;
             };
             let sql = format!("SELECT COUNT(*) FROM ({sql} LIMIT ?)");
@@ -161,15 +161,14 @@ fn weight(found: &FoundRun) -> usize {
 /// Runs with which a search may begin: each is looked up by its id.
 const NARROW_RUNS_MAX: i64 = 4_096;
 
-/// The runs that meet a clause, where an index gives them: SQL with its arguments.
-fn runs_that_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
+/// The runs that may meet a clause, and all that do, where an index gives them: SQL with its arguments.
+fn runs_that_may_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
+    // Nothing but the index is read: of a long value it has the beginning.
     let with_value = |table: &str, key: &str, text: &str| {
         let sql = format!(
-            "SELECT run FROM {table} WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64) \
-             AND value = ?"
+            "SELECT run FROM {table} WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64)"
         );
-        let text = || Value::from(text.to_owned());
-        (sql, vec![key.to_owned().into(), text(), text()])
+        (sql, vec![key.to_owned().into(), text.to_owned().into()])
     };
     match (&clause.field, &clause.test) {
         (RunField::Metric(_), Test::Number(Comparison::Differs, _)) => None,
@@ -213,7 +212,7 @@ struct Building {
     arguments: Vec<Value>,
 }
 
-/// The ids of a page; the runs that meet the clause `narrowest` are where it looks for them.
+/// The ids of a page; the runs that may meet the clause `narrowest` are where it looks for them.
 fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String, Vec<Value>) {
     let marks = vec!["?"; search.experiments.len()].join(",");
     let mut building = Building {
@@ -237,14 +236,14 @@ fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String
     }
     let mut source_arguments = Vec::new();
     for (number, clause) in search.clauses.iter().enumerate() {
-        match runs_that_meet(clause).filter(|_| narrowest == Some(number)) {
-            Some((sql, arguments)) => {
-                // The order of a CROSS JOIN is kept.
-                building.source = format!("({sql}) narrow CROSS JOIN run_index r");
-                building.conditions.push_str(" AND r.run = narrow.run");
-                source_arguments = arguments;
-            }
-            None => building.add_clause(clause),
+        building.add_clause(clause);
+        if let Some((sql, arguments)) = runs_that_may_meet(clause)
+            && narrowest == Some(number)
+        {
+            // The order of a CROSS JOIN is kept.
+            building.source = format!("({sql}) narrow CROSS JOIN run_index r");
+            building.conditions.push_str(" AND r.run = narrow.run");
+            source_arguments = arguments;
         }
     }
     let mut order = String::new();
@@ -437,4 +436,115 @@ fn glob_of(like: &str) -> String {
         }
     }
     glob
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Store, Transaction};
+    use lepton_types::resources::{MetricPoint, Resource};
+    use lepton_types::{Name, RunId, Timestamp};
+
+    fn id(number: u8) -> Id {
+        Id::from_bytes([number; 16])
+    }
+
+    /// Runs of two experiments; long values that begin alike, NaN, and one run in the bin.
+    async fn filled(folder: &std::path::Path) -> Store {
+        let store = Store::open(&folder.join("store.db")).unwrap();
+        let mut transaction = Transaction::new();
+        for number in 0..40 {
+            let at = Timestamp::from_millis(i64::from(number % 7));
+            let spec = RunSpec::of(id(200 + number % 2).into());
+            let name = format!("run {}", number % 5);
+            let home = Name::default_project();
+            let mut run = Resource::draft(id(number), home, name, at, spec);
+            run.status.deleted_at = (number == 9).then_some(at);
+            let key = RunId::from(id(number));
+            let value = match number % 6 {
+                0 => f64::NAN,
+                other => f64::from(other),
+            };
+            let long = format!("{}{}", "x".repeat(80), number % 3);
+            let pair = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+            transaction
+                .create(&run)
+                .set_params(key, pair("p", &long))
+                .set_tags(key, pair("t", &(number % 4).to_string()))
+                .append_metrics(
+                    key,
+                    vec![MetricPoint {
+                        key: "m".to_owned(),
+                        step: 0,
+                        timestamp: Some(at),
+                        value,
+                    }],
+                );
+        }
+        store.commit(transaction).await.unwrap();
+        store
+    }
+
+    fn clauses() -> Vec<RunClause> {
+        let clause = |field, test| RunClause { field, test };
+        let metric = |test| clause(RunField::Metric("m".to_owned()), test);
+        vec![
+            metric(Test::Number(Comparison::Above, 2.0)),
+            metric(Test::Number(Comparison::Equals, 3.0)),
+            clause(
+                RunField::Param("p".to_owned()),
+                Test::Is(format!("{}1", "x".repeat(80))),
+            ),
+            clause(RunField::Tag("t".to_owned()), Test::Is("3".to_owned())),
+            clause(
+                RunField::Text(TextField::Name),
+                Test::Is("run 4".to_owned()),
+            ),
+            clause(RunField::Text(TextField::Id), Test::Is(id(13).to_string())),
+            clause(
+                RunField::Text(TextField::Id),
+                Test::Among(vec![id(5).to_string(), id(7).to_string().to_uppercase()]),
+            ),
+        ]
+    }
+
+    #[tokio::test]
+    async fn it_does_not_matter_where_a_search_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = filled(folder.path()).await;
+        let Backend::Sqlite(sqlite) = &store.backend;
+        let found = sqlite.read(|reader| {
+            let ids = |search: &RunSearch, narrowest| {
+                let (sql, arguments) = sql_of(search, narrowest, 100);
+                let mut statement = reader.connection().prepare(&sql)?;
+                let rows = statement.query_map(params_from_iter(arguments), |row| {
+                    Ok(Id::from_bytes(row.get(0)?))
+                })?;
+                Ok::<Vec<Id>, StoreError>(rows.collect::<Result<_, _>>()?)
+            };
+            let mut found = 0;
+            for first in clauses() {
+                for second in clauses() {
+                    let search = RunSearch {
+                        project: Name::default_project(),
+                        experiments: vec![id(201)],
+                        lifecycle: Lifecycle::Active,
+                        clauses: vec![first.clone(), second.clone()],
+                        order: vec![RunOrder {
+                            field: RunField::Metric("m".to_owned()),
+                            descending: true,
+                        }],
+                        offset: 0,
+                        limit: 100,
+                    };
+                    let scanned = ids(&search, None)?;
+                    assert_eq!(ids(&search, Some(0))?, scanned, "{search:?}");
+                    assert_eq!(ids(&search, Some(1))?, scanned, "{search:?}");
+                    found += scanned.len();
+                }
+            }
+            Ok(found)
+        });
+        assert!(found.await.unwrap() > 50);
+    }
 }

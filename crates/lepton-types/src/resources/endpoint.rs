@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ExitReason, ModelRef, Resource, Waiting, spec_of, word_enum};
-use crate::{FreeName, Name, Resources, Timestamp};
+use crate::{DurationMs, FreeName, Name, Resources, Timestamp};
 
 /// What serves.
 pub type Endpoint = Resource<EndpointSpec, EndpointStatus>;
@@ -19,9 +19,12 @@ pub type Replica = Resource<ReplicaSpec, ReplicaStatus>;
 pub struct EndpointSpec {
     /// Which model; an alias is followed as it moves, the newest is fixed when deployed.
     pub model: ModelRef,
-    /// How many copies.
+    /// How many copies; where `scaling` is given, how many to begin with.
     #[serde(default = "one")]
     pub replicas: u32,
+    /// The number follows the load, within limits; it is fixed where this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// What each copy may use.
     #[serde(default = "EndpointSpec::default_resources")]
     pub resources: Resources,
@@ -32,6 +35,64 @@ pub struct EndpointSpec {
 
 const fn one() -> u32 {
     1
+}
+
+/// How the number of replicas follows the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// The fewest replicas; with 0 all are stopped while nobody asks, and the next request waits
+    /// until one is back.
+    #[serde(default = "one")]
+    pub min_replicas: u32,
+    /// The most replicas.
+    pub max_replicas: u32,
+    /// Requests that one replica is given at once; more of them wait.
+    #[serde(default = "Scaling::default_concurrency")]
+    pub concurrency: u32,
+    /// A request that waits longer for a replica is late.
+    #[serde(default = "Scaling::default_late_after")]
+    pub late_after: DurationMs,
+    /// The share of requests that may be late, in thousandths.
+    #[serde(default = "Scaling::default_late_per_mille")]
+    pub late_per_mille: u32,
+    /// How long the last replica is kept without a request; where absent, as long as that costs
+    /// less than starting it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<DurationMs>,
+}
+
+impl Scaling {
+    /// Eight at once: enough for a batch, few enough that a processor can answer all of them soon.
+    #[must_use]
+    pub const fn default_concurrency() -> u32 {
+        8
+    }
+
+    /// A second: what people notice.
+    #[must_use]
+    pub const fn default_late_after() -> DurationMs {
+        DurationMs::from_secs(1)
+    }
+
+    /// One in a hundred.
+    #[must_use]
+    pub const fn default_late_per_mille() -> u32 {
+        10
+    }
+
+    /// Between `min_replicas` and `max_replicas`, the rest as usual.
+    #[must_use]
+    pub const fn between(min_replicas: u32, max_replicas: u32) -> Self {
+        Self {
+            min_replicas,
+            max_replicas,
+            concurrency: Self::default_concurrency(),
+            late_after: Self::default_late_after(),
+            late_per_mille: Self::default_late_per_mille(),
+            idle_after: None,
+        }
+    }
 }
 
 impl EndpointSpec {
@@ -87,6 +148,40 @@ pub struct EndpointStatus {
     /// Not before this time is another replica started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// How many replicas the load asks for, where the number follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatus>,
+}
+
+/// How many replicas the load asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScalingStatus {
+    /// Replicas that should be ready or starting.
+    pub wanted: u32,
+    /// Since when so many.
+    pub since: Timestamp,
+    /// Why, in words.
+    pub why: String,
+    /// How long a replica took from its record to its first answer, lately; unknown before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<DurationMs>,
+}
+
+impl Endpoint {
+    /// Replicas that should be ready or starting, before anything is decided anew.
+    #[must_use]
+    pub fn wanted_replicas(&self) -> u32 {
+        let Some(scaling) = self.spec.scaling else {
+            return self.spec.replicas;
+        };
+        let wanted = self.status.scaling.as_ref().map(|status| status.wanted);
+        // A new endpoint begins with one at least, so that a model that cannot be served is noticed.
+        let wanted = wanted.unwrap_or_else(|| self.spec.replicas.max(1));
+        wanted.clamp(
+            scaling.min_replicas,
+            scaling.max_replicas.max(scaling.min_replicas),
+        )
+    }
 }
 
 impl Default for EndpointStatus {
@@ -98,6 +193,7 @@ impl Default for EndpointStatus {
             waiting: None,
             failures: 0,
             not_before: None,
+            scaling: None,
         }
     }
 }

@@ -32,7 +32,7 @@ pub use dataset::{
 };
 pub use endpoint::{
     Endpoint, EndpointPhase, EndpointSpec, EndpointStatus, Replica, ReplicaPhase, ReplicaSpec,
-    ReplicaStatus,
+    ReplicaStatus, Scaling, ScalingStatus,
 };
 pub use event::{Event, EventSeverity};
 pub use experiment::{Experiment, ExperimentSpec, ExperimentStatus};
@@ -47,7 +47,7 @@ pub use model::{
     ModelVersionSpec, ModelVersionStatus, ParseModelRefError,
 };
 pub use pool::{Node, Pool, PoolSpec, PoolStatus};
-pub use project::{Project, ProjectSpec, ProjectStatus};
+pub use project::{Project, ProjectQuota, ProjectSpec, ProjectStatus, ProjectStored};
 pub use run::{MetricPoint, Run, RunPhase, RunSpec, RunStatus};
 pub use token::{Role, Token, TokenSpec, TokenStatus};
 

@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub(crate) mod lineage;
 pub(crate) mod logs;
 pub(crate) mod model;
+pub(crate) mod objects;
 pub(crate) mod predict;
 pub(crate) mod run;
 pub(crate) mod runs;

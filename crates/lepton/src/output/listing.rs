@@ -62,14 +62,28 @@ fn size(files: &[FileEntry]) -> String {
 
 impl Listed for Project {
     const PLURAL: &'static str = "projects";
-    const HEADERS: &'static [&'static str] = &["NAME", "AGE", "DESCRIPTION"];
-    const NARROW: usize = 3;
+    const HEADERS: &'static [&'static str] = &[
+        "NAME",
+        "AGE",
+        "STORED",
+        "QUOTA",
+        "DESCRIPTION",
+        "OBJECTS",
+        "OBJECTS MAX",
+    ];
+    const NARROW: usize = 5;
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let stored = self.status.stored;
+        let quota = self.spec.quota;
         vec![
             name(self),
             made(self, now),
+            Cell::maybe(stored.map(|stored| bytes(stored.size_bytes))),
+            Cell::maybe(quota.storage.map(|max| bytes(max.as_bytes()))),
             self.spec.description.as_str().into(),
+            Cell::maybe(stored.map(|stored| stored.objects)),
+            Cell::maybe(quota.objects),
         ]
     }
 }
@@ -322,7 +336,7 @@ impl Listed for Endpoint {
             self.spec.model.to_string().into(),
             Cell::maybe(status.version),
             Cell::phase(status.phase.as_str()),
-            format!("{}/{}", status.ready_replicas, self.spec.replicas).into(),
+            format!("{}/{}", status.ready_replicas, self.wanted_replicas()).into(),
             made(self, now),
             waiting.unwrap_or_default().into(),
             self.spec.resources.to_string().into(),

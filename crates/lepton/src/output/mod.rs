@@ -5,6 +5,7 @@ mod braille;
 mod listing;
 mod page;
 mod series;
+mod storage;
 mod table;
 
 use lepton_types::Timestamp;

@@ -47,6 +47,7 @@ impl Rig {
             replica: None,
             wrapper: Arc::new(MasterWrapper::new([1; 32])),
             retired_wrappers: Vec::new(),
+            owner: None,
             ids: Arc::clone(&ids),
             inline_bytes_max: 100,
         });

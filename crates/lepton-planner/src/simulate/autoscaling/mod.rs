@@ -309,6 +309,7 @@ fn lepton(scenario: &Scenario, progress: &mut dyn FnMut(u64, u64)) -> (Series, S
             late_after: DurationMs::from_millis(LATE_AFTER_MS),
             late_share_ppm: 10_000,
             revive_draining: true,
+            idle_after: None,
         },
         observed_until: Timestamp::from_millis(0),
         seconds: Vec::new(),

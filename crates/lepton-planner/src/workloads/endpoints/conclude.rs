@@ -14,7 +14,7 @@ impl Advance<'_> {
         version: Option<u32>,
         report: &mut Report,
     ) {
-        let want = self.want();
+        let (want, needed) = (self.want(), self.needed());
         let alive = current
             .iter()
             .filter(|c| !c.status.phase.is_final())
@@ -31,7 +31,7 @@ impl Advance<'_> {
         status.ready_replicas = u32::try_from(ready_good).unwrap_or(u32::MAX);
         status.phase = if self.endpoint.is_deleting() {
             EndpointPhase::Deleting
-        } else if ready_good >= want && version.is_some() {
+        } else if ready_good >= needed && version.is_some() {
             EndpointPhase::Ready
         } else if ready == 0 && status.failures >= 2 {
             EndpointPhase::Failing

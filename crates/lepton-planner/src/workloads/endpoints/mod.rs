@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lepton_types::resources::{
-    Endpoint, EndpointStatus, Kind, Replica, ReplicaPhase, ReplicaStatus,
+    Endpoint, EndpointStatus, EventSeverity, Kind, Replica, ReplicaPhase, ReplicaStatus,
+    ScalingStatus,
 };
 use lepton_types::{Id, Timestamp};
 
 use super::view::{View, WorkerKey};
-use super::{Effect, EndpointChange, NewReplica, Report, Starts, StopCause};
+use super::{Effect, EndpointChange, Happening, NewReplica, Report, Starts, StopCause};
+use crate::autoscaling::AutoscalePlan;
 use crate::cluster::{
     Ask, ClusterView, GangId, Occupied, PendingGang, RunningGang, Seat, Selector,
 };
@@ -34,6 +36,7 @@ pub(super) struct Decided {
 pub(super) fn advance(
     view: &View,
     now: Timestamp,
+    scaling: &BTreeMap<Id, AutoscalePlan>,
     cluster: &mut ClusterView,
     report: &mut Report,
 ) -> Decided {
@@ -50,6 +53,7 @@ pub(super) fn advance(
             view,
             now,
             endpoint,
+            scaled: scaling.get(id),
             change: EndpointChange::none(*id),
             effects: Vec::new(),
             strays: 0,
@@ -145,6 +149,8 @@ struct Advance<'a> {
     view: &'a View,
     now: Timestamp,
     endpoint: &'a Endpoint,
+    /// How many the load asks for, where the number follows it.
+    scaled: Option<&'a AutoscalePlan>,
     change: EndpointChange,
     effects: Vec<Effect>,
     /// Replicas that are over on record and alive.
@@ -200,6 +206,7 @@ impl Advance<'_> {
                 wanted,
             });
         }
+        self.note_scaling(&mut status);
         let missing = self.balance(&mut current, &status, version, report);
         self.record(replicas, &current);
         self.conclude(&current, status, version, report);
@@ -210,8 +217,52 @@ impl Advance<'_> {
         if self.endpoint.is_deleting() {
             0
         } else {
-            self.endpoint.spec.replicas as usize
+            let fixed = || self.endpoint.wanted_replicas();
+            self.scaled.map_or_else(fixed, |plan| plan.replicas) as usize
         }
+    }
+
+    /// Replicas without which the endpoint is not what was asked for. Those that only the load
+    /// asks for come and go, and say nothing about how it stands.
+    fn needed(&self) -> usize {
+        let want = self.want();
+        let least = self.endpoint.spec.scaling.map_or(want, |scaling| {
+            usize::try_from(scaling.min_replicas.max(1)).unwrap_or(want)
+        });
+        least.min(want)
+    }
+
+    /// Notes how many replicas the load asks for, and says so when the number changes.
+    fn note_scaling(&mut self, status: &mut EndpointStatus) {
+        let Some(plan) = self.scaled else {
+            if self.endpoint.spec.scaling.is_none() {
+                status.scaling = None;
+            }
+            return;
+        };
+        let known = self.endpoint.status.scaling.as_ref();
+        if known.is_some_and(|known| known.wanted == plan.replicas) {
+            return;
+        }
+        let why = plan.report.to_string();
+        if let Some(known) = known {
+            let (from, to) = (known.wanted, plan.replicas);
+            self.change.events.push(Happening {
+                severity: EventSeverity::Normal,
+                reason: "Scaled".to_owned(),
+                message: format!("from {from} to {to} replicas: {why}"),
+            });
+        }
+        status.scaling = Some(ScalingStatus {
+            wanted: plan.replicas,
+            since: self.now,
+            why,
+            // Noted by what was observed in this very pass.
+            cold_start: status
+                .scaling
+                .as_ref()
+                .and_then(|scaling| scaling.cold_start),
+        });
     }
 
     /// Drains what is too much or outdated; returns how many are missing.

@@ -4,6 +4,8 @@ use lepton_types::resources::{
     EndpointStatus, EventSeverity, ExitReason, Kind, Replica, ReplicaPhase, ReplicaStatus,
 };
 
+use lepton_types::DurationMs;
+
 use super::super::view::{WorkerFact, WorkerKey};
 use super::super::{Effect, Happening, Report, StopCause};
 use super::Advance;
@@ -64,6 +66,8 @@ impl Advance<'_> {
                 if status.phase == ReplicaPhase::Starting && health.answers {
                     status.phase = ReplicaPhase::Ready;
                     status.ready_at = Some(self.now);
+                    let took = self.now.since(replica.metadata.created_at);
+                    note_cold_start(endpoint, took);
                 }
                 let dead = status.phase == ReplicaPhase::Ready
                     && health.failures >= self.view.policy.probe_failures_max;
@@ -159,5 +163,14 @@ impl Advance<'_> {
         });
         status.phase = ReplicaPhase::Failed;
         status.reason = Some(reason);
+    }
+}
+
+/// A quarter of the newest and the rest of what was known: one slow start is an accident.
+fn note_cold_start(endpoint: &mut EndpointStatus, took: DurationMs) {
+    if let Some(scaling) = &mut endpoint.scaling {
+        let known = scaling.cold_start.unwrap_or(took).as_millis();
+        let mixed = known - known / 4 + took.as_millis() / 4;
+        scaling.cold_start = Some(DurationMs::from_millis(mixed));
     }
 }

@@ -6,8 +6,9 @@ mod versioned;
 
 use lepton_client::{Client, ClientError, EventFilter, Pages};
 use lepton_types::Resources;
-use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Waiting};
+use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Scaling, Waiting};
 
+use crate::commands::objects::tell_stored;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds::{self, Look};
@@ -60,12 +61,26 @@ impl Describe {
             Kind::Model | Kind::ModelVersion => versioned::model(ctx, client, name)?,
             Kind::Endpoint => endpoint(ctx, client, &client.endpoint(&kinds::dns(name)?)?)?,
             Kind::Pool => pool(ctx, client, &client.pool(name)?)?,
-            Kind::Project | Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
+            Kind::Project => project(ctx, client, name)?,
+            Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
                 return Ok(None);
             }
         };
         Ok(Some(page))
     }
+}
+
+fn project(ctx: &Context, client: &Client, name: &str) -> Result<Page, Failure> {
+    let found = client.get_project(name)?;
+    let usage = client.storage_usage(&kinds::dns(name)?, None)?;
+    let mut page = Page::new(ctx.columns);
+    identity(&mut page, ctx, Kind::Project, &found.metadata);
+    if !found.spec.description.is_empty() {
+        page.fact("Description", found.spec.description.as_str());
+    }
+    tell_stored(&mut page, &usage);
+    events(&mut page, ctx, client, &found.metadata)?;
+    Ok(page)
 }
 
 /// What everything has.
@@ -140,7 +155,23 @@ fn endpoint(ctx: &Context, client: &Client, endpoint: &Endpoint) -> Result<Page,
         .maybe("Version", status.version)
         .fact(
             "Replicas",
-            format!("{} of {} ready", status.ready_replicas, spec.replicas),
+            format!(
+                "{} of {} ready",
+                status.ready_replicas,
+                endpoint.wanted_replicas()
+            ),
+        )
+        .maybe("Scales", spec.scaling.map(scales))
+        .maybe(
+            "Last change",
+            status.scaling.as_ref().map(|scaled| {
+                let ago = age(ctx.now(), scaled.since);
+                format!("{ago} ago to {}: {}", scaled.wanted, scaled.why)
+            }),
+        )
+        .maybe(
+            "A start takes",
+            status.scaling.as_ref().and_then(|scaled| scaled.cold_start),
         )
         .fact("Each has", spec.resources.to_string())
         .fact("Pool", spec.pool.as_str());
@@ -160,6 +191,25 @@ fn endpoint(ctx: &Context, client: &Client, endpoint: &Endpoint) -> Result<Page,
     }
     events(&mut page, ctx, client, &endpoint.metadata)?;
     Ok(page)
+}
+
+/// Between which limits a number follows the load, in words.
+fn scales(scaling: Scaling) -> String {
+    let Scaling {
+        min_replicas,
+        max_replicas,
+        concurrency,
+        late_after,
+        late_per_mille,
+        idle_after,
+    } = scaling;
+    let idle = idle_after.map_or_else(String::new, |idle| {
+        format!(", the last kept {idle} without a request")
+    });
+    format!(
+        "{min_replicas} to {max_replicas}, {concurrency} requests each at once, {late_per_mille} in \
+         1000 may wait over {late_after}{idle}"
+    )
 }
 
 fn pool(ctx: &Context, client: &Client, pool: &Pool) -> Result<Page, Failure> {
