@@ -420,3 +420,18 @@ def test_runs_within_a_jobs_run_go_to_its_experiment(lepton):
     run = got(lepton, f"runs/get?run_id={env['MLFLOW_RUN_ID']}")["run"]["info"]
     assert env["MLFLOW_EXPERIMENT_ID"] == run["experiment_id"] != "0"
     assert env["USER"] and env["LOGNAME"]
+
+
+def test_workspaces_are_projects(lepton):
+    answer = lepton.api("POST", f"{THIRD}/workspaces", {"name": "seen", "description": "d"})
+    assert (answer.status, answer.json()) == (201, {"workspace": {"name": "seen", "description": "d"}})
+    names = lambda token=None: [w["name"] for w in lepton.api("GET", f"{THIRD}/workspaces", token=token).json()["workspaces"]]
+    assert sorted(names()) == ["default", "seen"]
+    made = lepton.got("POST", "/api/v1/tokens", {"name": "in", "role": "editor", "project": "seen"})
+    token = made.get("token") or made["secret"]
+    assert names(token) == ["seen"]
+    assert refused(lepton.api("GET", f"{THIRD}/workspaces/default", token=token))[0] == 403
+    assert refused(lepton.api("POST", f"{THIRD}/workspaces", {"name": "more"}, token=token))[0] == 403
+    assert refused(lepton.api("DELETE", f"{THIRD}/workspaces/seen?mode=CASCADE"))[0] == 400
+    assert lepton.api("DELETE", f"{THIRD}/workspaces/seen").status == 204
+    assert refused(lepton.api("GET", f"{THIRD}/workspaces/seen"))[0] == 404

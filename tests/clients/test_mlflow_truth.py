@@ -110,7 +110,8 @@ def test_a_job_finds_its_run_and_logs_to_it(lepton):
 import json, os, urllib.request
 def ask(path, **given):
     request = urllib.request.Request(os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/" + path,
-        json.dumps(given).encode(), {"Authorization": "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"]})
+        json.dumps(given).encode(), {"Authorization": "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"],
+                                            "Content-Type": "application/json"})
     return json.load(urllib.request.urlopen(request))
 run = os.environ["MLFLOW_RUN_ID"]
 ask("runs/log-metric", run_id=run, key="seen", value=4.5, timestamp=1, step=0)
@@ -273,8 +274,11 @@ def test_an_upload_in_parts_takes_its_own_secret_only(shared):
     upload = made["upload_id"]
     part = lambda upload, number, body: shared.api("PUT", f"{root}/mpu/parts/{upload}/{number}", body=body, token="")
     tags = [part(upload, n, bytes([n]) * 10).headers["etag"] for n in (1, 2)]
-    identity, project, secret = upload.split(".")
-    for wrong in [f"{identity}.other.{secret}", f"{'0' * 32}.{project}.{secret}", f"{identity}.{project}.x", "x"]:
+    identity, project, parts, holder, secret = upload.split(".")
+    for wrong in [(identity, "other", parts, holder, secret), ("0" * 32, project, parts, holder, secret),
+                  (identity, project, "9", holder, secret), (identity, project, parts, "t" + "0" * 32, secret),
+                  (identity, project, parts, holder, "x"), ("x",)]:
+        wrong = ".".join(wrong)
         assert part(wrong, 1, b"x").status == 404
     parts = [{"part_number": n, "etag": tag} for n, tag in zip((1, 2), tags)]
     whole = {"path": "/home/me/big.bin", "upload_id": upload, "parts": parts}

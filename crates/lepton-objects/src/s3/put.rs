@@ -206,19 +206,16 @@ impl Face {
     /// which were not known when the request came in.
     async fn check_form(&self, request: &S3Request<dto::PutObjectInput>) -> S3Result<()> {
         let input = &request.input;
+        let acl = input.acl.as_ref().map(dto::ObjectCannedACL::as_str);
+        let class = input.storage_class.as_ref();
+        let encryption = input.server_side_encryption.as_ref();
         let fields = [
-            ("x-amz-acl", input.acl.as_ref().map(|acl| acl.as_str())),
+            ("x-amz-acl", acl),
             ("x-amz-tagging", input.tagging.as_deref()),
-            (
-                "x-amz-storage-class",
-                input.storage_class.as_ref().map(|class| class.as_str()),
-            ),
+            ("x-amz-storage-class", class.map(dto::StorageClass::as_str)),
             (
                 "x-amz-server-side-encryption",
-                input
-                    .server_side_encryption
-                    .as_ref()
-                    .map(|word| word.as_str()),
+                encryption.map(dto::ServerSideEncryption::as_str),
             ),
         ];
         let mut headers = request.headers.clone();

@@ -32,9 +32,9 @@ pub(super) async fn list(
     caller.may_globally(Access::Read, Kind::Project)?;
     let query = paging.query(&Name::default_project(), &["active"])?;
     let mut page = app.store.list::<ProjectSpec>(query).await?;
+    page.items.retain(|project| is_seen_by(&caller, project));
     let usage = app.objects.index.all_usage().await;
     let usage = usage.map_err(DatasetError::from)?;
-    page.items.retain(|project| is_seen_by(&caller, project));
     for project in &mut page.items {
         let stored = usage.get(&project.metadata.name);
         project.status.stored = Some(stored.map(|(usage, _)| told(usage)).unwrap_or_default());

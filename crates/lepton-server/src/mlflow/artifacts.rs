@@ -10,7 +10,7 @@ use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lepton_access::Access;
-use lepton_store::{CommitError, Conflict, Transaction};
+use lepton_store::Transaction;
 use lepton_types::RunId;
 use lepton_types::resources::{FileEntry, Kind, ModelVersionSpec, RunSpec};
 use lepton_types::tracking::KeptFile;
@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Ask, Visitor, given};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::default_id;
-use super::logged_models;
 use super::model_versions::VERSIONS;
 use super::multipart;
+use super::owners::enter_owner;
 use super::runs::{ById, enter, find, parse};
 use super::wire::{Done, RunInfo};
 use crate::blobs::BlobSummary;
@@ -139,51 +139,6 @@ pub(super) async fn may_write(visitor: &Visitor, place: &Place) -> Result<(), Ml
             visitor.may(Access::Write, Kind::Run)?;
             enter_owner(visitor, path).await.map(drop)
         }
-    }
-}
-
-/// Whose file a path is, by the folder of `artifacts` that it lies in.
-#[derive(Debug, PartialEq, Eq)]
-enum Owner {
-    Run(RunId),
-    LoggedModel(String),
-    Trace(String),
-    Nobody,
-}
-
-fn owner_of(path: &str) -> Owner {
-    let parts: Vec<&str> = path.split('/').collect();
-    for folders in parts.windows(3) {
-        match *folders {
-            ["models", model, "artifacts"] if logged_models::parse(model).is_ok() => {
-                return Owner::LoggedModel(model.to_owned());
-            }
-            ["traces", trace, "artifacts"] => return Owner::Trace(trace.to_owned()),
-            [_, run, "artifacts"] => {
-                if let Ok(run) = run.parse() {
-                    return Owner::Run(run);
-                }
-            }
-            _ => {}
-        }
-    }
-    Owner::Nobody
-}
-
-/// Refuses a workload what is another's; whether it was found to be its own.
-async fn enter_owner(visitor: &Visitor, path: &str) -> Result<bool, MlflowError> {
-    if !visitor.caller.is_workload() {
-        return Ok(true);
-    }
-    match owner_of(path) {
-        Owner::Run(run) => enter(visitor, &run.to_string()).await.map(|_| true),
-        Owner::LoggedModel(model) => logged_models::enter(visitor, &model).await.map(|_| true),
-        Owner::Trace(id) => match visitor.app.store.trace(&visitor.project, &id).await? {
-            Some((_, trace)) if trace.created_by == visitor.caller.0.label() => Ok(true),
-            Some(_) => Err(CommitError::Conflict(Conflict::TraceOfOther { trace: id }).into()),
-            None => Ok(false),
-        },
-        Owner::Nobody => Ok(false),
     }
 }
 
@@ -543,21 +498,6 @@ mod tests {
         assert_eq!(place, Place::Run(run.parse().unwrap(), "a/b".to_owned()));
         let model = format!("0/models/m-{run}/artifacts/MLmodel");
         assert_eq!(place_of(&model).unwrap(), Place::Kept(model));
-    }
-
-    #[test]
-    fn a_file_belongs_to_whose_artifacts_it_lies_in() {
-        let id = "0".repeat(32);
-        let owner = |path: &str| owner_of(&path.replace("ID", &id));
-        let model = || Owner::LoggedModel(format!("m-{id}"));
-        assert_eq!(owner("0/models/m-ID/artifacts/MLmodel"), model());
-        assert_eq!(owner("deep/er/0/models/m-ID/artifacts"), model());
-        assert_eq!(owner("a/b/ID/artifacts/x"), Owner::Run(id.parse().unwrap()));
-        let trace = Owner::Trace("tr-1".to_owned());
-        assert_eq!(owner("0/traces/tr-1/artifacts/traces.json"), trace);
-        for nobodys in ["0/models", "0/models/m-ID", "0/models/m-x/artifacts/y", "x"] {
-            assert_eq!(owner(nobodys), Owner::Nobody, "{nobodys}");
-        }
     }
 
     #[test]

@@ -26,12 +26,14 @@ mod model_versions;
 mod multipart;
 mod otlp;
 mod otlp_json;
+mod owners;
 mod pages;
 mod register;
 mod registered_models;
 mod rules;
 mod runs;
 mod server;
+mod trace_deletion;
 mod trace_export;
 mod trace_search;
 mod traces;
@@ -106,7 +108,7 @@ fn tracking() -> Router<App> {
         )
         .route("/artifacts/list", get(artifacts::list_of_run))
         .route("/traces", post(traces2::start).get(traces2::search))
-        .route("/traces/delete-traces", post(traces::delete))
+        .route("/traces/delete-traces", post(trace_deletion::delete))
         .route("/traces/{id}", patch(traces2::end))
         .route("/traces/{id}/info", get(traces2::get))
         .route(
@@ -208,7 +210,7 @@ fn third() -> Router<App> {
         .route("/traces/get", get(traces::get))
         .route("/traces/batchGet", get(traces::batch_get))
         .route("/traces/search", post(trace_search::search))
-        .route("/traces/delete-traces", post(traces::delete))
+        .route("/traces/delete-traces", post(trace_deletion::delete))
         .route("/traces/{id}", get(traces::get_info))
         .route(
             "/traces/{id}/tags",

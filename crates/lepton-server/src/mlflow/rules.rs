@@ -43,8 +43,9 @@ pub(super) fn check_key(key: &str, path: &str) -> Result<(), MlflowError> {
     check_length(key, KEY_CHARS_MAX, path)
 }
 
-/// The first and the last millisecond of the years 1 to 9999: what every client can write down.
-const CALENDAR: (i64, i64) = (-62_135_596_800_000, 253_402_300_799_999);
+/// From the first millisecond of the year 1 to two days before the year 10000: what every client can
+/// write down, in any zone.
+const CALENDAR: (i64, i64) = (-62_135_596_800_000, 253_402_207_200_000);
 
 /// A time that clients can read; what is beyond them is refused.
 pub(super) fn check_time(millis: i64, what: &str) -> Result<Timestamp, MlflowError> {

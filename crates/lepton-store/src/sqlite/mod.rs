@@ -7,6 +7,7 @@ mod compactor;
 mod deletion;
 mod lineage;
 mod old_points;
+mod pairs;
 mod reader;
 mod reply;
 mod requirements;
