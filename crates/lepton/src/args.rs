@@ -54,16 +54,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(commands::up::Up),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  lepton data put wine wine.csv")]
     Data(commands::data::Data),
     Train(commands::train::Train),
     Run(commands::run::Run),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  lepton runs compare first second"
+    )]
     Runs(commands::runs::Runs),
     Deploy(commands::deploy::Deploy),
     Predict(commands::predict::Predict),
     Apply(commands::apply::Apply),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  lepton model import wine wine.onnx"
+    )]
     Model(commands::model::ModelCommand),
     Get(commands::get::Get),
     Describe(commands::describe::Describe),
@@ -74,21 +80,32 @@ enum Command {
     Lineage(commands::lineage::LineageOf),
     Events(commands::events::Events),
     Explain(commands::explain::Explain),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  lepton token create ci --role viewer"
+    )]
     Token(commands::token::Token),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  lepton project create vision")]
+    Project(commands::project::ProjectCommand),
+    #[command(subcommand, after_help = "Example:\n  lepton keys create backup")]
     Keys(commands::keys::Keys),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  lepton objects usage")]
     Objects(commands::objects::Objects),
     Whoami(commands::whoami::Whoami),
     Env(commands::env::Env),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  lepton config check lepton.toml")]
     Config(commands::config::Action),
     /// Replays a trace through a policy; needs no server
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  lepton simulate packing --policy list"
+    )]
     Simulate(crate::simulate::Simulate),
     /// Looks into recorded decisions
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  lepton plan record > decision.json"
+    )]
     Plan(crate::explain::Plan),
     Completions(commands::completions::Completions),
     Version(commands::version::Version),
@@ -152,6 +169,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Events(events) => events.run(ctx),
         Command::Explain(explain) => explain.run(ctx),
         Command::Token(token) => token.run(ctx),
+        Command::Project(project) => project.run(ctx),
         Command::Keys(keys) => keys.run(ctx),
         Command::Objects(objects) => objects.run(ctx),
         Command::Whoami(whoami) => whoami.run(ctx),
@@ -198,15 +216,12 @@ mod tests {
                     sub.get_about().is_some(),
                     "`{path}` does not say what it does"
                 );
-                if sub.has_subcommands() {
-                    visit(sub, &path);
-                } else {
-                    let after = sub.get_after_help().map(ToString::to_string);
-                    assert!(
-                        after.is_some_and(|text| text.contains("lepton ")),
-                        "`{path}` gives no example"
-                    );
-                }
+                let after = sub.get_after_help().map(ToString::to_string);
+                assert!(
+                    after.is_some_and(|text| text.contains("lepton ")) || sub.is_hide_set(),
+                    "`{path}` gives no example"
+                );
+                visit(sub, &path);
             }
         }
         visit(&Cli::command(), "lepton");

@@ -20,6 +20,7 @@ pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod objects;
 pub(crate) mod predict;
+pub(crate) mod project;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod token;

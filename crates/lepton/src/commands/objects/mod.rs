@@ -59,7 +59,7 @@ pub(crate) enum Objects {
         /// Only of these projects
         projects: Vec<Name>,
     },
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  lepton objects keys list")]
     Keys(keys::ObjectKeysCommand),
 }
 
