@@ -4,7 +4,7 @@ import re
 
 HEX = re.compile(r"(?<![0-9a-f])(m-)?[0-9a-f]{32}(?![0-9a-f])")
 # MLflow counts experiments, Lepton gives them ids; both stand in paths and fields.
-IN_PATH = re.compile(r"mlflow-artifacts:/(?:[0-9]+|ID)(?=/|$)")
+IN_PATH = re.compile(r"(?<=mlflow-artifacts:/)([1-9][0-9]*|[0-9a-f]{32})(?=/|$)")
 TIMES = {"creation_time", "last_update_time", "creation_timestamp", "last_updated_timestamp",
          "creation_timestamp_ms", "last_updated_timestamp_ms", "created_at", "updated_at"}
 # Given by the script where they are small, and by the client's clock where they are not.
@@ -13,36 +13,48 @@ CLOCKS = {"start_time", "end_time", "timestamp"}
 OWN = {"workspace", "effective_trace_archival_retention"}
 
 
-def normal(value, key=None):
-    if isinstance(value, dict):
-        return {normal(k): normal(v, k) for k, v in value.items() if k not in OWN}
-    if isinstance(value, list):
-        return [normal(v, key) for v in value]
-    if key in TIMES and isinstance(value, int):
-        return "TIME"
-    if key in CLOCKS and isinstance(value, int) and value > 1_000_000_000_000:
-        return "TIME"
-    if key == "experiment_id" and value != "0":
-        return "EXPERIMENT"
-    if isinstance(value, str):
-        value = HEX.sub(lambda found: (found.group(1) or "") + "ID", value)
-        value = IN_PATH.sub("mlflow-artifacts:/EXPERIMENT", value)
+class Normal:
+    """Makes answers of two servers alike, but for what they must not differ in: an id stands for the same
+    thing wherever it is met, so each is named by its place among those met before."""
+
+    def __init__(self):
+        self.ids = {}
+
+    def named(self, kind, text):
+        of_kind = self.ids.setdefault(kind, {})
+        return f"{kind}{of_kind.setdefault(text, len(of_kind) + 1)}"
+
+    def __call__(self, value, key=None):
+        if isinstance(value, dict):
+            known = sorted((k, v) for k, v in value.items() if k not in OWN)
+            return {self(k): self(v, k) for k, v in known}
+        if isinstance(value, list):
+            return [self(v, key) for v in value]
+        if key in TIMES and isinstance(value, int):
+            return "TIME"
+        if key in CLOCKS and isinstance(value, int) and value > 1_000_000_000_000:
+            return "TIME"
+        if key == "experiment_id" and value != "0":
+            return self.named("EXPERIMENT", value)
+        if isinstance(value, str):
+            value = IN_PATH.sub(lambda found: self.named("EXPERIMENT", found.group(1)), value)
+            return HEX.sub(lambda found: (found.group(1) or "") + self.named("ID", found.group(0)), value)
         return value
-    return value
 
 
 def differences(ours, theirs):
     """Lines that say where two lists of `[step, answer]` differ."""
     found = []
+    normal_ours, normal_theirs = Normal(), Normal()
     for index in range(max(len(ours), len(theirs))):
         if index >= len(ours) or index >= len(theirs):
             found.append(f"{index}: only one has {(ours + theirs)[-1][0]!r}")
             continue
         (step, our), (other, their) = ours[index], theirs[index]
-        if normal(step) != normal(other):
+        if normal_ours(step) != normal_theirs(other):
             found.append(f"{index}: the steps are {step!r} and {other!r}")
         else:
-            found += [f"{step}{where}" for where in differ(normal(our), normal(their))]
+            found += [f"{step}{where}" for where in differ(normal_ours(our), normal_theirs(their))]
     return found
 
 
