@@ -468,8 +468,14 @@ fn check(rows: &[Row], steps: &Steps) {
     }
 }
 
+/// Each runs whole preparations, so few are enough for every change; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(48)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_steps_do_what_a_naive_reading_says(rows in rows(), steps in steps()) {

@@ -495,7 +495,7 @@ mod tests {
             bucket: "data",
             key,
             headers: &headers,
-            parameters: &[],
+            parameters: &[("prefix".to_owned(), "a/b".to_owned())],
         };
         Policy::parse(policy, "data")
             .unwrap()
