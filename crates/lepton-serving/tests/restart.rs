@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -46,10 +46,12 @@ struct Process {
 
 impl Process {
     async fn start() -> Self {
-        // An address of this test process's own, so that no other takes the port while
-        // it is between two processes.
-        let [_, high, middle, low] = std::process::id().to_be_bytes();
-        let own = std::net::Ipv4Addr::new(127, 64 | (high & 63), middle, low);
+        // An address of this test's own, so that no other takes the port while it is between two
+        // processes.
+        static STARTED: AtomicU8 = AtomicU8::new(0);
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let own = 64 | (STARTED.fetch_add(1, Ordering::Relaxed) & 63);
+        let own = std::net::Ipv4Addr::new(127, own, high, low);
         let free = std::net::TcpListener::bind((own, 0)).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
