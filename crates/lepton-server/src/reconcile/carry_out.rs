@@ -49,7 +49,7 @@ impl Reconciler {
         let changed = !plan.changes.is_empty();
         let changes = futures_util::stream::iter(plan.changes)
             .map(|change| commit(&app, view, change))
-            .buffer_unordered(CHANGES_AT_ONCE);
+            .buffered(CHANGES_AT_ONCE);
         let outcomes: Vec<Result<(), PassError>> = changes.collect().await;
         outcomes.into_iter().collect::<Result<(), _>>()?;
         if changed {
@@ -66,21 +66,26 @@ impl Reconciler {
         }
         let effects = futures_util::stream::iter(effects)
             .map(|effect| perform(&app, effect))
-            .buffer_unordered(EFFECTS_AT_ONCE);
+            .buffered(EFFECTS_AT_ONCE);
         let outcomes: Vec<Result<Done, PassError>> = effects.collect().await;
         self.delayed.clear();
+        let mut failed = None;
         for outcome in outcomes {
-            match outcome? {
-                Done::Yes => acted = true,
-                Done::Already => {}
-                Done::Never(key, message) => {
+            match outcome {
+                Ok(Done::Yes) => acted = true,
+                Ok(Done::Already) => {}
+                Ok(Done::Never(key, message)) => {
                     self.unstartable.insert(key, message);
                     acted = true;
                 }
-                Done::Later(key, message) => {
+                Ok(Done::Later(key, message)) => {
                     self.delayed.insert(key, message);
                 }
+                Err(error) => failed = failed.or(Some(error)),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         self.explain_delays(view, report);
         Ok(acted)
