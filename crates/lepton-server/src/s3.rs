@@ -255,7 +255,7 @@ pub(crate) async fn bind(config: &Config) -> Result<TcpListener, StartError> {
     let listen = config.s3_listen();
     match TcpListener::bind(listen).await {
         Err(source) if config.s3.listen.is_none() => {
-            tracing::warn!(error = %source, %listen, "S3 answers at another port");
+            tracing::warn!(error = %source, %listen, "S3 takes another port");
             let any = SocketAddr::new(listen.ip(), 0);
             let bound = TcpListener::bind(any).await;
             bound.map_err(|source| StartError::Listen { listen, source })

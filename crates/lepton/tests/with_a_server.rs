@@ -50,7 +50,7 @@ impl Lepton {
         let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
         let answers = lines
             .by_ref()
-            .any(|line| line.unwrap().contains("answers at"));
+            .any(|line| line.unwrap().starts_with("Lepton answers at"));
         assert!(answers, "the server did not start");
         // Its log is read, so that it never waits for somebody to do so.
         std::thread::spawn(move || lines.for_each(drop));
