@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use lepton_store::{CommitError, Query, StoreError, Transaction};
 use lepton_types::resources::{
     AttemptSpec, BlobDigest, DatasetVersionSpec, FileEntry, JobSpec, ModelVersionSpec, Program,
-    RunSpec,
 };
 use lepton_types::{DurationMs, Name};
 
@@ -116,13 +115,13 @@ async fn cited(app: &App) -> Result<Cited, StoreError> {
         };
         cite(&file.project, &[entry]);
     }
-    for run in app.store.list_all::<RunSpec>(Query::default()).await? {
-        cite(&run.metadata.project, &run.status.artifacts);
-    }
     for attempt in app.store.list_all::<AttemptSpec>(Query::default()).await? {
         for worker in &attempt.status.workers {
             cite(&attempt.metadata.project, &worker.logs);
         }
+    }
+    for (project, digest) in app.store.all_run_digests().await? {
+        cited.entry(project).or_default().insert(digest);
     }
     for job in app.store.list_all::<JobSpec>(Query::default()).await? {
         if let Program::Command(command) = &job.spec.program {

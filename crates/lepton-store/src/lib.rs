@@ -10,6 +10,7 @@
 
 mod alteration;
 mod error;
+mod files;
 pub mod index;
 mod query;
 mod requirements;

@@ -3,11 +3,10 @@
 //! The tables are in `sqlite/tracking.rs`.
 
 use lepton_types::resources::MetricPoint;
-use lepton_types::tracking::{
-    KeptFile, LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, RunDataset,
-};
+use lepton_types::tracking::{LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, RunDataset};
 use lepton_types::{ExperimentId, Id, Name, RunId, Timestamp};
 
+use crate::files::FileWrite;
 use crate::search::FoundRun;
 use crate::transaction::Write;
 use crate::{Backend, Found, RunSearch, Store, StoreError, Transaction};
@@ -35,12 +34,7 @@ pub(crate) enum TrackingWrite {
         at: Timestamp,
     },
     ModelMetrics(Vec<ModelMetric>),
-    KeepFile(KeptFile),
-    RequireFree(KeptFile),
-    DropFiles {
-        project: String,
-        path: String,
-    },
+    File(FileWrite),
 }
 
 /// The data and the models of a run.
@@ -66,7 +60,7 @@ pub struct LoggedModelRecord {
 }
 
 impl Transaction {
-    fn track(&mut self, write: TrackingWrite) -> &mut Self {
+    pub(crate) fn track(&mut self, write: TrackingWrite) -> &mut Self {
         self.writes.push(Write::Tracking(write));
         self
     }
@@ -125,24 +119,6 @@ impl Transaction {
     pub fn append_model_metrics(&mut self, metrics: Vec<ModelMetric>) -> &mut Self {
         self.track(TrackingWrite::ModelMetrics(metrics))
     }
-
-    /// A conflict if another file than this is kept under its path.
-    pub fn require_free(&mut self, file: KeptFile) -> &mut Self {
-        self.track(TrackingWrite::RequireFree(file))
-    }
-
-    /// Keeps a file under its path, over one that was there.
-    pub fn keep_file(&mut self, file: KeptFile) -> &mut Self {
-        self.track(TrackingWrite::KeepFile(file))
-    }
-
-    /// Drops the file of this path, and all below it.
-    pub fn drop_files(&mut self, project: &Name, path: &str) -> &mut Self {
-        self.track(TrackingWrite::DropFiles {
-            project: project.to_string(),
-            path: path.to_owned(),
-        })
-    }
 }
 
 impl Store {
@@ -190,69 +166,6 @@ impl Store {
         sqlite
             .read(move |reader| reader.logged_models(&project, experiment, after))
             .await
-    }
-
-    /// The file of exactly this path.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn kept_file(
-        &self,
-        project: &Name,
-        path: &str,
-    ) -> Result<Option<KeptFile>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        let (project, path) = (project.clone(), path.to_owned());
-        sqlite
-            .read(move |reader| reader.kept_file(&project, &path))
-            .await
-    }
-
-    /// What lies directly in a folder (in the root, where it is empty), sorted, at most `limit`: names with
-    /// the lengths of files; folders have none.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn kept_children(
-        &self,
-        project: &Name,
-        folder: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Option<u64>)>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        let (project, folder) = (project.to_string(), folder.to_owned());
-        sqlite
-            .read(move |reader| reader.kept_children(&project, &folder, limit))
-            .await
-    }
-
-    /// The file of this path, and the files below it, sorted by path.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn kept_files(
-        &self,
-        project: &Name,
-        path: &str,
-    ) -> Result<Vec<KeptFile>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        let (project, path) = (project.clone(), path.to_owned());
-        sqlite
-            .read(move |reader| reader.kept_files(&project, &path))
-            .await
-    }
-
-    /// Every kept file of every project, for those who look after the bytes.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn all_kept_files(&self) -> Result<Vec<KeptFile>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        #[expect(
-            clippy::redundant_closure_for_method_calls,
-            reason = "the method itself is not general enough over lifetimes"
-        )]
-        sqlite.read(|reader| reader.all_kept_files()).await
     }
 
     /// The newest points of many runs at once, each sorted by key, in the order of `runs`.

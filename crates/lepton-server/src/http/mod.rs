@@ -2,7 +2,7 @@
 
 mod access_keys;
 mod apply;
-mod artifacts;
+pub(crate) mod artifacts;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
 mod decisions;
@@ -250,16 +250,6 @@ async fn change<S: Spec>(
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// The same as [`change`], for the faces of other protocols.
-pub(crate) async fn change_resource<S: Spec>(
-    app: &App,
-    project: &Name,
-    key: &str,
-    alter: impl FnMut(&mut Resource<S, S::Status>) -> Result<(), ApiError>,
-) -> Result<Resource<S, S::Status>, ApiError> {
-    change::<S>(app, project, key, alter).await
 }
 
 /// Writes one new resource.

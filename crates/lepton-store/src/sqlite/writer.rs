@@ -1,6 +1,11 @@
-//! The writer: one thread that takes transactions from a bounded queue and commits
-//! all that wait with one sync of the disk.
+//! The writer: transactions are committed one group at a time.
+//!
+//! Where nobody else writes, a transaction is committed on the thread that brings it, which saves two
+//! handovers between threads: on a busy machine each is a wait for the processor that is longer than the
+//! write. All others go through a bounded queue to a thread that commits all that wait with one sync of
+//! the disk.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -10,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::alteration::alter;
+use super::caller;
 use super::compactor::Inbox;
 use super::deletion;
 use super::lineage;
@@ -40,8 +46,26 @@ const TRIM_EVERY: u64 = 1_000;
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: tokio::sync::mpsc::Sender<Request>,
+    desk: Arc<Desk>,
     version: watch::Receiver<u64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What it takes to write, for one at a time.
+struct Desk {
+    /// None once the store is closed.
+    pen: Mutex<Option<Pen>>,
+    /// Transactions that are on their way through the queue. While there are any, the others go that way
+    /// as well: together they cost one sync.
+    queued: AtomicUsize,
+}
+
+/// The connection that writes, and whom it tells.
+struct Pen {
+    connection: Connection,
+    announce: watch::Sender<u64>,
+    inbox: Inbox,
+    groups: u64,
 }
 
 /// A writer that ends although this is held.
@@ -62,12 +86,24 @@ impl Writer {
     ) -> Result<Self, OpenError> {
         let (queue, requests) = tokio::sync::mpsc::channel(QUEUE_MAX);
         let (announce, version) = watch::channel(version);
+        let pen = Pen {
+            connection,
+            announce,
+            inbox,
+            groups: 0,
+        };
+        let desk = Arc::new(Desk {
+            pen: Mutex::new(Some(pen)),
+            queued: AtomicUsize::new(0),
+        });
+        let of_thread = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || work(connection, requests, &announce, &inbox))
+            .spawn(move || of_thread.work(requests))
             .map_err(OpenError::Thread)?;
         Ok(Self {
             queue,
+            desk,
             version,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -79,10 +115,12 @@ impl Writer {
         }
         let (reply, answer) = oneshot::channel();
         let request = Request::Commit(transaction, reply);
-        self.queue
-            .send(request)
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        if let Some(request) = self.desk.commit_here(request) {
+            self.desk.queued.fetch_add(1, Ordering::Relaxed);
+            if self.queue.send(request).await.is_err() {
+                return Err(StoreError::Closed.into());
+            }
+        }
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -123,36 +161,75 @@ impl WeakWriter {
     }
 }
 
-fn work(
-    mut connection: Connection,
-    mut requests: tokio::sync::mpsc::Receiver<Request>,
-    announce: &watch::Sender<u64>,
-    inbox: &Inbox,
-) {
-    let mut groups = 0_u64;
-    while let Some(first) = requests.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && let Ok(next) = requests.try_recv()
-        {
-            group.push(next);
+impl Desk {
+    /// Commits on this thread if that may wait and nobody else writes; else gives the request back.
+    fn commit_here(&self, request: Request) -> Option<Request> {
+        if !caller::may_wait() || self.queued.load(Ordering::Relaxed) > 0 {
+            return Some(request);
         }
-        let closing = group
-            .iter()
-            .any(|request| matches!(request, Request::Close));
-        commit_group(&mut connection, group, announce, inbox);
-        groups += 1;
-        if groups.is_multiple_of(TRIM_EVERY)
-            && let Err(error) = trim(&connection)
+        let Ok(mut held) = self.pen.try_lock() else {
+            return Some(request);
+        };
+        let Some(pen) = held.as_mut() else {
+            return Some(request);
+        };
+        tokio::task::block_in_place(|| pen.commit(vec![request]));
+        None
+    }
+
+    /// Commits what comes through the queue, until the store is closed.
+    fn work(&self, mut requests: tokio::sync::mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let Ok(mut held) = self.pen.lock() else {
+                return;
+            };
+            let Some(pen) = held.as_mut() else {
+                return;
+            };
+            let mut group = vec![first];
+            while group.len() < GROUP_MAX
+                && let Ok(next) = requests.try_recv()
+            {
+                group.push(next);
+            }
+            let commits = group.iter().filter(|request| request.is_commit()).count();
+            let closing = group
+                .iter()
+                .any(|request| matches!(request, Request::Close));
+            pen.commit(group);
+            drop(held);
+            self.queued.fetch_sub(commits, Ordering::Relaxed);
+            if closing {
+                break;
+            }
+        }
+        let Some(pen) = self.pen.lock().ok().and_then(|mut held| held.take()) else {
+            return;
+        };
+        if let Err(error) = pen
+            .connection
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        {
+            tracing::warn!(%error, "the last checkpoint of the store failed");
+        }
+    }
+}
+
+impl Request {
+    const fn is_commit(&self) -> bool {
+        matches!(self, Self::Commit(..))
+    }
+}
+
+impl Pen {
+    fn commit(&mut self, group: Vec<Request>) {
+        commit_group(&mut self.connection, group, &self.announce, &self.inbox);
+        self.groups += 1;
+        if self.groups.is_multiple_of(TRIM_EVERY)
+            && let Err(error) = trim(&self.connection)
         {
             tracing::warn!(%error, "old events could not be trimmed");
         }
-        if closing {
-            break;
-        }
-    }
-    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-        tracing::warn!(%error, "the last checkpoint of the store failed");
     }
 }
 
