@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Resource, spec_of, word_enum};
+use super::{FileEntry, Resource, spec_of, word_enum};
 use crate::{ExperimentId, Timestamp};
 
 /// The record of an execution.
@@ -72,6 +72,10 @@ pub struct RunStatus {
     /// When it was put in the bin, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
+    /// Its artifacts, sorted by path, where one run is asked for. They are recorded beside the run and
+    /// never in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<FileEntry>,
 }
 
 impl Default for RunStatus {
@@ -81,6 +85,7 @@ impl Default for RunStatus {
             started_at: None,
             finished_at: None,
             deleted_at: None,
+            artifacts: Vec::new(),
         }
     }
 }
