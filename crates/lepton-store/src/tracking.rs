@@ -7,7 +7,7 @@ use lepton_types::tracking::{LoggedModel, LoggedModelPhase, ModelLink, ModelMetr
 use lepton_types::{ExperimentId, Id, Name, RunId, Timestamp};
 
 use crate::files::FileWrite;
-use crate::search::FoundRun;
+use crate::search::{FoundRun, RunSink};
 use crate::transaction::Write;
 use crate::{Backend, Found, RunSearch, Store, StoreError, Transaction};
 
@@ -35,15 +35,6 @@ pub(crate) enum TrackingWrite {
     },
     ModelMetrics(Vec<ModelMetric>),
     File(FileWrite),
-}
-
-/// The data and the models of a run.
-#[derive(Debug, Clone, Default)]
-pub struct RunInputs {
-    /// The data that went in, in the order of logging.
-    pub datasets: Vec<RunDataset>,
-    /// The logged models that went in or came out, in the order of logging.
-    pub models: Vec<ModelLink>,
 }
 
 /// A logged model with what is recorded of it.
@@ -122,14 +113,45 @@ impl Transaction {
 }
 
 impl Store {
-    /// One page of the runs that `search` asks for. It takes a handful of queries, however many
-    /// runs there are.
+    /// One page of the runs that `search` asks for, as records.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn search_runs(&self, search: RunSearch) -> Result<Found, StoreError> {
+        self.search_runs_into(search, Vec::new()).await
+    }
+
+    /// One page of the runs that `search` asks for, told to `sink`. How many statements a run takes does
+    /// not depend on how many runs there are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn search_runs_into<S: RunSink>(
+        &self,
+        search: RunSearch,
+        sink: S,
+    ) -> Result<Found<S>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
-        sqlite.read(move |reader| reader.search_runs(&search)).await
+        sqlite
+            .read(move |reader| reader.search_runs(&search, sink))
+            .await
+    }
+
+    /// A run with all that it logged, told to `sink`; none if it is not there, or of another project.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn run_into<S: RunSink>(
+        &self,
+        project: &Name,
+        run: RunId,
+        sink: S,
+    ) -> Result<Option<S>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let project = project.clone();
+        sqlite
+            .read(move |reader| reader.tell_run(&project, run.id(), sink))
+            .await
     }
 
     /// Runs with all that they logged, in the order of `runs`; those that are not there are left out.
@@ -138,7 +160,9 @@ impl Store {
     /// If the store cannot be read.
     pub async fn found_runs(&self, runs: Vec<Id>) -> Result<Vec<FoundRun>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
-        sqlite.read(move |reader| reader.found_runs(&runs)).await
+        sqlite
+            .read(move |reader| Ok(reader.tell_runs(&runs, Vec::new())?.runs))
+            .await
     }
 
     /// A logged model, in the bin or not.

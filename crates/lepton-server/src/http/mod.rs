@@ -3,6 +3,7 @@
 mod access_keys;
 mod apply;
 pub(crate) mod artifacts;
+mod bin;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
 mod decisions;
@@ -114,6 +115,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(job_logs::job_logs))
         .routes(routes!(runs::list, runs::create))
         .routes(routes!(runs::get, runs::update, runs::delete))
+        .routes(routes!(bin::get, bin::purge))
         .routes(routes!(series::log))
         .routes(routes!(series::read))
         .routes(routes!(artifacts::list))

@@ -83,6 +83,25 @@ pub(super) fn forget_experiment(
     Ok(())
 }
 
+/// Deletes a logged model with its files.
+pub(super) fn drop_logged_model(
+    connection: &Connection,
+    model: Id,
+    project: &str,
+) -> Result<(), rusqlite::Error> {
+    let place: Option<String> = connection
+        .prepare_cached("SELECT artifact_uri FROM logged_models WHERE id = ?1")?
+        .query_row([model.to_bytes()], |row| row.get(0))
+        .optional()?;
+    if let Some(path) = place
+        .as_deref()
+        .and_then(|place| place.strip_prefix("mlflow-artifacts:/"))
+    {
+        drop_kept(connection, project, path)?;
+    }
+    drop_models(connection, "id = ?1", model.to_bytes())
+}
+
 /// Deletes the logged models that `which` names, with all that hangs on them.
 fn drop_models(
     connection: &Connection,

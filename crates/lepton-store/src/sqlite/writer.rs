@@ -20,6 +20,7 @@ use super::compactor::Inbox;
 use super::deletion;
 use super::lineage;
 use super::pairs::{add_to_tag, set_params, set_tags};
+use super::purge::purge;
 use super::reply::Reply;
 use super::requirements::{require, require_project, require_record};
 use super::series_writer::{self, Upkeep};
@@ -410,6 +411,9 @@ fn apply(
             Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
             Write::Tracking(write) => tracking::apply(connection, write)?,
             Write::Trace(write) => traces::apply(connection, write)?,
+            Write::Purge { what, ids, until } => {
+                purge(connection, (*what, ids.as_slice()), *until, version)?;
+            }
         }
     }
     Ok(())
@@ -482,7 +486,11 @@ pub(super) fn update(connection: &Connection, row: &Row, version: u64) -> Result
 }
 
 /// Deletes `id` and, breadth first, whatever it owns.
-fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<(), CommitError> {
+pub(super) fn delete_owned(
+    connection: &Connection,
+    id: Id,
+    version: &mut u64,
+) -> Result<(), CommitError> {
     let mut waiting = vec![id];
     while let Some(id) = waiting.pop() {
         let owned: Vec<[u8; 16]> = connection
