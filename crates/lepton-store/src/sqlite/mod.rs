@@ -22,6 +22,7 @@ mod series_writer;
 mod traces;
 mod tracking;
 mod writer;
+mod writes;
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};

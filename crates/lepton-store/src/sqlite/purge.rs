@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::deletion::drop_logged_model;
 use super::reader::Reader;
-use super::writer::delete_owned;
+use super::writes::delete_owned;
 use crate::purge::{BinQuery, Binned};
 use crate::{CommitError, StoreError};
 
