@@ -133,8 +133,11 @@ impl From<CommitError> for ApiError {
                     | Conflict::InBin { .. }
                     | Conflict::ProjectInUse { .. }
                     | Conflict::FileInTheWay { .. }
+                    | Conflict::AssessmentOfOtherKind
                     | Conflict::RunDeleted { .. } => ErrorCode::Conflict,
-                    Conflict::TooManyFiles { .. } => ErrorCode::TooLarge,
+                    Conflict::TooManyFiles { .. } | Conflict::TooManyAssessments => {
+                        ErrorCode::TooLarge
+                    }
                     Conflict::TraceOfOther { .. }
                     | Conflict::AliasTaken { .. }
                     | Conflict::FileTaken => ErrorCode::PermissionDenied,
@@ -142,6 +145,7 @@ impl From<CommitError> for ApiError {
                     | Conflict::ProjectMissing { .. }
                     | Conflict::LoggedModelMissing { .. }
                     | Conflict::TraceMissing { .. }
+                    | Conflict::AssessmentMissing { .. }
                     | Conflict::TraceTagMissing { .. }
                     | Conflict::RunMissing { .. }
                     | Conflict::TagMissing { .. } => ErrorCode::NotFound,

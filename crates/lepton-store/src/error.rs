@@ -145,6 +145,20 @@ pub enum Conflict {
         /// The tag, cut to 64 characters.
         key: String,
     },
+    /// Nobody said that of the trace.
+    #[error("trace `{trace}` has no assessment `{id}`")]
+    AssessmentMissing {
+        /// The trace.
+        trace: String,
+        /// The assessment, cut to 64 characters.
+        id: String,
+    },
+    /// A feedback stays a feedback, and an expectation an expectation.
+    #[error("an assessment stays of its kind: a feedback, or an expectation")]
+    AssessmentOfOtherKind,
+    /// What is said of a trace is longer than it may be.
+    #[error("what is said of one trace is too long together")]
+    TooManyAssessments,
     /// There is no such run in the project.
     #[error("run `{run}` not found")]
     RunMissing {

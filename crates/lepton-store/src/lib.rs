@@ -39,7 +39,7 @@ pub use search::{
     RunSearch, RunSink, Test, TextField,
 };
 pub use series::{Axis, Point, PointRange};
-pub use traces::TraceChange;
+pub use traces::{AssessmentChange, TraceChange};
 pub use tracking::LoggedModelRecord;
 pub use transaction::{EventDraft, Transaction};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lepton_types::trace::{Trace, TraceSpan};
+use lepton_types::trace::{Assessment, Trace, TraceSpan, Verdict};
 use lepton_types::{Id, Name, Timestamp};
 
 use crate::transaction::Write;
@@ -23,7 +23,7 @@ pub(crate) enum TraceWrite {
     Change {
         project: String,
         id: String,
-        change: TraceChange,
+        change: Box<TraceChange>,
     },
     RequireMaker {
         project: String,
@@ -49,6 +49,42 @@ pub struct TraceChange {
     pub tags: BTreeMap<String, String>,
     /// A tag that goes, and must be there.
     pub dropped_tag: Option<String>,
+    /// What becomes of what was said of it.
+    pub assessed: Option<AssessmentChange>,
+}
+
+/// A change of what is said of a trace.
+#[derive(Debug, Clone)]
+pub enum AssessmentChange {
+    /// Something more.
+    Add {
+        /// What.
+        assessment: Box<Assessment>,
+        /// Bytes that all of a trace may have together.
+        bytes_max: usize,
+    },
+    /// Something else; what is absent stays.
+    Alter {
+        /// Which.
+        id: String,
+        /// When.
+        at: Timestamp,
+        /// What it is about.
+        name: Option<String>,
+        /// What it says; of the same kind.
+        verdict: Option<Verdict>,
+        /// Why.
+        rationale: Option<String>,
+        /// Set over what was there.
+        metadata: BTreeMap<String, String>,
+        /// Bytes that all of a trace may have together.
+        bytes_max: usize,
+    },
+    /// Nothing any more.
+    TakeBack {
+        /// Which.
+        id: String,
+    },
 }
 
 impl Transaction {
@@ -67,7 +103,7 @@ impl Transaction {
         self.writes.push(Write::Trace(TraceWrite::Change {
             project: project.to_string(),
             id: id.to_owned(),
-            change,
+            change: Box::new(change),
         }));
         self
     }

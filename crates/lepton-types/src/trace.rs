@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Timestamp;
 
@@ -39,6 +40,69 @@ pub struct Trace {
     /// What may.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// What was said of it, in the order of saying.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assessments: Vec<Assessment>,
+}
+
+/// What somebody, or a program, said of a trace or of one of its steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assessment {
+    /// Its id: `a-` and 32 hex digits.
+    pub id: String,
+    /// What it is about: `correctness`.
+    pub name: String,
+    /// The step that it is about; the whole trace where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
+    /// `HUMAN`, `LLM_JUDGE`, `CODE`.
+    pub source_type: String,
+    /// Who of them.
+    #[serde(default)]
+    pub source_id: String,
+    /// When it was said.
+    pub created_at: Timestamp,
+    /// When it was changed.
+    pub updated_at: Timestamp,
+    /// What was said.
+    pub verdict: Verdict,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rationale: Option<String>,
+    /// Whatever else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The one that it stands in the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<String>,
+    /// Whether none stands in its place.
+    pub valid: bool,
+}
+
+/// What an assessment says, in its client's own form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+// stored: never rename
+pub enum Verdict {
+    /// How good it was.
+    Feedback(Value),
+    /// How it should have been.
+    Expectation(Value),
+    /// A known fault that it shows.
+    Issue(Value),
+}
+
+impl Verdict {
+    /// Whether two say the same kind of thing.
+    #[must_use]
+    pub const fn is_like(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Feedback(_), Self::Feedback(_))
+                | (Self::Expectation(_), Self::Expectation(_))
+                | (Self::Issue(_), Self::Issue(_))
+        )
+    }
 }
 
 impl Trace {
@@ -57,7 +121,53 @@ impl Trace {
             complete: false,
             metadata: BTreeMap::new(),
             tags: BTreeMap::new(),
+            assessments: Vec::new(),
         }
+    }
+
+    /// The assessment of this id.
+    #[must_use]
+    pub fn assessment(&self, id: &str) -> Option<&Assessment> {
+        self.assessments.iter().find(|known| known.id == id)
+    }
+
+    fn assessment_mut(&mut self, id: &str) -> Option<&mut Assessment> {
+        self.assessments.iter_mut().find(|known| known.id == id)
+    }
+
+    /// Adds an assessment, in the place of the one that it overrides; whether that one is there.
+    #[must_use]
+    pub fn assess(&mut self, assessment: Assessment) -> bool {
+        if let Some(other) = &assessment.overrides {
+            match self.assessment_mut(other) {
+                Some(other) => other.valid = false,
+                None => return false,
+            }
+        }
+        self.assessments.push(assessment);
+        true
+    }
+
+    /// Takes an assessment back; the one that it overrode stands again. One that is not there is no fault.
+    pub fn take_back(&mut self, id: &str) {
+        let Some(at) = self.assessments.iter().position(|known| known.id == id) else {
+            return;
+        };
+        let gone = self.assessments.remove(at);
+        if let Some(other) = gone.overrides
+            && let Some(other) = self.assessment_mut(&other)
+        {
+            other.valid = true;
+        }
+    }
+
+    /// Changes an assessment by `change`, and says what that said; none if it is not there.
+    pub fn reassess<T>(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut Assessment) -> T,
+    ) -> Option<T> {
+        self.assessment_mut(id).map(change)
     }
 }
 
@@ -93,6 +203,14 @@ impl Trace {
         over.request_preview = over.request_preview.or(under.request_preview);
         over.response_preview = over.response_preview.or(under.response_preview);
         over.created_by = maker;
+        // What was said of it stays, whoever tells of it again.
+        for assessment in under.assessments {
+            if over.assessment(&assessment.id).is_none() {
+                over.assessments.push(assessment);
+            }
+        }
+        over.assessments
+            .sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         over
     }
 

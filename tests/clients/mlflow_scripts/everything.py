@@ -400,6 +400,8 @@ def traces():
     for bad in ["nothing.x = 'y'", "attributes.nothing = 'x'", "status > 1"]:
         refused(f"traces: {bad}", lambda: search(filter_string=bad))
     say("a page of traces", len(search(max_results=1)))
+    if MAJOR >= 3:
+        assessments(identity(good), client.get_trace(identity(good)).data.spans[0].span_id)
     client.set_trace_tag(identity(good), "k", "v")
     client.set_trace_tag(identity(good), "gone", "soon")
     client.delete_trace_tag(identity(good), "gone")
@@ -411,6 +413,69 @@ def traces():
     say("left", by_state(search()))
     say("deleted by age", client.delete_traces(experiment, max_timestamp_millis=4_000_000_000_000))
     say("none left", by_state(search()))
+
+
+def assessments(trace, span):
+    """What is said of a trace: mlflow 3."""
+    from mlflow.entities import AssessmentError, AssessmentSource, Expectation, Feedback
+    human = AssessmentSource("HUMAN", "me@example.com")
+    judge = AssessmentSource("LLM_JUDGE", "gpt-x")
+    told = lambda: [a.to_dictionary() | {"create_time": 0, "last_update_time": 0}
+                    for a in sorted(client.get_trace(trace).info.assessments, key=lambda a: (a.create_time_ms, a.name))]
+    first = mlflow.log_feedback(trace_id=trace, name="correct", value=True, source=human, rationale="as it should be",
+                                metadata={"round": "1"})
+    mlflow.log_feedback(trace_id=trace, name="score", value=0.25, source=judge, span_id=span)
+    mlflow.log_feedback(trace_id=trace, name="parts", value={"a": "x", "b": [1, 2]}, source=judge)
+    mlflow.log_feedback(trace_id=trace, name="failed", error=AssessmentError("RATE_LIMIT", "too many"), source=judge)
+    wanted = mlflow.log_expectation(trace_id=trace, name="answer", value="six", source=human)
+    mlflow.log_expectation(trace_id=trace, name="facts", value=["a", {"b": 1}], source=human)
+    say("assessments", told())
+    say("an assessment", (mlflow.get_assessment(trace, first.assessment_id).value, wanted.name))
+    mlflow.update_assessment(trace, first.assessment_id, Feedback(name="correct", value=False, rationale="after all",
+                                                                   source=human, metadata={"more": "2"}))
+    mlflow.update_assessment(trace, wanted.assessment_id, Expectation(name="answer", value="seven", source=human))
+    say("updated assessments", told()[:5])
+    refused("feedback as an expectation", lambda: mlflow.update_assessment(
+        trace, first.assessment_id, Expectation(name="correct", value=1, source=human)))
+    over = mlflow.override_feedback(trace_id=trace, assessment_id=first.assessment_id, value=True, rationale="no, right",
+                                    source=human)
+    say("overridden", sorted((a.name, a.valid) for a in client.get_trace(trace).info.assessments))
+    mlflow.delete_assessment(trace, over.assessment_id)
+    say("taken back", sorted((a.name, a.valid) for a in client.get_trace(trace).info.assessments))
+    refused("no such assessment", lambda: mlflow.get_assessment(trace, "a-" + "0" * 32))
+    refused("assessment of no trace", lambda: mlflow.log_feedback(trace_id="tr-" + "0" * 32, name="x", value=1, source=human))
+
+
+def prompts():
+    """Prompts are registered models of their own kind: mlflow 3."""
+    plain_one = lambda p: [p.name, p.version, p.template, p.commit_message, sorted(p.variables), dict(p.tags)]
+    first = mlflow.genai.register_prompt("greeting", "Hello {{name}}!", commit_message="first", tags={"lang": "en"})
+    say("prompt", plain_one(first))
+    second = mlflow.genai.register_prompt("greeting", "Dear {{name}} of {{place}},")
+    say("second prompt", plain_one(second))
+    mlflow.genai.register_prompt("chat", [{"role": "system", "content": "Be {{mood}}."}, {"role": "user", "content": "{{ask}}"}])
+    say("loaded prompt", plain_one(mlflow.genai.load_prompt("greeting", version=1)))
+    say("prompt by uri", plain_one(mlflow.genai.load_prompt("prompts:/greeting/2")))
+    say("chat prompt", plain_one(mlflow.genai.load_prompt("prompts:/chat/1")))
+    mlflow.genai.set_prompt_alias("greeting", "production", 1)
+    say("prompt by alias", plain_one(mlflow.genai.load_prompt("prompts:/greeting@production")))
+    mlflow.genai.delete_prompt_alias("greeting", "production")
+    refused("gone prompt alias", lambda: mlflow.genai.load_prompt("prompts:/greeting@production"))
+    say("filled", first.format(name="you"))
+    say("prompts", sorted(p.name for p in mlflow.genai.search_prompts()))
+    say("prompts by name", [p.name for p in mlflow.genai.search_prompts("name LIKE 'greet%'")])
+    say("no model", sorted(m.name for m in client.search_registered_models() if m.name in ("greeting", "chat")))
+    client.set_prompt_tag("greeting", "owner", "me")
+    client.set_prompt_version_tag("greeting", "1", "reviewed", "yes")
+    say("tags of a prompt", client.get_prompt("greeting").tags)
+    say("tags of its version", plain_one(mlflow.genai.load_prompt("greeting", version=1)))
+    client.delete_prompt_tag("greeting", "owner")
+    client.delete_prompt_version("greeting", "2")
+    refused("deleted prompt version", lambda: mlflow.genai.load_prompt("greeting", version=2, allow_missing=False))
+    with mlflow.start_run(run_name="with a prompt") as run:
+        mlflow.genai.load_prompt("prompts:/greeting/1")
+    say("prompt of a run", client.get_run(run.info.run_id).data.tags.get("mlflow.linkedPrompts"))
+    refused("model of a prompt's name", lambda: client.create_registered_model("greeting"))
 
 
 def registry(run_id):
@@ -505,6 +570,7 @@ def main():
     datasets()
     if MAJOR >= 3:
         logged_models(client.create_experiment("logged"))
+        prompts()
     flavours()
     autologging()
     registry(parent)

@@ -183,9 +183,14 @@ impl From<CommitError> for MlflowError {
             Conflict::TraceOfOther { .. } | Conflict::AliasTaken { .. } | Conflict::FileTaken => {
                 Self::new(Code::PermissionDenied, conflict.to_string())
             }
-            Conflict::FileInTheWay { .. } | Conflict::TooManyFiles { .. } => {
-                Self::invalid(conflict.to_string())
-            }
+            Conflict::AssessmentMissing { trace, id } => Self::missing(format!(
+                "Assessment with ID '{id}' not found for trace '{}'",
+                shown(trace)
+            )),
+            Conflict::FileInTheWay { .. }
+            | Conflict::TooManyFiles { .. }
+            | Conflict::AssessmentOfOtherKind
+            | Conflict::TooManyAssessments => Self::invalid(conflict.to_string()),
             Conflict::InBin { kind, id } => Self::invalid(format!(
                 "The {kind} {id} must be in the 'active' state. Current state is deleted."
             )),

@@ -14,6 +14,7 @@
 
 mod artifacts;
 mod ask;
+mod assessments;
 mod error;
 mod experiment_search;
 mod experiments;
@@ -216,6 +217,13 @@ fn third() -> Router<App> {
         .route(
             "/traces/{id}/tags",
             patch(traces::set_tag).delete(traces::delete_tag),
+        )
+        .route("/traces/{id}/assessments", post(assessments::create))
+        .route(
+            "/traces/{id}/assessments/{assessment}",
+            get(assessments::get)
+                .patch(assessments::update)
+                .delete(assessments::delete),
         )
         .fallback(server::no_such_path)
 }

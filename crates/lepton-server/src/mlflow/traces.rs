@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ask::{Ask, Visitor, list, need};
+use super::assessments::{AssessmentWire, read_all};
 use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, find_active};
 use super::rules::{KEY_CHARS_MAX, TAG_CHARS_MAX, check_key, cut, in_calendar};
@@ -58,6 +59,8 @@ pub(super) struct TraceInfo {
     trace_metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    assessments: Vec<AssessmentWire>,
 }
 
 #[derive(Debug, Serialize, Deserialize, Default)]
@@ -75,7 +78,9 @@ pub(super) struct InExperiment {
 
 impl TraceInfo {
     pub(super) fn of(trace: Trace, experiment_id: String) -> Self {
+        let said = trace.assessments.iter();
         Self {
+            assessments: said.map(|it| AssessmentWire::of(it, &trace.id)).collect(),
             trace_id: trace.id,
             client_request_id: trace.client_request_id,
             trace_location: Location {
@@ -114,6 +119,7 @@ impl TraceInfo {
             complete: false,
             metadata: bounded(self.trace_metadata)?,
             tags: bounded(self.tags)?,
+            assessments: Vec::new(),
         })
     }
 }
@@ -162,7 +168,7 @@ fn parse_seconds(text: &str) -> Option<i64> {
 }
 
 /// `2026-11-21T06:26:46.579Z`, as protobuf writes a time.
-fn parse_time(text: &str) -> Option<Timestamp> {
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     let stamp: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp::from_millis(stamp.as_millisecond()))
 }
@@ -182,10 +188,11 @@ struct Whole {
 /// Records a trace. What its spans brought before stays.
 pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Result<Response, MlflowError> {
     visitor.may(Access::Write, Kind::Experiment)?;
-    let info = ask
+    let mut info = ask
         .trace
         .ok_or_else(|| MlflowError::required("trace"))?
         .trace_info;
+    let said = read_all(&visitor.app, std::mem::take(&mut info.assessments))?;
     let place = info.trace_location.mlflow_experiment.as_ref();
     let named = place
         .map(|place| place.experiment_id.clone())
@@ -196,6 +203,7 @@ pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Start>) -> Result<Resp
         .metadata
         .insert("mlflow.trace.infoFinalized".to_owned(), "true".to_owned());
     trace.complete = true;
+    trace.assessments = said;
     let id = trace.id.clone();
     keep(&visitor, &experiment, trace).await?;
     one(&visitor, &id, None).await

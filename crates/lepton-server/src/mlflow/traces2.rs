@@ -83,7 +83,7 @@ pub(super) async fn end(
         state: Some(state.to_owned()),
         metadata: map_of(ask.request_metadata)?,
         tags: map_of(ask.tags)?,
-        dropped_tag: None,
+        ..TraceChange::default()
     };
     change(&visitor, &id, of_trace).await?;
     one(&visitor, &id).await

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::reader::Reader;
 use super::requirements::require_project;
-use crate::traces::{TraceChange, TraceWrite};
+use crate::traces::{AssessmentChange, TraceChange, TraceWrite};
 use crate::{CommitError, Conflict, StoreError};
 
 /// From schema 3 to schema 4.
@@ -93,12 +93,74 @@ fn alter(trace: &mut Trace, change: &TraceChange) -> Result<(), Conflict> {
     }
     trace.metadata.extend(change.metadata.clone());
     trace.tags.extend(change.tags.clone());
+    if let Some(change) = &change.assessed {
+        assess(trace, change)?;
+    }
     match &change.dropped_tag {
         Some(key) if trace.tags.remove(key).is_none() => Err(Conflict::TraceTagMissing {
             trace: trace.id.clone(),
             key: key.chars().take(64).collect(),
         }),
         Some(_) | None => Ok(()),
+    }
+}
+
+fn assess(trace: &mut Trace, change: &AssessmentChange) -> Result<(), Conflict> {
+    let missing = |trace: &Trace, id: &str| Conflict::AssessmentMissing {
+        trace: trace.id.clone(),
+        id: id.chars().take(64).collect(),
+    };
+    let most = match change {
+        AssessmentChange::Add {
+            assessment,
+            bytes_max,
+        } => {
+            let overridden = assessment.overrides.clone().unwrap_or_default();
+            if !trace.assess(assessment.as_ref().clone()) {
+                return Err(missing(trace, &overridden));
+            }
+            *bytes_max
+        }
+        AssessmentChange::Alter {
+            id,
+            at,
+            name,
+            verdict,
+            rationale,
+            metadata,
+            bytes_max,
+        } => {
+            let altered = trace.reassess(id, |known| {
+                if let Some(verdict) = verdict {
+                    if !verdict.is_like(&known.verdict) {
+                        return false;
+                    }
+                    known.verdict = verdict.clone();
+                }
+                if let Some(name) = name {
+                    known.name.clone_from(name);
+                }
+                if rationale.is_some() {
+                    known.rationale.clone_from(rationale);
+                }
+                known.metadata.extend(metadata.clone());
+                known.updated_at = *at;
+                true
+            });
+            if !altered.ok_or_else(|| missing(trace, id))? {
+                return Err(Conflict::AssessmentOfOtherKind);
+            }
+            *bytes_max
+        }
+        AssessmentChange::TakeBack { id } => {
+            trace.take_back(id);
+            usize::MAX
+        }
+    };
+    let text = serde_json::to_string(&trace.assessments).expect("invariant: texts serialise");
+    match text.len() <= most {
+        true => Ok(()),
+        false => Err(Conflict::TooManyAssessments),
     }
 }
 
