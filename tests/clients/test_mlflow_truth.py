@@ -133,6 +133,42 @@ except urllib.error.HTTPError as error:
     assert [r["info"]["run_name"] for r in found["runs"]] == ["its child"]
 
 
+def test_a_nested_run_of_a_job_lies_beside_its_own(lepton):
+    code = """
+import mlflow
+with mlflow.start_run():
+    mlflow.log_metric("outer", 1)
+    with mlflow.start_run(nested=True, run_name="inner"):
+        mlflow.log_metric("inner", 2)
+"""
+    job = lepton.submit("nested", python(3), "-c", code)
+    assert lepton.over(job)["status"]["phase"] == "succeeded", lepton.logs(job)
+    own = got(lepton, f"runs/get?run_id={lepton.job(job)['spec']['run']}")["run"]
+    assert [m["key"] for m in own["data"]["metrics"]] == ["outer"]
+    wanted = f"tags.mlflow.parentRunId = '{own['info']['run_id']}'"
+    found = got(lepton, "runs/search", {"experiment_ids": [own["info"]["experiment_id"]], "filter": wanted})
+    assert [(r["info"]["run_name"], r["data"]["metrics"][0]["value"]) for r in found["runs"]] == [("inner", 2)]
+
+
+def test_the_bin_is_shown_and_emptied(lepton):
+    kept, gone = new_run(lepton), new_run(lepton)
+    got(lepton, "runs/log-metric", {"run_id": gone, "key": "x", "value": 1, "timestamp": 1, "step": 0})
+    path = f"/api/2.0/mlflow-artifacts/artifacts/0/{gone}/artifacts/a/b"
+    assert lepton.api("PUT", path, body=b"x").status == 200
+    # A path is a file or a folder.
+    assert refused(lepton.api("PUT", path.removesuffix("/b"), body=b"x")) == (400, "INVALID_PARAMETER_VALUE")
+    got(lepton, "runs/delete", {"run_id": gone})
+    assert refused(lepton.api("PUT", f"{path}c", body=b"x"))[0] == 400
+    listed = lepton.ok("get", "runs", "--phase", "deleted", "-o", "json").json()
+    assert gone in json.dumps(listed) and kept not in json.dumps(listed)
+    purge = lambda *args: lepton.ok("runs", "purge", *args, "-o", "json").json()["runs"]
+    assert purge() == 0
+    assert purge("--older-than", "0s", "--dry-run") >= 1
+    assert purge("--older-than", "0s") >= 1
+    assert refused(ask(lepton, f"runs/get?run_id={gone}")) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert ask(lepton, f"runs/get?run_id={kept}").status == 200
+
+
 def test_who_may_and_where(lepton):
     run = new_run(lepton)
     token = other_project(lepton, "others")

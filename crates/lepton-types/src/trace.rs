@@ -259,4 +259,49 @@ mod tests {
             assert_eq!(merged.tags.len(), 2);
         }
     }
+
+    fn said(id: &str, overrides: Option<&str>) -> Assessment {
+        Assessment {
+            id: id.to_owned(),
+            name: "correct".to_owned(),
+            span: None,
+            source_type: "HUMAN".to_owned(),
+            source_id: "me".to_owned(),
+            created_at: Timestamp::from_millis(1),
+            updated_at: Timestamp::from_millis(1),
+            verdict: Verdict::Feedback(true.into()),
+            rationale: None,
+            metadata: BTreeMap::new(),
+            overrides: overrides.map(str::to_owned),
+            valid: true,
+        }
+    }
+
+    #[test]
+    fn what_is_overridden_stands_again_when_that_is_taken_back() {
+        let mut trace = Trace::empty();
+        assert!(trace.assess(said("a-1", None)));
+        assert!(!trace.assess(said("a-2", Some("a-9"))));
+        assert!(trace.assess(said("a-3", Some("a-1"))));
+        let valid = |trace: &Trace| -> Vec<bool> {
+            trace.assessments.iter().map(|said| said.valid).collect()
+        };
+        assert_eq!(valid(&trace), [false, true]);
+        trace.take_back("a-3");
+        trace.take_back("a-3");
+        assert_eq!(valid(&trace), [true]);
+    }
+
+    #[test]
+    fn what_was_said_stays_whoever_tells_of_the_trace_again() {
+        let (mut earlier, mut later) = (Trace::empty(), Trace::empty());
+        assert!(earlier.assess(said("a-1", None)));
+        for complete in [false, true] {
+            later.complete = complete;
+            let merged = Trace::merged(earlier.clone(), later.clone());
+            assert_eq!(merged.assessments, earlier.assessments);
+        }
+        let old: Trace = serde_json::from_str(&serde_json::to_string(&later).unwrap()).unwrap();
+        assert_eq!(old.assessments, []);
+    }
 }

@@ -471,4 +471,44 @@ mod tests {
         });
         assert!(found.await.unwrap() > 50);
     }
+
+    /// A search may look at each run of an experiment, in the order in which they are wanted, or at what an
+    /// index gives; never at every row of a table.
+    #[tokio::test]
+    async fn no_search_goes_through_a_whole_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = filled(folder.path()).await;
+        let Backend::Sqlite(sqlite) = &store.backend;
+        let plans = sqlite.read(|reader| {
+            let mut plans = Vec::new();
+            for clause in clauses().into_iter().map(Some).chain([None]) {
+                let clauses: Vec<RunClause> = clause.into_iter().collect();
+                let starts = std::iter::once(None).chain((0..clauses.len()).map(Some));
+                for narrowest in starts {
+                    let search = RunSearch {
+                        project: Name::default_project(),
+                        experiments: vec![id(201)],
+                        lifecycle: Lifecycle::Active,
+                        clauses: clauses.clone(),
+                        order: Vec::new(),
+                        offset: 0,
+                        limit: 100,
+                    };
+                    let (sql, arguments) = sql_of(&search, narrowest, 100);
+                    let explained = format!("EXPLAIN QUERY PLAN {sql}");
+                    let mut statement = reader.connection().prepare(&explained)?;
+                    let rows = statement
+                        .query_map(params_from_iter(arguments), |row| row.get::<_, String>(3))?;
+                    plans.push((sql, rows.collect::<Result<Vec<_>, _>>()?));
+                }
+            }
+            Ok(plans)
+        });
+        for (sql, plan) in plans.await.unwrap() {
+            assert!(
+                plan.iter().all(|step| !step.starts_with("SCAN")),
+                "{sql}: {plan:?}"
+            );
+        }
+    }
 }
