@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from mlflow_rig import environment, finish, start
+from mlflow_rig import environment, finish, python, start
 from server import eventually
 
 BASE = "/api/2.0/mlflow"

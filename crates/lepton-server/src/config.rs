@@ -402,6 +402,32 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("invariant: a configuration serialises")
     }
+
+    /// The same, with what may be set and is not in comments.
+    #[must_use]
+    pub fn to_commented_toml(&self) -> String {
+        let set = [
+            ("public_url", self.public_url.is_some()),
+            ("pool.cpu", self.pool.cpu.is_some()),
+            ("pool.memory", self.pool.memory.is_some()),
+            ("serving.onnxruntime", self.serving.onnxruntime.is_some()),
+            ("s3.listen", self.s3.listen.is_some()),
+            ("s3.public_url", self.s3.public_url.is_some()),
+            ("objects.backend", self.objects.backend.is_some()),
+            ("objects.replica", self.objects.replica.is_some()),
+            ("objects.kms", self.objects.kms.is_some()),
+            ("objects.prices", self.objects.prices.is_some()),
+        ];
+        let mut text = self.to_toml();
+        let unset = set.iter().filter(|(_, is_set)| !is_set);
+        for (at, (key, _)) in unset.enumerate() {
+            if at == 0 {
+                text.push_str("\n# Not set; docs/configuration.md says what that means:\n");
+            }
+            text.push_str(&format!("# {key}\n"));
+        }
+        text
+    }
 }
 
 #[cfg(test)]
@@ -413,6 +439,16 @@ mod tests {
         let config = Config::default();
         config.validate().unwrap();
         assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn what_is_not_set_is_told_of() {
+        let mut config = Config::default();
+        assert!(config.to_commented_toml().contains("\n# pool.cpu\n"));
+        config.pool.cpu = Some(CpuMillis::from_millis(500));
+        let text = config.to_commented_toml();
+        assert!(!text.contains("# pool.cpu"), "{text}");
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
     }
 
     #[test]

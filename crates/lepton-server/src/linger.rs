@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
+use tokio_util::task::TaskTracker;
 
 /// Smaller bodies are in the client's and the kernel's buffers already.
 const SMALL_BYTES: u64 = 64 << 10;
@@ -65,7 +66,11 @@ impl Drop for Lent {
 }
 
 /// Answers at once, and reads on for a while if the answer is a refusal of a body under way.
-pub(crate) async fn linger(request: Request, next: Next) -> Response {
+pub(crate) async fn linger(
+    State(tasks): State<TaskTracker>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
     let size = body.size_hint();
     if size.upper().is_some_and(|bytes| bytes <= SMALL_BYTES) {
@@ -83,7 +88,7 @@ pub(crate) async fn linger(request: Request, next: Next) -> Response {
     if let Some((body, asked)) = left {
         // Who waits to be asked for the body reads the answer first.
         if asked || !waits_to_be_asked {
-            tokio::spawn(tokio::time::timeout(LINGER_MAX, throw_away(body)));
+            tasks.spawn(tokio::time::timeout(LINGER_MAX, throw_away(body)));
         }
     }
     response
@@ -103,6 +108,7 @@ async fn throw_away(mut body: Body) {
 mod tests {
     use axum::Router;
     use axum::http::StatusCode;
+    use axum::middleware::from_fn_with_state;
     use axum::routing::post;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -137,7 +143,7 @@ mod tests {
     fn router() -> Router {
         Router::new()
             .route("/", post(refuse))
-            .layer(axum::middleware::from_fn(linger))
+            .layer(from_fn_with_state(TaskTracker::new(), linger))
     }
 
     #[tokio::test]
@@ -153,7 +159,7 @@ mod tests {
         let refuse_unread = || async { StatusCode::FORBIDDEN };
         let router = Router::new()
             .route("/", post(refuse_unread))
-            .layer(axum::middleware::from_fn(linger));
+            .layer(from_fn_with_state(TaskTracker::new(), linger));
         let head = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n\r\n";
         let answer = answer_to(router, head, 0).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");

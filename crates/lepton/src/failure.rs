@@ -81,6 +81,9 @@ pub(crate) enum Failure {
     /// A part of the binary failed and said why.
     #[error("{message}")]
     Part { message: String },
+    /// Another server than Lepton's does not answer.
+    #[error("{message}")]
+    Unreachable { message: String },
 }
 
 /// What went wrong, with its causes, in one line.
@@ -130,6 +133,11 @@ impl Failure {
             Self::Kind(_) | Self::Usage { .. } => Status::Usage,
             Self::StillWaiting { .. } => Status::TimedOut,
             Self::Invalid { .. } => Status::Invalid,
+            // A name of a file that is none.
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Status::Invalid
+            }
+            Self::Unreachable { .. } => Status::Unreachable,
             Self::JobEnded { .. }
             | Self::DoesNotGetReady { .. }
             | Self::File { .. }

@@ -82,7 +82,15 @@ pub(crate) fn worker(role: &worker::Role) -> Result<(), Failure> {
 }
 
 /// Checks or shows the server's configuration.
-pub(crate) fn config(action: &config::Action) -> Result<String, Failure> {
+/// What is said of a configuration.
+pub(crate) enum Told {
+    /// In words.
+    Words(String),
+    /// Every setting, as a file and for programs.
+    Settings(String, serde_json::Value),
+}
+
+pub(crate) fn config(action: &config::Action) -> Result<Told, Failure> {
     let read = |file: &Path| -> Result<Config, Failure> {
         let config = Config::read(file).map_err(|error| unusable(&error))?;
         config.validate().map_err(|error| unusable(&error))?;
@@ -93,11 +101,17 @@ pub(crate) fn config(action: &config::Action) -> Result<String, Failure> {
     match action {
         config::Action::Check { file } => {
             read(file)?;
-            Ok(format!("`{}` is a valid configuration", file.display()))
+            let file = file.display();
+            Ok(Told::Words(format!("`{file}` is a valid configuration")))
         }
-        config::Action::Show { config: Some(file) } => Ok(read(file)?.to_toml()),
-        config::Action::Show { config: None } => Ok(Config::default().to_toml()),
+        config::Action::Show { config: Some(file) } => Ok(settings(&read(file)?)),
+        config::Action::Show { config: None } => Ok(settings(&Config::default())),
     }
+}
+
+fn settings(config: &Config) -> Told {
+    let json = serde_json::to_value(config).expect("invariant: a configuration serialises");
+    Told::Settings(config.to_commented_toml(), json)
 }
 
 fn unusable(error: &dyn Error) -> Failure {

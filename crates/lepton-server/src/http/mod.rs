@@ -163,10 +163,20 @@ pub(crate) fn router(app: App) -> Router {
         )
         .merge(inference::open_inference_protocol())
         .merge(crate::mlflow::router())
+        .route("/", axum::routing::get(welcome))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(axum::middleware::from_fn(crate::linger::linger))
+        .layer(axum::middleware::from_fn_with_state(
+            app.tasks.clone(),
+            crate::linger::linger,
+        ))
         .with_state(app)
+}
+
+/// Where a browser comes to that follows what clients print. Needs no token.
+async fn welcome() -> &'static str {
+    "This is Lepton. It has no pages here yet: `lepton get runs` and `lepton runs compare` show what was \
+     logged, /api/v1/openapi.json describes the API.\n"
 }
 
 async fn no_such_path(uri: axum::http::Uri) -> ApiError {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::server::Told;
 
 /// Checks or shows the server's configuration
 #[derive(Debug, clap::Subcommand)]
@@ -15,7 +16,7 @@ pub(crate) enum Action {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Shows every setting with its value, and where the value comes from
+    /// Shows every setting with its value
     #[command(after_help = "Example:\n  lepton config show --config lepton.toml")]
     Show {
         /// The file; only the defaults where absent
@@ -26,6 +27,9 @@ pub(crate) enum Action {
 
 impl Action {
     pub(crate) fn run(&self, ctx: &Context) -> Result<(), Failure> {
-        ctx.print(&crate::server::config(self)?)
+        match crate::server::config(self)? {
+            Told::Words(words) => ctx.print(&words),
+            Told::Settings(file, json) => ctx.answer(&json, || file),
+        }
     }
 }

@@ -177,7 +177,11 @@ fn summary(version: &DatasetVersion) -> String {
     let size = bytes(version.spec.files.iter().map(|file| file.size_bytes).sum());
     let columns = version.status.columns.len();
     let found = match version.status.rows {
-        Some(rows) => format!("{rows} rows, {columns} columns, {size}"),
+        Some(rows) => format!(
+            "{}, {}, {size}",
+            count(rows, "row"),
+            count(columns as u64, "column")
+        ),
         None => format!("{}, {size}", count(version.spec.files.len() as u64, "file")),
     };
     format!(

@@ -205,12 +205,17 @@ fn difference(old: &DatasetVersion, new: &DatasetVersion) -> Difference {
             .collect()
     };
     Difference {
-        old: old.metadata.name.clone(),
-        new: new.metadata.name.clone(),
+        old: named(old),
+        new: named(new),
         rows: (old.status.rows, new.status.rows),
         files: changes(&files(old), &files(new)),
         columns: changes(&columns(old), &columns(new)),
     }
+}
+
+/// A version as commands name it.
+fn named(version: &DatasetVersion) -> String {
+    version.metadata.name.replacen('/', ":", 1)
 }
 
 fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<Change> {

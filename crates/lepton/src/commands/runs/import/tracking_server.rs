@@ -360,12 +360,14 @@ impl TrackingServer {
     }
 
     fn failed(&self, what: &str, error: &ureq::Error) -> Failure {
-        Failure::Part {
-            message: format!(
-                "the MLflow server at {} does not give `{what}`: {}",
-                self.url,
-                with_causes(error)
-            ),
+        let message = format!(
+            "the MLflow server at {} does not give `{what}`: {}",
+            self.url,
+            with_causes(error)
+        );
+        match error {
+            ureq::Error::StatusCode(_) => Failure::Part { message },
+            _ => Failure::Unreachable { message },
         }
     }
 }
