@@ -250,7 +250,7 @@ def test_predict_by_the_cli(served):
     done = predict(b"x,kind\n1,\xff\n")
     assert done.code == 8 and b"UTF-8" in done.err, done
     assert served.cli("predict", "none", "--data", "-", stdin="x\n1\n").code == 3
-    assert served.cli("predict", "t", "--data", "/no/such/file").code == 1
+    assert served.cli("predict", "t", "--data", "/no/such/file").code == 8
 
 
 # Names and paths.
@@ -343,7 +343,7 @@ def test_what_is_no_model(shared, content):
 
 
 def test_models_that_cannot_be_served(shared):
-    assert shared.cli("model", "import", "none", "/no/such.onnx").code == 1
+    assert shared.cli("model", "import", "none", "/no/such.onnx").code == 8
     assert shared.cli("deploy", "none", "--model", "none").code == 3
     shared.got("POST", "models/files/versions", {"files": [{"path": "notes.txt", **shared.blob(b"x")}]})
     done = shared.cli("deploy", "files", "--model", "files")

@@ -191,7 +191,7 @@ def test_what_is_broken_is_left_out_and_said(lepton, tmp_path):
     assert run["run"]["tags"]["lepton.import.run_id"] == "not-hex"
     assert run["series"] == {"m": [[3, 1, 2.5]]}
     assert lepton.ok("runs", "import", store, "-o", "json").json()["imported"] == 0
-    assert lepton.cli("runs", "import", tmp_path / "nothing").code == 1
+    assert lepton.cli("runs", "import", tmp_path / "nothing").code == 8
     assert lepton.cli("runs", "import", tmp_path).code == 8
 
 
@@ -205,7 +205,32 @@ def test_a_server_of_mlflow_is_imported(lepton, tmp_path, major):
         again = lepton.ok("runs", "import", url, "-o", "json").json()
         assert (again["imported"], again["unchanged"]) == (0, 9)
     gone = lepton.cli("runs", "import", url)
-    assert gone.code == 1 and url in gone.err
+    assert gone.code == 6 and url in gone.err
+
+
+def test_the_bin_of_a_folder_is_imported_into_the_bin(lepton, tmp_path):
+    store = tmp_path / "mlruns"
+    files = {
+        "1/meta.yaml": "name: wine\n",
+        "1/kept/meta.yaml": "run_id: kept\nstatus: FINISHED\n",
+        "1/gone/meta.yaml": "run_id: gone\nstatus: FINISHED\nlifecycle_stage: deleted\n",
+        "1/gone/metrics/m": "1 2.5 3\n",
+    }
+    for name, text in files.items():
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_text(text)
+    imported = lambda *args: lepton.ok("runs", "import", store, "-o", "json", *args).json()["imported"]
+    binned = lambda: lepton.ok("get", "runs", "--phase", "deleted", "-o", "json").json()
+    assert imported() == 1 and binned()["items"] == []
+    assert imported("--deleted") == 1
+    [run] = binned()["items"]
+    assert [m["value"] for m in run["metrics"]] == [2.5]
+    # What is written to it there comes along, into the bin.
+    with (store / "1/gone/metrics/m").open("a") as file:
+        file.write("2 3.5 4\n")
+    assert (imported("--deleted"), imported("--deleted")) == (1, 0)
+    [run] = binned()["items"]
+    assert [m["value"] for m in run["metrics"]] == [3.5]
 
 
 @pytest.fixture(scope="module")

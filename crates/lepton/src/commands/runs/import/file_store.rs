@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
-use super::source::{Found, SourceRun};
+use super::source::{Bin, Found, SourceRun};
 use crate::commands::data::unreadable;
 use crate::failure::Failure;
 
@@ -90,6 +90,7 @@ impl FileStore {
     pub(super) fn each_run(
         &self,
         is_wanted: &dyn Fn(&str) -> bool,
+        bin: Bin,
         each: &mut dyn FnMut(Found) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut all = Vec::new();
@@ -112,8 +113,8 @@ impl FileStore {
             each(Found::Experiment(name.clone()))?;
             for run in runs {
                 match read_run(&name, &folder, &run)? {
-                    Ok(Some(run)) => each(Found::Run(Box::new(run)))?,
-                    Ok(None) => {}
+                    Ok(run) if run.is_deleted && bin == Bin::Left => {}
+                    Ok(run) => each(Found::Run(Box::new(run)))?,
                     Err(why) => each(Found::Unreadable(why))?,
                 }
             }
@@ -168,19 +169,16 @@ impl FileStore {
     }
 }
 
-/// A run; none if it is in the bin; in words what is wrong with it.
+/// A run; in words what is wrong with it.
 fn read_run(
     experiment: &str,
     experiment_folder: &Path,
     folder: &Path,
-) -> Result<Result<Option<SourceRun>, String>, Failure> {
+) -> Result<Result<SourceRun, String>, Failure> {
     let meta: RunMeta = match read_yaml(&folder.join("meta.yaml"))? {
         Ok(meta) => meta,
         Err(why) => return Ok(Err(why)),
     };
-    if is_deleted(meta.lifecycle_stage.as_deref()) {
-        return Ok(Ok(None));
-    }
     let name_of = |path: &Path| {
         path.file_name()
             .and_then(|name| name.to_str())
@@ -210,7 +208,8 @@ fn read_run(
         Some(yaml_serde::Value::Number(number)) => number.to_string(),
         _ => String::new(),
     };
-    Ok(Ok(Some(SourceRun {
+    Ok(Ok(SourceRun {
+        is_deleted: is_deleted(meta.lifecycle_stage.as_deref()),
         name: meta.run_name.filter(|name| !name.is_empty()),
         experiment: experiment.to_owned(),
         experiment_id,
@@ -223,7 +222,7 @@ fn read_run(
         metrics: metrics.into_iter().map(|(key, _)| key).collect(),
         fingerprint: fingerprint(folder)?,
         id,
-    })))
+    }))
 }
 
 /// The data that went into a run: what it is stands with the experiment, what it was for with the run.
@@ -394,7 +393,7 @@ mod tests {
             let store = FileStore::open(root.path().to_owned()).unwrap();
             let (mut runs, mut broken) = (Vec::new(), 0);
             store
-                .each_run(&|_| true, &mut |found| {
+                .each_run(&|_| true, Bin::Left, &mut |found| {
                     match found {
                         Found::Run(run) => runs.push(*run),
                         Found::Unreadable(_) => broken += 1,

@@ -23,7 +23,7 @@ use lepton_types::{FreeName, Id, RunId};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use self::source::{Found, Source, SourceRun};
+use self::source::{Bin, Found, Source, SourceRun};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Tone, count, paint};
@@ -32,7 +32,7 @@ use crate::progress::Progress;
 /// Brings runs from an MLflow folder or server, with series, artifacts, ids and times
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Registered models come along with the runs of their versions. What is in the bin stays\nwhere it is."
+    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Registered models come along with the runs of their versions. What is in the bin stays\nwhere it is, but for runs with --deleted."
 )]
 pub(crate) struct Import {
     /// A folder as MLflow's file store has it (mlruns), or the URL of an MLflow server
@@ -41,6 +41,9 @@ pub(crate) struct Import {
     /// Only runs of this experiment (may be repeated)
     #[arg(long, value_name = "NAME")]
     experiment: Vec<String>,
+    /// Brings the runs in its bin, too, into the bin here
+    #[arg(long)]
+    deleted: bool,
     /// Leaves the artifacts
     #[arg(long)]
     without_artifacts: bool,
@@ -108,7 +111,11 @@ impl Import {
             only_some: !self.experiment.is_empty(),
         };
         let wanted: BTreeSet<String> = self.experiment.iter().cloned().collect();
-        let seen = source.each_run(&wanted, &mut |found| match found {
+        let bin = match self.deleted {
+            true => Bin::Brought,
+            false => Bin::Left,
+        };
+        let seen = source.each_run((&wanted, bin), &mut |found| match found {
             Found::Total(total) => {
                 progress.expect(total);
                 Ok(())
@@ -165,6 +172,15 @@ impl Import {
     }
 }
 
+/// How a run stands that was brought before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stands {
+    /// All of it is here.
+    is_whole: bool,
+    /// It is in the bin.
+    is_deleted: bool,
+}
+
 struct Importing<'a> {
     client: &'a Client,
     artifacts: bool,
@@ -205,11 +221,19 @@ impl Importing<'_> {
         let Some(experiment) = self.make_experiment(&run.experiment)? else {
             return Ok(());
         };
-        let (id, is_whole) = self.make_run(run, &experiment)?;
+        let (id, stands) = self.make_run(run, &experiment)?;
         self.runs.insert(run.id.clone(), id);
-        if is_whole {
+        if stands.is_whole {
             self.brought.unchanged += 1;
-            return Ok(());
+            return self.put_away(id, run, stands);
+        }
+        if stands.is_deleted {
+            // What is in the bin takes nothing. What was put there here alone stays there.
+            if !run.is_deleted {
+                self.brought.unchanged += 1;
+                return Ok(());
+            }
+            self.move_run(id, "runs/restore", run)?;
         }
         self.bring_pairs(id, run)?;
         self.bring_inputs(id, run)?;
@@ -242,7 +266,22 @@ impl Importing<'_> {
                 Ok(())
             })?;
         }
-        self.finish(id, run)
+        self.finish(id, run)?;
+        self.put_away(id, run, Stands::default())
+    }
+
+    /// Puts into the bin what was in the source's.
+    fn put_away(&mut self, id: RunId, run: &SourceRun, stands: Stands) -> Result<(), Failure> {
+        match run.is_deleted && !stands.is_deleted {
+            true => self.move_run(id, "runs/delete", run),
+            false => Ok(()),
+        }
+    }
+
+    fn move_run(&mut self, id: RunId, to: &str, run: &SourceRun) -> Result<(), Failure> {
+        let fields = serde_json::json!({"run_id": id.to_string()});
+        self.tell(&Method::POST, to, &fields, &run.shown())?;
+        Ok(())
     }
 
     /// The registered models of the source.
@@ -256,18 +295,21 @@ impl Importing<'_> {
         Ok(())
     }
 
-    /// The run here, made if it is new, and whether all of it is here.
+    /// The run here, made if it is new, and how it stands.
     fn make_run(
         &mut self,
         run: &SourceRun,
         experiment: &FreeName,
-    ) -> Result<(RunId, bool), Failure> {
+    ) -> Result<(RunId, Stands), Failure> {
         let own = run.id.parse::<RunId>().ok();
         for id in own.into_iter().chain([derived_id(&run.id)]) {
             match self.client.run_view(id) {
                 Ok(view) => {
-                    let is_whole = view.tags.get(DONE_TAG) == Some(&run.fingerprint);
-                    return Ok((id, is_whole));
+                    let stands = Stands {
+                        is_whole: view.tags.get(DONE_TAG) == Some(&run.fingerprint),
+                        is_deleted: view.run.status.deleted_at.is_some(),
+                    };
+                    return Ok((id, stands));
                 }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
@@ -279,7 +321,7 @@ impl Importing<'_> {
                 id: Some(id),
             };
             match self.client.create_run(&request) {
-                Ok(_) => return Ok((id, false)),
+                Ok(_) => return Ok((id, Stands::default())),
                 // It is another project's; the next id is ours.
                 Err(error) if error.code() == Some(ErrorCode::AlreadyExists) => {}
                 Err(error) => return Err(error.into()),

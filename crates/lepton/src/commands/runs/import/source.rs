@@ -20,6 +20,8 @@ pub(super) struct SourceRun {
     /// The experiment as the source calls it inside.
     pub(super) experiment_id: String,
     pub(super) phase: RunPhase,
+    /// Whether it is in the bin there.
+    pub(super) is_deleted: bool,
     pub(super) started_at: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
     pub(super) params: BTreeMap<String, String>,
@@ -37,6 +39,15 @@ impl SourceRun {
     pub(super) fn shown(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.id.clone())
     }
+}
+
+/// What becomes of runs in the source's bin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bin {
+    /// They stay there.
+    Left,
+    /// They come along, into the bin here.
+    Brought,
 }
 
 /// What is met on the way through a source.
@@ -58,16 +69,17 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Goes through all runs of the experiments that are wanted; of all where none is named.
+    /// Goes through all runs of the experiments that are wanted, of all where none is named; through those in
+    /// the bin only where they are wanted, too.
     pub(super) fn each_run(
         &self,
-        wanted: &BTreeSet<String>,
+        (wanted, bin): (&BTreeSet<String>, Bin),
         each: &mut dyn FnMut(Found) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let is_wanted = |name: &str| wanted.is_empty() || wanted.contains(name);
         match self {
-            Self::Folder(folder) => folder.each_run(&is_wanted, each),
-            Self::Server(server) => server.each_run(&is_wanted, each),
+            Self::Folder(folder) => folder.each_run(&is_wanted, bin, each),
+            Self::Server(server) => server.each_run(&is_wanted, bin, each),
         }
     }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
-use super::source::{Found, SourceRun};
+use super::source::{Bin, Found, SourceRun};
 use crate::failure::{Failure, with_causes};
 
 /// One answer; a page of runs is the largest.
@@ -81,6 +81,8 @@ struct Info {
     start_time: Value,
     #[serde(default)]
     end_time: Value,
+    #[serde(default)]
+    lifecycle_stage: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,6 +163,7 @@ impl TrackingServer {
     pub(super) fn each_run(
         &self,
         is_wanted: &dyn Fn(&str) -> bool,
+        bin: Bin,
         each: &mut dyn FnMut(Found) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut total = 0;
@@ -176,7 +179,10 @@ impl TrackingServer {
                     &json!({
                         "experiment_ids": [experiment.experiment_id],
                         "max_results": RUNS_A_PAGE,
-                        "run_view_type": "ACTIVE_ONLY",
+                        "run_view_type": match bin {
+                            Bin::Left => "ACTIVE_ONLY",
+                            Bin::Brought => "ALL",
+                        },
                         // New runs come last: none moves to a page that was read.
                         "order_by": ["attributes.start_time ASC"],
                         "page_token": token,
@@ -392,6 +398,7 @@ fn run_of(experiment: &Experiment, value: &Value) -> Found {
         experiment: experiment.name.clone(),
         experiment_id: experiment.experiment_id.clone(),
         phase: phase_of(&run.info.status),
+        is_deleted: run.info.lifecycle_stage.as_deref() == Some("deleted"),
         started_at: integer(&run.info.start_time).map(Timestamp::from_millis),
         finished_at: integer(&run.info.end_time).map(Timestamp::from_millis),
         params: pairs(run.data.params),
