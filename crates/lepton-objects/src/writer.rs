@@ -137,6 +137,7 @@ impl ContentWriter {
                     content: self.id,
                     header: self.header,
                     sealer: Arc::clone(&self.sealer),
+                    md5s: self.contents.md5s().clone(),
                 };
                 none.insert(Pipeline::start(target, self.wanted).await?)
             }

@@ -14,6 +14,7 @@ mod job_logs;
 mod jobs;
 mod lineage;
 pub(crate) mod models;
+mod named_keys;
 mod objects;
 mod pools;
 mod preparations;
@@ -89,6 +90,9 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(objects::rotate))
         .routes(routes!(objects::renew))
         .routes(routes!(objects::shred))
+        .routes(routes!(named_keys::create))
+        .routes(routes!(named_keys::renew))
+        .routes(routes!(named_keys::shred))
         .routes(routes!(pools::list))
         .routes(routes!(pools::get))
         .routes(routes!(decisions::latest))
