@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use lepton_store::{Axis, CurveQuery, PointRange, SeriesQuery, Store, Transaction};
-use lepton_types::resources::MetricPoint;
-use lepton_types::{Id, RunId, Timestamp};
+use lepton_types::resources::{MetricPoint, Resource, RunSpec};
+use lepton_types::{Id, Name, RunId, Timestamp};
 
 /// Points of one append: what clients send at most.
 const BATCH: u64 = 1_000;
@@ -37,6 +37,9 @@ async fn main() {
     let file = folder.path().join("store.db");
     let store = Store::open(&file).unwrap();
 
+    for number in 0..runs {
+        make(&store, run(number)).await;
+    }
     log_evenly(&store, points, runs).await;
     let started = Instant::now();
     for number in 0..runs {
@@ -56,6 +59,15 @@ async fn main() {
     curve(&store, RunId::from(Id::from_bytes([255; 16])), long).await;
     println!("peak {} MiB", memory("VmHWM"));
     store.close().await;
+}
+
+/// Points are logged to runs that are there.
+async fn make(store: &Store, run: RunId) {
+    let (home, at) = (Name::default_project(), Timestamp::from_millis(0));
+    let spec = RunSpec::of(Id::from_bytes([254; 16]).into());
+    let mut transaction = Transaction::new();
+    transaction.create(&Resource::draft(run.id(), home, "a run", at, spec));
+    store.commit(transaction).await.unwrap();
 }
 
 async fn log_evenly(store: &Store, points: u64, runs: u64) {
@@ -99,6 +111,7 @@ async fn append(store: &Store, run: RunId, key: &'static str, first: u64) {
 }
 
 async fn curve(store: &Store, run: RunId, points: u64) {
+    make(store, run).await;
     for first in (0..points).step_by(BATCH as usize) {
         append(store, run, "smooth", first).await;
     }

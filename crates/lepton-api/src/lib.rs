@@ -20,7 +20,7 @@ pub use requests::{
     SubmitInput, SubmitPrepare, SubmitProgram, SubmitTrain, UpdateModel, UpdateRun,
 };
 pub use responses::{
-    AccessKeyView, AppliedItem, ApplyAction, ApplyReport, BlobInfo, CreatedAccessKey, CreatedToken,
-    FieldChange, LineageGraph, List, RunView, S3Credentials, SeriesPage, ServerInfo, TokenView,
-    WatchEvent, WatchKind, WhoAmI,
+    AccessKeyView, AppliedItem, ApplyAction, ApplyReport, Bin, BlobInfo, CreatedAccessKey,
+    CreatedToken, FieldChange, LineageGraph, List, RunView, S3Credentials, SeriesPage, ServerInfo,
+    TokenView, WatchEvent, WatchKind, WhoAmI,
 };

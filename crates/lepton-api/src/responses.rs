@@ -26,6 +26,17 @@ pub struct BlobInfo {
     pub size_bytes: u64,
 }
 
+/// What is in the bin of a project, or left it for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Bin {
+    /// Runs; those of jobs go with their job.
+    pub runs: u64,
+    /// Experiments without runs.
+    pub experiments: u64,
+    /// Logged models.
+    pub logged_models: u64,
+}
+
 /// A token, without its secret.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {

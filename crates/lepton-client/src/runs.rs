@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use lepton_api::{CreateExperiment, CreateRun, List, LogToRun, RunView, SeriesPage, UpdateRun};
+use lepton_api::{
+    Bin, CreateExperiment, CreateRun, List, LogToRun, RunView, SeriesPage, UpdateRun,
+};
 use lepton_types::resources::{Experiment, FileEntry, MetricPoint, RunPhase};
-use lepton_types::{FreeName, RunId, Timestamp};
+use lepton_types::{DurationMs, FreeName, RunId, Timestamp};
 use ureq::http::Method;
 
 use crate::Client;
@@ -23,6 +25,8 @@ pub struct RunFilter {
     pub name: Option<String>,
     /// Only those that stand there.
     pub phase: Option<RunPhase>,
+    /// Only those in the bin; else only those that are not.
+    pub deleted: bool,
     /// Only those whose newest metrics fulfil all of these: `accuracy>0.9`.
     pub metrics: Vec<String>,
     /// Newest first.
@@ -92,6 +96,7 @@ impl Client {
             .maybe_query("experiment", filter.experiment.as_ref())
             .maybe_query("name", filter.name.as_ref())
             .maybe_query("phase", filter.phase)
+            .maybe_query("phase", filter.deleted.then_some("deleted"))
             .maybe_query("newest", filter.newest.then_some(true));
         for metric in &filter.metrics {
             target = target.query("metric", metric);
@@ -114,6 +119,18 @@ impl Client {
     pub fn update_run(&self, run: RunId, request: &UpdateRun) -> Result<RunView, ClientError> {
         let target = self.in_this_project(&["runs", &run.to_string()])?;
         self.ask(&Method::PATCH, &target, request, Repeat::Harmless)
+    }
+
+    /// How much has been in the bin for so long; for as long as the server keeps it where absent.
+    pub fn bin(&self, older_than: Option<DurationMs>) -> Result<Bin, ClientError> {
+        let target = self.in_this_project(&["bin"])?;
+        self.get(&target.maybe_query("older_than", older_than))
+    }
+
+    /// Deletes for good what has been in the bin for so long; what that was.
+    pub fn purge_bin(&self, older_than: Option<DurationMs>) -> Result<Bin, ClientError> {
+        let target = self.in_this_project(&["bin"])?;
+        self.delete(&target.maybe_query("older_than", older_than))
     }
 
     /// Deletes a run.

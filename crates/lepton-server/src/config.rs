@@ -36,6 +36,8 @@ pub struct Config {
     pub s3: S3Config,
     /// Where the bytes of everything are kept.
     pub objects: ObjectsConfig,
+    /// What becomes of runs.
+    pub runs: RunsConfig,
     /// What one caller may use at most.
     pub limits: LimitsConfig,
 }
@@ -101,6 +103,14 @@ pub struct S3Config {
     pub public_url: Option<String>,
 }
 
+/// What becomes of runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunsConfig {
+    /// How long runs, experiments and logged models stay in the bin before they are deleted for good.
+    pub keep_deleted: DurationMs,
+}
+
 /// What one caller may use at most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -125,6 +135,7 @@ impl Default for Config {
             serving: ServingConfig::default(),
             s3: S3Config::default(),
             objects: ObjectsConfig::default(),
+            runs: RunsConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -148,6 +159,14 @@ impl Default for ServingConfig {
             onnxruntime: None,
             queue_timeout: DurationMs::from_secs(30),
             body_bytes_max: MemoryBytes::from_mib(64),
+        }
+    }
+}
+
+impl Default for RunsConfig {
+    fn default() -> Self {
+        Self {
+            keep_deleted: DurationMs::from_secs(30 * 86_400),
         }
     }
 }

@@ -132,7 +132,9 @@ impl From<CommitError> for ApiError {
                     | Conflict::ParamChanged { .. }
                     | Conflict::InBin { .. }
                     | Conflict::ProjectInUse { .. }
+                    | Conflict::FileInTheWay { .. }
                     | Conflict::RunDeleted { .. } => ErrorCode::Conflict,
+                    Conflict::TooManyFiles { .. } => ErrorCode::TooLarge,
                     Conflict::TraceOfOther { .. }
                     | Conflict::AliasTaken { .. }
                     | Conflict::FileTaken => ErrorCode::PermissionDenied,

@@ -1,11 +1,12 @@
-//! Housekeeping: bytes that no record cites any more are swept, hour by hour.
+//! Housekeeping, hour by hour: the bin is emptied of what was deleted long ago, and bytes that no
+//! record cites any more are swept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lepton_store::{CommitError, Query, StoreError, Transaction};
+use lepton_store::{BinQuery, CommitError, Query, StoreError, Transaction};
 use lepton_types::resources::{
     AttemptSpec, BlobDigest, DatasetVersionSpec, FileEntry, JobSpec, ModelVersionSpec, Program,
-    RunSpec,
+    ProjectSpec,
 };
 use lepton_types::{DurationMs, Name};
 
@@ -31,6 +32,11 @@ pub(crate) async fn run(app: App) {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY.to_std()) => {}
         }
+        match empty_bins(&app).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(gone, "runs and models in the bin were deleted for good"),
+            Err(error) => tracing::warn!(error = %Chain(&error), "the bin could not be emptied"),
+        }
         match sweep(&app).await {
             Ok(0) => {}
             Ok(gone) => tracing::info!(gone, "objects that nothing cites were deleted"),
@@ -47,6 +53,20 @@ pub(crate) enum SweepError {
     Commit(#[from] CommitError),
     #[error(transparent)]
     Blob(#[from] crate::blobs::BlobError),
+}
+
+/// Deletes for good what has been in the bin for as long as is configured; returns how much that was.
+async fn empty_bins(app: &App) -> Result<u64, CommitError> {
+    let mut gone = 0;
+    for project in app.store.list_all::<ProjectSpec>(Query::default()).await? {
+        let Ok(project) = project.metadata.name.parse() else {
+            continue;
+        };
+        let until = app.now().minus(app.config.runs.keep_deleted);
+        let counts = app.store.purge(&BinQuery { project, until }).await?;
+        gone += counts.runs + counts.experiments + counts.logged_models;
+    }
+    Ok(gone)
 }
 
 /// Deletes what is old and uncited; returns how many went.
@@ -116,13 +136,13 @@ async fn cited(app: &App) -> Result<Cited, StoreError> {
         };
         cite(&file.project, &[entry]);
     }
-    for run in app.store.list_all::<RunSpec>(Query::default()).await? {
-        cite(&run.metadata.project, &run.status.artifacts);
-    }
     for attempt in app.store.list_all::<AttemptSpec>(Query::default()).await? {
         for worker in &attempt.status.workers {
             cite(&attempt.metadata.project, &worker.logs);
         }
+    }
+    for (project, digest) in app.store.all_run_digests().await? {
+        cited.entry(project).or_default().insert(digest);
     }
     for job in app.store.list_all::<JobSpec>(Query::default()).await? {
         if let Program::Command(command) = &job.spec.program {

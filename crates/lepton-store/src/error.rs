@@ -107,6 +107,18 @@ pub enum Conflict {
     /// The file of this path is another one, and the caller may not replace it.
     #[error("there is another file at this path already: a person replaces it")]
     FileTaken,
+    /// A file lies where the path of another one needs a folder, or the other way round.
+    #[error("`{path}` is in the way: a path is a file or a folder")]
+    FileInTheWay {
+        /// What there is, cut to 128 characters.
+        path: String,
+    },
+    /// There is no room for one file more.
+    #[error("a run takes {most} artifacts: put many into an archive")]
+    TooManyFiles {
+        /// How many there may be.
+        most: usize,
+    },
     /// There is no such logged model in the project.
     #[error("logged model `{model}` not found")]
     LoggedModelMissing {

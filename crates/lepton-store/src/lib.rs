@@ -10,7 +10,9 @@
 
 mod alteration;
 mod error;
+mod files;
 pub mod index;
+mod purge;
 mod query;
 mod requirements;
 mod search;
@@ -27,17 +29,18 @@ use lepton_types::{Id, Name, RunId};
 use tokio::sync::watch;
 
 pub use error::{CommitError, Conflict, OpenError, StoreError};
+pub use purge::{BinCounts, BinQuery};
 pub use query::{
     Change, Comparison, CurveQuery, EventQuery, LineageQuery, MetricFilter, MetricStanding, Page,
     Query, RunRecord, SeriesPoints, SeriesQuery,
 };
 pub use search::{
-    DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunOrder,
-    RunSearch, Test, TextField,
+    DatasetField, Found, FoundRun, Lifecycle, NumberField, RunClause, RunField, RunHead, RunOrder,
+    RunSearch, RunSink, Test, TextField,
 };
 pub use series::{Axis, Point, PointRange};
 pub use traces::TraceChange;
-pub use tracking::{LoggedModelRecord, RunInputs};
+pub use tracking::LoggedModelRecord;
 pub use transaction::{EventDraft, Transaction};
 
 /// The metadata of one Lepton. Cheap to clone.

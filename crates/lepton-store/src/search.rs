@@ -1,10 +1,10 @@
 //! Searching runs: what must hold of them, and in which order they come.
 
-use lepton_types::resources::MetricPoint;
-use lepton_types::tracking::ModelLink;
-use lepton_types::{Id, Name};
+use lepton_types::resources::{MetricPoint, Run};
+use lepton_types::tracking::{ModelLink, RunDataset};
+use lepton_types::{ExperimentId, Id, Name, Timestamp};
 
-use crate::{Comparison, RunRecord};
+use crate::Comparison;
 
 /// Which runs, in which order, and which page of them.
 #[derive(Debug, Clone)]
@@ -146,32 +146,143 @@ pub enum Test {
     Absent,
 }
 
-/// One page of runs.
+/// What a search found.
 #[derive(Debug, Clone)]
-pub struct Found {
-    /// They, each with what it logged.
-    pub runs: Vec<FoundRun>,
+pub struct Found<S = Vec<FoundRun>> {
+    /// What took the runs.
+    pub runs: S,
+    /// How many there were.
+    pub count: usize,
     /// Whether there are more.
     pub more: bool,
+}
+
+/// What a run is searched by and shown with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunHead {
+    /// Its id.
+    pub id: Id,
+    /// Its tenant.
+    pub project: String,
+    /// Its experiment.
+    pub experiment: ExperimentId,
+    /// What it is called.
+    pub name: String,
+    /// Where it stands, in the word of its phase.
+    pub phase: String,
+    /// Who ran it, or who made the record.
+    pub user: String,
+    /// Where its artifacts are, if not in Lepton itself.
+    pub artifact_uri: Option<String>,
+    /// When it began, or was made.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Whether it is in the bin.
+    pub is_deleted: bool,
+}
+
+impl RunHead {
+    /// What a record says.
+    #[must_use]
+    pub fn of(run: &Run) -> Self {
+        let (meta, status) = (&run.metadata, &run.status);
+        Self {
+            id: meta.id,
+            project: meta.project.to_string(),
+            experiment: run.spec.experiment,
+            name: meta.name.clone(),
+            phase: status.phase.as_str().to_owned(),
+            user: run.spec.user.as_ref().unwrap_or(&meta.created_by).clone(),
+            artifact_uri: run.spec.artifact_uri.clone(),
+            started_at: status.started_at.unwrap_or(meta.created_at),
+            finished_at: status.finished_at,
+            is_deleted: status.deleted_at.is_some(),
+        }
+    }
+}
+
+/// Takes runs as they are read, so that a page of many need not be in memory as records. Of each run first
+/// comes its head, then what it logged, each sorted by key, then the data that went in and the logged models
+/// that it used and made in the order of logging, then its end.
+pub trait RunSink: Send + 'static {
+    /// A run begins.
+    fn head(&mut self, head: RunHead);
+    /// The newest point of a metric.
+    fn metric(&mut self, key: &str, value: f64, at: Timestamp, step: i64);
+    /// A parameter.
+    fn param(&mut self, key: &str, value: &str);
+    /// A tag.
+    fn tag(&mut self, key: &str, value: &str);
+    /// Data that went in.
+    fn dataset(&mut self, data: RunDataset);
+    /// A logged model that it used or made.
+    fn model(&mut self, link: ModelLink);
+    /// The run is whole.
+    fn end(&mut self);
 }
 
 /// A run with what it logged, used and made.
 #[derive(Debug, Clone)]
 pub struct FoundRun {
-    /// The run, its parameters, tags and newest metrics.
-    pub record: RunRecord,
+    /// The run.
+    pub head: RunHead,
+    /// The newest point of every metric.
+    pub metrics: Vec<MetricPoint>,
+    /// Its parameters.
+    pub params: Vec<(String, String)>,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
     /// The data that went in.
-    pub datasets: Vec<lepton_types::tracking::RunDataset>,
+    pub datasets: Vec<RunDataset>,
     /// The logged models that went in or came out.
     pub models: Vec<ModelLink>,
 }
 
-impl RunRecord {
-    /// The newest point of a metric.
-    #[must_use]
-    pub fn metric(&self, key: &str) -> Option<&MetricPoint> {
-        self.metrics.iter().find(|point| point.key == key)
+impl RunSink for Vec<FoundRun> {
+    fn head(&mut self, head: RunHead) {
+        self.push(FoundRun {
+            head,
+            metrics: Vec::new(),
+            params: Vec::new(),
+            tags: Vec::new(),
+            datasets: Vec::new(),
+            models: Vec::new(),
+        });
     }
+
+    fn metric(&mut self, key: &str, value: f64, at: Timestamp, step: i64) {
+        let point = MetricPoint {
+            key: key.to_owned(),
+            step,
+            timestamp: Some(at),
+            value,
+        };
+        last(self).metrics.push(point);
+    }
+
+    fn param(&mut self, key: &str, value: &str) {
+        last(self).params.push((key.to_owned(), value.to_owned()));
+    }
+
+    fn tag(&mut self, key: &str, value: &str) {
+        last(self).tags.push((key.to_owned(), value.to_owned()));
+    }
+
+    fn dataset(&mut self, data: RunDataset) {
+        last(self).datasets.push(data);
+    }
+
+    fn model(&mut self, link: ModelLink) {
+        last(self).models.push(link);
+    }
+
+    fn end(&mut self) {}
+}
+
+fn last(runs: &mut [FoundRun]) -> &mut FoundRun {
+    runs.last_mut()
+        .expect("invariant: a run begins before what it logged")
 }
 
 impl Test {

@@ -3,12 +3,11 @@
 //! The tables are in `sqlite/tracking.rs`.
 
 use lepton_types::resources::MetricPoint;
-use lepton_types::tracking::{
-    KeptFile, LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, RunDataset,
-};
+use lepton_types::tracking::{LoggedModel, LoggedModelPhase, ModelLink, ModelMetric, RunDataset};
 use lepton_types::{ExperimentId, Id, Name, RunId, Timestamp};
 
-use crate::search::FoundRun;
+use crate::files::FileWrite;
+use crate::search::{FoundRun, RunSink};
 use crate::transaction::Write;
 use crate::{Backend, Found, RunSearch, Store, StoreError, Transaction};
 
@@ -35,21 +34,7 @@ pub(crate) enum TrackingWrite {
         at: Timestamp,
     },
     ModelMetrics(Vec<ModelMetric>),
-    KeepFile(KeptFile),
-    RequireFree(KeptFile),
-    DropFiles {
-        project: String,
-        path: String,
-    },
-}
-
-/// The data and the models of a run.
-#[derive(Debug, Clone, Default)]
-pub struct RunInputs {
-    /// The data that went in, in the order of logging.
-    pub datasets: Vec<RunDataset>,
-    /// The logged models that went in or came out, in the order of logging.
-    pub models: Vec<ModelLink>,
+    File(FileWrite),
 }
 
 /// A logged model with what is recorded of it.
@@ -66,7 +51,7 @@ pub struct LoggedModelRecord {
 }
 
 impl Transaction {
-    fn track(&mut self, write: TrackingWrite) -> &mut Self {
+    pub(crate) fn track(&mut self, write: TrackingWrite) -> &mut Self {
         self.writes.push(Write::Tracking(write));
         self
     }
@@ -125,35 +110,48 @@ impl Transaction {
     pub fn append_model_metrics(&mut self, metrics: Vec<ModelMetric>) -> &mut Self {
         self.track(TrackingWrite::ModelMetrics(metrics))
     }
-
-    /// A conflict if another file than this is kept under its path.
-    pub fn require_free(&mut self, file: KeptFile) -> &mut Self {
-        self.track(TrackingWrite::RequireFree(file))
-    }
-
-    /// Keeps a file under its path, over one that was there.
-    pub fn keep_file(&mut self, file: KeptFile) -> &mut Self {
-        self.track(TrackingWrite::KeepFile(file))
-    }
-
-    /// Drops the file of this path, and all below it.
-    pub fn drop_files(&mut self, project: &Name, path: &str) -> &mut Self {
-        self.track(TrackingWrite::DropFiles {
-            project: project.to_string(),
-            path: path.to_owned(),
-        })
-    }
 }
 
 impl Store {
-    /// One page of the runs that `search` asks for. It takes a handful of queries, however many
-    /// runs there are.
+    /// One page of the runs that `search` asks for, as records.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn search_runs(&self, search: RunSearch) -> Result<Found, StoreError> {
+        self.search_runs_into(search, Vec::new()).await
+    }
+
+    /// One page of the runs that `search` asks for, told to `sink`. How many statements a run takes does
+    /// not depend on how many runs there are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn search_runs_into<S: RunSink>(
+        &self,
+        search: RunSearch,
+        sink: S,
+    ) -> Result<Found<S>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
-        sqlite.read(move |reader| reader.search_runs(&search)).await
+        sqlite
+            .read(move |reader| reader.search_runs(&search, sink))
+            .await
+    }
+
+    /// A run with all that it logged, told to `sink`; none if it is not there, or of another project.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn run_into<S: RunSink>(
+        &self,
+        project: &Name,
+        run: RunId,
+        sink: S,
+    ) -> Result<Option<S>, StoreError> {
+        let Backend::Sqlite(sqlite) = &self.backend;
+        let project = project.clone();
+        sqlite
+            .read(move |reader| reader.tell_run(&project, run.id(), sink))
+            .await
     }
 
     /// Runs with all that they logged, in the order of `runs`; those that are not there are left out.
@@ -162,7 +160,9 @@ impl Store {
     /// If the store cannot be read.
     pub async fn found_runs(&self, runs: Vec<Id>) -> Result<Vec<FoundRun>, StoreError> {
         let Backend::Sqlite(sqlite) = &self.backend;
-        sqlite.read(move |reader| reader.found_runs(&runs)).await
+        sqlite
+            .read(move |reader| Ok(reader.tell_runs(&runs, Vec::new())?.runs))
+            .await
     }
 
     /// A logged model, in the bin or not.
@@ -190,69 +190,6 @@ impl Store {
         sqlite
             .read(move |reader| reader.logged_models(&project, experiment, after))
             .await
-    }
-
-    /// The file of exactly this path.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn kept_file(
-        &self,
-        project: &Name,
-        path: &str,
-    ) -> Result<Option<KeptFile>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        let (project, path) = (project.clone(), path.to_owned());
-        sqlite
-            .read(move |reader| reader.kept_file(&project, &path))
-            .await
-    }
-
-    /// What lies directly in a folder (in the root, where it is empty), sorted, at most `limit`: names with
-    /// the lengths of files; folders have none.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn kept_children(
-        &self,
-        project: &Name,
-        folder: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Option<u64>)>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        let (project, folder) = (project.to_string(), folder.to_owned());
-        sqlite
-            .read(move |reader| reader.kept_children(&project, &folder, limit))
-            .await
-    }
-
-    /// The file of this path, and the files below it, sorted by path.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn kept_files(
-        &self,
-        project: &Name,
-        path: &str,
-    ) -> Result<Vec<KeptFile>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        let (project, path) = (project.clone(), path.to_owned());
-        sqlite
-            .read(move |reader| reader.kept_files(&project, &path))
-            .await
-    }
-
-    /// Every kept file of every project, for those who look after the bytes.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn all_kept_files(&self) -> Result<Vec<KeptFile>, StoreError> {
-        let Backend::Sqlite(sqlite) = &self.backend;
-        #[expect(
-            clippy::redundant_closure_for_method_calls,
-            reason = "the method itself is not general enough over lifetimes"
-        )]
-        sqlite.read(|reader| reader.all_kept_files()).await
     }
 
     /// The newest points of many runs at once, each sorted by key, in the order of `runs`.

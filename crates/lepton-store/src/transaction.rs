@@ -4,6 +4,7 @@ use lepton_types::resources::{EventSeverity, Kind, LineageEdge, MetricPoint, Res
 use lepton_types::{Id, Name, RunId, Timestamp};
 
 use crate::alteration::Alteration;
+use crate::purge::Binned;
 use crate::requirements::Requirement;
 use crate::traces::TraceWrite;
 use crate::tracking::TrackingWrite;
@@ -56,6 +57,12 @@ pub(crate) enum Write {
     },
     Tracking(TrackingWrite),
     Trace(TraceWrite),
+    /// Deletes for good those of these that are in the bin since then or longer.
+    Purge {
+        what: Binned,
+        ids: Vec<Id>,
+        until: Timestamp,
+    },
 }
 
 /// A resource on its way to disk.

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lepton_store::{
-    CommitError, Comparison, Conflict, EventDraft, Lifecycle, NumberField, RunClause, RunField,
-    RunOrder, RunSearch, Store, Test, TextField, TraceChange, Transaction,
+    BinCounts, BinQuery, CommitError, Comparison, Conflict, EventDraft, Lifecycle, NumberField,
+    RunClause, RunField, RunOrder, RunSearch, Store, Test, TextField, TraceChange, Transaction,
 };
 use lepton_types::resources::{
     BlobDigest, EventSeverity, ExperimentSpec, Kind, LineageEdge, LineageNode, LineageRelation,
@@ -80,7 +80,7 @@ fn everything() -> RunSearch {
 
 async fn names(store: &Store, search: RunSearch) -> Vec<String> {
     let found = store.search_runs(search).await.unwrap();
-    let name = |run: lepton_store::FoundRun| run.record.run.metadata.name;
+    let name = |run: lepton_store::FoundRun| run.head.name;
     found.runs.into_iter().map(name).collect()
 }
 
@@ -160,8 +160,8 @@ async fn the_order_puts_what_is_missing_last_and_pages_follow() {
     };
     let found = store.search_runs(page).await.unwrap();
     assert!(found.more);
-    assert_eq!(found.runs[0].record.run.metadata.name, "run 1");
-    assert_eq!(found.runs[0].record.metric("m").unwrap().value, 1.0);
+    assert_eq!(found.runs[0].head.name, "run 1");
+    assert_eq!(found.runs[0].metrics[0].value, 1.0);
 }
 
 #[tokio::test]
@@ -572,13 +572,13 @@ async fn a_page_of_runs_ends_before_the_data_that_all_of_them_describe_is_too_lo
         store.commit(transaction).await.unwrap();
     }
     let first = store.search_runs(everything()).await.unwrap();
-    assert_eq!((first.runs.len(), first.more), (4, true));
+    assert_eq!((first.count, first.more), (5, true));
     let rest = RunSearch {
-        offset: 4,
+        offset: 5,
         ..everything()
     };
     let rest = store.search_runs(rest).await.unwrap();
-    assert_eq!((rest.runs.len(), rest.more), (2, false));
+    assert_eq!((rest.count, rest.more), (1, false));
 }
 
 #[tokio::test]
@@ -656,4 +656,68 @@ async fn traces_come_newest_first_and_go_with_their_spans() {
     let read = async |bytes| store.spans(&home(), "tr-2", bytes).await.unwrap();
     assert_eq!(read(7).await.unwrap().len(), 2);
     assert!(read(6).await.is_none());
+}
+
+#[tokio::test]
+async fn the_bin_is_emptied_of_what_is_old_and_of_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder).await;
+    let experiment = |number: u8, deleted: i64| {
+        let at = Timestamp::from_millis(1);
+        let spec = ExperimentSpec::default();
+        let mut made = Resource::draft(id(number), home(), format!("e{number}"), at, spec);
+        made.status.deleted_at = Some(Timestamp::from_millis(deleted));
+        made
+    };
+    let mut transaction = Transaction::new();
+    // The first has runs, the second has none.
+    transaction
+        .create(&experiment(200, 10))
+        .create(&experiment(201, 10))
+        .create_logged_model(logged_model(70, &home()), Vec::new(), Vec::new())
+        .create_logged_model(logged_model(71, &home()), Vec::new(), Vec::new())
+        .delete_logged_model(id(70), Timestamp::from_millis(10));
+    let of_job = Resource::draft(
+        id(90),
+        home(),
+        "of a job".to_owned(),
+        Timestamp::from_millis(1),
+        RunSpec::of(id(202).into()),
+    );
+    let mut of_job = of_job.owned_by(Kind::Job, id(91));
+    of_job.status.deleted_at = Some(Timestamp::from_millis(10));
+    transaction.create(&of_job);
+    for (number, deleted) in [(0, 10), (1, 11), (2, 12)] {
+        transaction.alter::<RunSpec>(id(number), move |run| {
+            run.status.deleted_at = Some(Timestamp::from_millis(deleted));
+            Ok(())
+        });
+    }
+    store.commit(transaction).await.unwrap();
+    let query = BinQuery {
+        project: home(),
+        until: Timestamp::from_millis(11),
+    };
+    let wanted = BinCounts {
+        runs: 2,
+        experiments: 1,
+        logged_models: 1,
+    };
+    assert_eq!(store.bin(&query).await.unwrap(), wanted);
+    assert_eq!(store.purge(&query).await.unwrap(), wanted);
+    assert_eq!(store.bin(&query).await.unwrap(), BinCounts::default());
+
+    for (number, is_there) in [(0, false), (1, false), (2, true), (3, true), (90, true)] {
+        let found = store.get_by_id::<RunSpec>(id(number)).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "run {number}");
+    }
+    assert!(store.params(id(0).into()).await.unwrap().is_empty());
+    let standings = store.metric_standings(id(1).into()).await.unwrap();
+    assert!(standings.is_empty());
+    for (number, is_there) in [(200, true), (201, false)] {
+        let found = store.get_by_id::<ExperimentSpec>(id(number)).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "experiment {number}");
+    }
+    assert!(store.logged_model(id(70)).await.unwrap().is_none());
+    assert!(store.logged_model(id(71)).await.unwrap().is_some());
 }

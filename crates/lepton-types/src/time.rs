@@ -40,6 +40,13 @@ impl Timestamp {
         self.0
     }
 
+    /// The time so long before, or the earliest there is.
+    #[must_use]
+    pub fn minus(self, duration: DurationMs) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// How long ago `earlier` was; zero if it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> DurationMs {

@@ -15,7 +15,8 @@ use lepton_types::Timestamp;
 /// How lists are narrowed.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Narrow {
-    /// Only those that stand there: queued, running, succeeded, failed, cancelled (jobs, runs)
+    /// Only those that stand there: queued, running, succeeded, failed, cancelled (jobs); scheduled, running,
+    /// finished, failed, killed, or deleted for what is in the bin (runs)
     #[arg(long, value_name = "PHASE")]
     pub(crate) phase: Option<String>,
     /// Only those of this experiment (runs)
@@ -68,9 +69,13 @@ pub(crate) fn list(
             all!(|page| client.jobs(&filter, &page))
         }
         Kind::Run => {
+            // The bin is no phase of a run, and is asked for as if it were one.
+            let deleted = narrow.phase.as_deref() == Some("deleted");
+            let phase = narrow.phase.as_deref().filter(|_| !deleted);
             let filter = RunFilter {
                 experiment: narrow.experiment.clone(),
-                phase: narrow.phase.as_deref().map(run_phase).transpose()?,
+                phase: phase.map(run_phase).transpose()?,
+                deleted,
                 metrics: narrow.metric.clone(),
                 newest: true,
                 ..RunFilter::default()

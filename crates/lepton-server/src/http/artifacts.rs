@@ -6,18 +6,19 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use lepton_access::Access;
 use lepton_api::{ErrorCode, List};
+use lepton_store::Transaction;
 use lepton_types::resources::{FileEntry, Kind, RunSpec};
 
 use super::blobs::{keep_body, send_blob};
 use super::runs::{enter_run, refuse_in_bin};
-use super::{change, enter, find};
+use super::{enter, find};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Segments, parse_relative_path};
 
 /// More files than this belong into an archive.
-const ARTIFACTS_MAX: usize = 10_000;
+pub(crate) const ARTIFACTS_MAX: usize = 10_000;
 
 /// Lists the artifacts of a run, by path.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/runs/{run}/artifacts", tag = "artifacts",
@@ -30,7 +31,7 @@ pub(super) async fn list(
     let project = enter(&app, &caller, Access::Read, Kind::Run, &project).await?;
     let run = find::<RunSpec>(&app, &project, &run).await?;
     Ok(axum::Json(List {
-        items: run.status.artifacts,
+        items: app.store.run_files(run.metadata.id.into(), "").await?,
         next_page_token: None,
     }))
 }
@@ -49,28 +50,20 @@ pub(super) async fn put(
 ) -> Result<(StatusCode, axum::Json<FileEntry>), ApiError> {
     let project = enter_run(&app, &caller, &project, &run).await?;
     let path = parse_relative_path(&path)?.to_owned();
-    find::<RunSpec>(&app, &project, &run).await?;
+    let found = find::<RunSpec>(&app, &project, &run).await?;
+    refuse_in_bin(&found)?;
     let blob = keep_body(&app, &project, &headers, body).await?;
     let entry = FileEntry {
         path,
         digest: blob.digest,
         size_bytes: blob.size_bytes,
     };
-    change::<RunSpec>(&app, &project, &run, |run| {
-        refuse_in_bin(run)?;
-        let artifacts = &mut run.status.artifacts;
-        match artifacts.binary_search_by(|file| file.path.cmp(&entry.path)) {
-            Ok(at) => artifacts[at] = entry.clone(),
-            Err(_) if artifacts.len() >= ARTIFACTS_MAX => {
-                let message =
-                    format!("a run takes {ARTIFACTS_MAX} artifacts: put many into an archive");
-                return Err(ApiError::new(ErrorCode::TooLarge, message));
-            }
-            Err(at) => artifacts.insert(at, entry.clone()),
-        }
-        Ok(())
-    })
-    .await?;
+    let run = found.metadata.id.into();
+    let mut transaction = Transaction::new();
+    transaction
+        .require_run(run, &project)
+        .keep_run_file(run, entry.clone(), ARTIFACTS_MAX);
+    app.store.commit(transaction).await?;
     Ok((StatusCode::CREATED, axum::Json(entry)))
 }
 
@@ -85,11 +78,10 @@ pub(super) async fn get(
 ) -> Result<Response, ApiError> {
     let project = enter(&app, &caller, Access::Read, Kind::Run, &project).await?;
     let run = find::<RunSpec>(&app, &project, &run).await?;
-    let found = run
-        .status
-        .artifacts
-        .iter()
-        .find(|file| file.path == path)
+    let found = app
+        .store
+        .run_file(run.metadata.id.into(), &path)
+        .await?
         .ok_or_else(|| {
             let shown: String = path
                 .chars()

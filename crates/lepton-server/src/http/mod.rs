@@ -2,7 +2,8 @@
 
 mod access_keys;
 mod apply;
-mod artifacts;
+pub(crate) mod artifacts;
+mod bin;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
 mod decisions;
@@ -118,6 +119,7 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(job_logs::job_logs))
         .routes(routes!(runs::list, runs::create))
         .routes(routes!(runs::get, runs::update, runs::delete))
+        .routes(routes!(bin::get, bin::purge))
         .routes(routes!(series::log))
         .routes(routes!(series::read))
         .routes(routes!(artifacts::list))
@@ -254,16 +256,6 @@ async fn change<S: Spec>(
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// The same as [`change`], for the faces of other protocols.
-pub(crate) async fn change_resource<S: Spec>(
-    app: &App,
-    project: &Name,
-    key: &str,
-    alter: impl FnMut(&mut Resource<S, S::Status>) -> Result<(), ApiError>,
-) -> Result<Resource<S, S::Status>, ApiError> {
-    change::<S>(app, project, key, alter).await
 }
 
 /// Writes one new resource.

@@ -259,8 +259,9 @@ pub(super) async fn enter_run(
     Ok(name)
 }
 
-async fn view(app: &App, run: Run) -> Result<RunView, ApiError> {
+async fn view(app: &App, mut run: Run) -> Result<RunView, ApiError> {
     let id = RunId::from(run.metadata.id);
+    run.status.artifacts = app.store.run_files(id, "").await?;
     let params = app.store.params(id).await?.into_iter().collect();
     let tags = app.store.tags(id).await?.into_iter().collect();
     let metrics: Vec<MetricPoint> = app.store.latest_metrics(id).await?;

@@ -12,7 +12,7 @@ use axum::response::Response;
 use lepton_access::Access;
 use lepton_store::Transaction;
 use lepton_types::RunId;
-use lepton_types::resources::{FileEntry, Kind, ModelVersionSpec, RunSpec};
+use lepton_types::resources::{FileEntry, Kind, ModelVersionSpec};
 use lepton_types::tracking::KeptFile;
 use serde::{Deserialize, Serialize};
 
@@ -26,15 +26,8 @@ use super::runs::{ById, enter, find, parse};
 use super::wire::{Done, RunInfo};
 use crate::blobs::BlobSummary;
 use crate::extract::parse_relative_path;
+use crate::http::artifacts::ARTIFACTS_MAX;
 use crate::http::blobs::{keep_body, send_blob};
-use crate::http::change_resource;
-
-/// More files of one run belong into an archive.
-const RUN_FILES_MAX: usize = 10_000;
-
-/// How often a change of a run's list of files starts over, beyond the tries that it has itself:
-/// clients upload many files at once.
-const ROUNDS: u32 = 16;
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +145,8 @@ pub(super) async fn put(
     place: Place,
     blob: BlobSummary,
 ) -> Result<(), MlflowError> {
-    let (run, path) = match place {
+    let mut transaction = Transaction::new();
+    match place {
         Place::Version(..) => return Err(frozen()),
         Place::Kept(path) => {
             let is_own = enter_owner(visitor, &path).await?;
@@ -162,58 +156,25 @@ pub(super) async fn put(
                 digest: blob.digest,
                 size_bytes: blob.size_bytes,
             };
-            let mut transaction = Transaction::new();
             if !is_own {
                 // A workload adds to what is nobody's, and replaces nothing.
                 transaction.require_free(file.clone());
             }
             transaction.keep_file(file);
-            visitor.app.store.commit(transaction).await?;
-            return Ok(());
         }
-        Place::Run(run, path) => (run, path),
-    };
-    let entry = FileEntry {
-        path,
-        digest: blob.digest,
-        size_bytes: blob.size_bytes,
-    };
-    change_files(visitor, run, |files| {
-        match files.binary_search_by(|file| file.path.cmp(&entry.path)) {
-            Ok(at) => files[at] = entry.clone(),
-            Err(_) if files.len() >= RUN_FILES_MAX => return false,
-            Err(at) => files.insert(at, entry.clone()),
-        }
-        true
-    })
-    .await
-}
-
-/// Changes a run's list of files; `alter` says whether there is room.
-async fn change_files(
-    visitor: &Visitor,
-    run: RunId,
-    mut alter: impl FnMut(&mut Vec<FileEntry>) -> bool,
-) -> Result<(), MlflowError> {
-    let mut rounds = 0;
-    loop {
-        let mut fits = true;
-        let key = run.to_string();
-        let changed = change_resource::<RunSpec>(&visitor.app, &visitor.project, &key, |run| {
-            fits = alter(&mut run.status.artifacts);
-            Ok(())
-        });
-        match changed.await.map_err(MlflowError::from) {
-            Ok(_) if fits => return Ok(()),
-            Ok(_) => {
-                return Err(MlflowError::invalid(format!(
-                    "a run takes {RUN_FILES_MAX} artifacts: put many into an archive"
-                )));
-            }
-            Err(error) if error.code == Code::ResourceConflict && rounds < ROUNDS => rounds += 1,
-            Err(error) => return Err(error),
+        Place::Run(run, path) => {
+            let file = FileEntry {
+                path,
+                digest: blob.digest,
+                size_bytes: blob.size_bytes,
+            };
+            transaction
+                .require_run(run, &visitor.project)
+                .keep_run_file(run, file, ARTIFACTS_MAX);
         }
     }
+    visitor.app.store.commit(transaction).await?;
+    Ok(())
 }
 
 pub(super) async fn download(
@@ -227,7 +188,11 @@ pub(super) async fn download(
             let kept = visitor.app.store.kept_file(&visitor.project, path).await?;
             kept.map(entry_of)
         }
-        Place::Run(_, path) | Place::Version(_, path) => {
+        Place::Run(run, path) => {
+            find(&visitor, *run).await?;
+            visitor.app.store.run_file(*run, path).await?
+        }
+        Place::Version(_, path) => {
             let found = files_at(&visitor, &place).await?;
             found.into_iter().find(|file| file.path == *path)
         }
@@ -250,9 +215,8 @@ pub(super) async fn files_at(
 ) -> Result<Vec<FileEntry>, MlflowError> {
     match place {
         Place::Run(run, path) => {
-            let mut files = find(visitor, *run).await?.status.artifacts;
-            files.retain(|file| path.is_empty() || is_within(&file.path, path));
-            Ok(files)
+            find(visitor, *run).await?;
+            Ok(visitor.app.store.run_files(*run, path).await?)
         }
         Place::Version(key, path) => {
             let (store, project) = (&visitor.app.store, &visitor.project);
@@ -322,21 +286,20 @@ pub(super) async fn list(visitor: Visitor, Ask(ask): Ask<List>) -> Answer<Listin
         "" => Place::Kept(String::new()),
         path => place_of(path)?,
     };
-    let folder = match &place {
-        Place::Run(_, path) | Place::Version(_, path) | Place::Kept(path) => path.clone(),
+    let files = match &place {
+        Place::Kept(folder) => kept_children(&visitor, folder, "").await?,
+        Place::Run(run, folder) => match find(&visitor, *run).await {
+            Err(error) if error.code == Code::ResourceDoesNotExist => Vec::new(),
+            found => {
+                found?;
+                run_children(&visitor, *run, folder, "").await?
+            }
+        },
+        Place::Version(_, folder) => {
+            let files = files_at(&visitor, &place).await?;
+            children(&files, folder, "")
+        }
     };
-    if let Place::Kept(folder) = &place {
-        let files = kept_children(&visitor, folder, "").await?;
-        return Ok(Json(Listing {
-            root_uri: None,
-            files,
-        }));
-    }
-    let files = match files_at(&visitor, &place).await {
-        Err(error) if error.code == Code::ResourceDoesNotExist => Vec::new(),
-        files => files?,
-    };
-    let files = children(&files, &folder, "");
     Ok(Json(Listing {
         root_uri: None,
         files,
@@ -364,12 +327,11 @@ pub(super) async fn list_of_run(visitor: Visitor, Ask(ask): Ask<ListOfRun>) -> A
     }
     let found = find(&visitor, run).await?;
     let info = RunInfo::of(&found, default_id(&visitor).await?);
-    let files = files_at(&visitor, &Place::Run(run, folder.to_owned())).await?;
     let prefix = match folder {
         "" => String::new(),
         folder => format!("{folder}/"),
     };
-    let files = children(&files, folder, &prefix);
+    let files = run_children(&visitor, run, folder, &prefix).await?;
     Ok(Json(Listing::of(info.artifact_uri, files)))
 }
 
@@ -386,13 +348,29 @@ pub(super) async fn kept_children(
     let (store, project) = (&visitor.app.store, &visitor.project);
     let mut found = store.kept_children(project, folder, LISTED_MAX).await?;
     found.retain(|(name, _)| !(folder.is_empty() && name == multipart::FOLDER));
+    Ok(infos(found, prefix))
+}
+
+/// What lies directly in a folder of a run, each with `prefix` before its name.
+async fn run_children(
+    visitor: &Visitor,
+    run: RunId,
+    folder: &str,
+    prefix: &str,
+) -> Result<Vec<FileInfo>, MlflowError> {
+    let store = &visitor.app.store;
+    let found = store.run_children(run, folder, LISTED_MAX).await?;
+    Ok(infos(found, prefix))
+}
+
+fn infos(children: Vec<(String, Option<u64>)>, prefix: &str) -> Vec<FileInfo> {
     let info = |(name, size): (String, Option<u64>)| FileInfo {
         path: format!("{prefix}{name}"),
         is_dir: size.is_none(),
         // As protobuf has it, zero is not said.
         file_size: size.filter(|size| *size > 0),
     };
-    Ok(found.into_iter().map(info).collect())
+    children.into_iter().map(info).collect()
 }
 
 /// The files and folders directly in `folder`, each with `prefix` before its name.
@@ -439,11 +417,9 @@ pub(super) async fn delete(visitor: Visitor, Path(path): Path<String>) -> Answer
         Place::Run(run, below) => {
             let run = enter(&visitor, &run.to_string()).await?;
             find(&visitor, run).await?;
-            change_files(&visitor, run, |files| {
-                files.retain(|file| !(below.is_empty() || is_within(&file.path, below)));
-                true
-            })
-            .await?;
+            let mut transaction = Transaction::new();
+            transaction.drop_run_files(run, below);
+            visitor.app.store.commit(transaction).await?;
         }
         Place::Version(..) => return Err(frozen()),
         Place::Kept(path) => {

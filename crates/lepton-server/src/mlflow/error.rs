@@ -183,6 +183,9 @@ impl From<CommitError> for MlflowError {
             Conflict::TraceOfOther { .. } | Conflict::AliasTaken { .. } | Conflict::FileTaken => {
                 Self::new(Code::PermissionDenied, conflict.to_string())
             }
+            Conflict::FileInTheWay { .. } | Conflict::TooManyFiles { .. } => {
+                Self::invalid(conflict.to_string())
+            }
             Conflict::InBin { kind, id } => Self::invalid(format!(
                 "The {kind} {id} must be in the 'active' state. Current state is deleted."
             )),

@@ -31,6 +31,7 @@ mod pages;
 mod register;
 mod registered_models;
 mod rules;
+mod run_wire;
 mod runs;
 mod server;
 mod trace_deletion;

@@ -1,8 +1,12 @@
 //! Runs: made, read, moved to the bin and back, searched.
 
 use axum::Json;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use lepton_access::{Access, Principal};
-use lepton_store::{FoundRun, RunClause, RunField, RunSearch, Test, TextField, Transaction};
+use lepton_store::{
+    RunClause, RunField, RunHead, RunSearch, RunSink as _, Test, TextField, Transaction,
+};
 use lepton_types::resources::{Kind, Resource, Run, RunPhase, RunSpec};
 use lepton_types::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,7 +17,8 @@ use super::experiments::{default_id, find_active, ids_of};
 use super::filter::runs::{RUN_NAME_TAG, clauses, orders};
 use super::pages;
 use super::rules::{TAG_CHARS_MAX, check_key, check_run_name, check_time, cut};
-use super::wire::{DefaultExperiment, Done, RunInfo, RunWire, artifact_location};
+use super::run_wire::RunsText;
+use super::wire::{DefaultExperiment, Done, RunInfo, artifact_location};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -27,19 +32,26 @@ pub(super) struct Create {
     tags: Vec<Pair>,
 }
 
-#[derive(Serialize)]
-pub(super) struct One {
-    run: RunWire,
+/// Tells of one run.
+fn one(text: RunsText) -> Response {
+    json_text(text.ended("}"))
+}
+
+fn json_text(text: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// More tags than this are data.
 const TAGS_MAX: usize = 1_000;
 
-pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<One> {
+pub(super) async fn create(
+    visitor: Visitor,
+    Ask(ask): Ask<Create>,
+) -> Result<Response, MlflowError> {
     visitor.may(Access::Write, Kind::Run)?;
     let named = given(ask.experiment_id.as_ref()).unwrap_or("0");
     let experiment = find_active(&visitor, named).await?;
-    let (tags, tagged_name) = tags_of(&ask.tags)?;
+    let (mut tags, tagged_name) = tags_of(&ask.tags)?;
     let name = match (given(ask.run_name.as_ref()), tagged_name) {
         (Some(name), Some(tagged)) if name != tagged => {
             return Err(MlflowError::invalid(format!(
@@ -73,19 +85,14 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
         .set_tags(RunId::from(id), tags.clone());
     visitor.app.store.commit(transaction).await?;
     let default = DefaultExperiment((named == "0").then_some(experiment.metadata.id));
-    let record = lepton_store::RunRecord {
-        run,
-        params: Vec::new(),
-        tags,
-        metrics: Vec::new(),
-    };
-    let found = FoundRun {
-        record,
-        datasets: Vec::new(),
-        models: Vec::new(),
-    };
-    let run = RunWire::of(found, default);
-    Ok(Json(One { run }))
+    let mut text = RunsText::new("{\"run\":", default);
+    text.head(RunHead::of(&run));
+    tags.sort_unstable();
+    for (key, value) in &tags {
+        text.tag(key, value);
+    }
+    text.end();
+    Ok(one(text))
 }
 
 /// Tags that are valid, and the name among them.
@@ -134,14 +141,15 @@ impl ById {
     }
 }
 
-pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Answer<One> {
+pub(super) async fn get(visitor: Visitor, Ask(ask): Ask<ById>) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Run)?;
     let id = parse(ask.id()?)?;
-    let found = visitor.app.store.found_runs(vec![id.id()]).await?.pop();
-    let found = found.filter(|found| found.record.run.metadata.project == visitor.project);
-    let found = found.ok_or_else(|| missing(&id.to_string()))?;
-    let run = RunWire::of(found, default_id(&visitor).await?);
-    Ok(Json(One { run }))
+    let text = RunsText::new("{\"run\":", default_id(&visitor).await?);
+    let store = &visitor.app.store;
+    match store.run_into(&visitor.project, id, text).await? {
+        Some(text) => Ok(one(text)),
+        None => Err(missing(&id.to_string())),
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -243,15 +251,10 @@ pub(super) struct Search {
     page_token: Option<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct Page {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    runs: Vec<RunWire>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<String>,
-}
-
-pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Page> {
+pub(super) async fn search(
+    visitor: Visitor,
+    Ask(ask): Ask<Search>,
+) -> Result<Response, MlflowError> {
     visitor.may(Access::Read, Kind::Run)?;
     let limit = pages::limit(ask.max_results, 1_000, RunSearch::LIMIT_MAX)?;
     let offset = pages::offset(ask.page_token.as_deref())?;
@@ -263,27 +266,28 @@ pub(super) async fn search(visitor: Visitor, Ask(ask): Ask<Search>) -> Answer<Pa
         name_default(clause, default);
     }
     let experiments = ids_of(&ask.experiment_ids, default)?;
-    let found = visitor
-        .app
-        .store
-        .search_runs(RunSearch {
-            project: visitor.project.clone(),
-            experiments,
-            lifecycle,
-            clauses,
-            order,
-            offset,
-            limit,
-        })
-        .await?;
-    // A page may end before its limit.
-    let next = offset.saturating_add(found.runs.len() as u64);
-    let next_page_token = found.more.then(|| pages::token(next));
-    let wire = |found| RunWire::of(found, default);
-    Ok(Json(Page {
-        runs: found.runs.into_iter().map(wire).collect(),
-        next_page_token,
-    }))
+    let search = RunSearch {
+        project: visitor.project.clone(),
+        experiments,
+        lifecycle,
+        clauses,
+        order,
+        offset,
+        limit,
+    };
+    let text = RunsText::new("{\"runs\":[", default);
+    let found = visitor.app.store.search_runs_into(search, text).await?;
+    let end = match (found.count, found.more) {
+        // As protobuf has it, an empty list is not said.
+        (0, false) => return Ok(json_text(b"{}".to_vec())),
+        (_, false) => "]}".to_owned(),
+        (count, true) => {
+            // A page may end before its limit.
+            let next = pages::token(offset.saturating_add(count as u64));
+            format!("],\"next_page_token\":{}}}", serde_json::Value::from(next))
+        }
+    };
+    Ok(json_text(found.runs.ended(&end)))
 }
 
 /// Artifacts of the experiment `0` are told by that id, and kept by its own.

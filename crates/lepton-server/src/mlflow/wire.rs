@@ -2,13 +2,10 @@
 //!
 //! As protobuf's JSON has it, what is not set and what is empty is left out.
 
-use lepton_store::{FoundRun, LoggedModelRecord};
-use lepton_types::resources::{Experiment, MetricPoint, Run};
-use lepton_types::tracking::{ModelUse, RunDataset};
+use lepton_store::{LoggedModelRecord, RunHead};
+use lepton_types::resources::{Experiment, Run};
 use lepton_types::{ExperimentId, Id};
 use serde::{Serialize, Serializer};
-
-use super::filter::runs::RUN_NAME_TAG;
 
 /// The name of the experiment that is there without being made; MLflow knows it by the id `0`.
 pub(super) const DEFAULT_EXPERIMENT: &str = "Default";
@@ -88,7 +85,7 @@ pub(super) struct RunInfo {
     pub(super) run_name: String,
     pub(super) experiment_id: String,
     pub(super) user_id: String,
-    pub(super) status: &'static str,
+    pub(super) status: String,
     pub(super) start_time: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) end_time: Option<i64>,
@@ -112,49 +109,26 @@ impl DefaultExperiment {
 
 impl RunInfo {
     pub(super) fn of(run: &Run, default: DefaultExperiment) -> Self {
-        let meta = &run.metadata;
-        let experiment_id = default.id_of(run.spec.experiment);
-        let run_id = meta.id.to_string();
+        Self::of_head(RunHead::of(run), default)
+    }
+
+    pub(super) fn of_head(run: RunHead, default: DefaultExperiment) -> Self {
+        let experiment_id = default.id_of(run.experiment);
+        let run_id = run.id.to_string();
         let own = || format!("mlflow-artifacts:/{experiment_id}/{run_id}/artifacts");
         Self {
-            artifact_uri: run.spec.artifact_uri.clone().unwrap_or_else(own),
+            artifact_uri: run.artifact_uri.unwrap_or_else(own),
             run_uuid: run_id.clone(),
-            run_name: meta.name.clone(),
-            user_id: run
-                .spec
-                .user
-                .clone()
-                .unwrap_or_else(|| meta.created_by.clone()),
-            status: run.status.phase.as_str(),
-            start_time: run.status.started_at.unwrap_or(meta.created_at).as_millis(),
-            end_time: run
-                .status
-                .finished_at
-                .map(lepton_types::Timestamp::as_millis),
-            lifecycle_stage: stage(run.status.deleted_at.is_some()),
+            run_name: run.name,
+            user_id: run.user,
+            status: run.phase,
+            start_time: run.started_at.as_millis(),
+            end_time: run.finished_at.map(lepton_types::Timestamp::as_millis),
+            lifecycle_stage: stage(run.is_deleted),
             run_id,
             experiment_id,
         }
     }
-}
-
-#[derive(Serialize)]
-pub(super) struct RunWire {
-    pub(super) info: RunInfo,
-    pub(super) data: RunData,
-    pub(super) inputs: RunInputs,
-    #[serde(skip_serializing_if = "RunOutputs::is_empty")]
-    pub(super) outputs: RunOutputs,
-}
-
-#[derive(Serialize, Default)]
-pub(super) struct RunData {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) metrics: Vec<MetricWire>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) params: Vec<Tag>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) tags: Vec<Tag>,
 }
 
 #[derive(Serialize)]
@@ -174,23 +148,6 @@ pub(super) struct MetricWire {
     pub(super) run_id: String,
 }
 
-impl MetricWire {
-    pub(super) fn of(point: MetricPoint) -> Self {
-        Self {
-            key: point.key,
-            value: point.value,
-            timestamp: point
-                .timestamp
-                .map_or(0, lepton_types::Timestamp::as_millis),
-            step: point.step,
-            dataset_name: String::new(),
-            dataset_digest: String::new(),
-            model_id: String::new(),
-            run_id: String::new(),
-        }
-    }
-}
-
 /// Floats as protobuf's JSON has them.
 #[expect(
     clippy::trivially_copy_pass_by_ref,
@@ -205,102 +162,9 @@ pub(super) fn float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, 
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct RunInputs {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) dataset_inputs: Vec<DatasetInput>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) model_inputs: Vec<ModelWire>,
-}
-
-#[derive(Serialize)]
-pub(super) struct DatasetInput {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) tags: Vec<Tag>,
-    pub(super) dataset: DatasetWire,
-}
-
-#[derive(Serialize)]
-pub(super) struct DatasetWire {
-    name: String,
-    digest: String,
-    source_type: String,
-    source: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schema: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<String>,
-}
-
-#[derive(Serialize)]
-pub(super) struct ModelWire {
-    model_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<i64>,
-}
-
-#[derive(Serialize)]
-pub(super) struct RunOutputs {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) model_outputs: Vec<ModelWire>,
-}
-
-impl RunOutputs {
-    fn is_empty(&self) -> bool {
-        self.model_outputs.is_empty()
-    }
-}
-
 /// The id of a logged model on this face.
 pub(super) fn model_id(id: Id) -> String {
     format!("m-{id}")
-}
-
-fn dataset_input(data: RunDataset) -> DatasetInput {
-    DatasetInput {
-        tags: tags(data.tags),
-        dataset: DatasetWire {
-            name: data.name,
-            digest: data.digest,
-            source_type: data.source_type,
-            source: data.source,
-            schema: data.schema,
-            profile: data.profile,
-        },
-    }
-}
-
-impl RunWire {
-    pub(super) fn of(found: FoundRun, default: DefaultExperiment) -> Self {
-        let record = found.record;
-        let info = RunInfo::of(&record.run, default);
-        let mut run_tags = record.tags;
-        run_tags.retain(|(key, _)| key != RUN_NAME_TAG);
-        run_tags.push((RUN_NAME_TAG.to_owned(), info.run_name.clone()));
-        let links = |wanted: ModelUse| {
-            let links = found.models.iter().filter(move |link| link.r#use == wanted);
-            let model = move |link: &lepton_types::tracking::ModelLink| ModelWire {
-                model_id: model_id(link.model),
-                step: (wanted == ModelUse::Output).then_some(link.step),
-            };
-            links.map(model).collect()
-        };
-        Self {
-            data: RunData {
-                metrics: record.metrics.into_iter().map(MetricWire::of).collect(),
-                params: tags(record.params),
-                tags: tags(run_tags),
-            },
-            inputs: RunInputs {
-                model_inputs: links(ModelUse::Input),
-                dataset_inputs: found.datasets.into_iter().map(dataset_input).collect(),
-            },
-            outputs: RunOutputs {
-                model_outputs: links(ModelUse::Output),
-            },
-            info,
-        }
-    }
 }
 
 #[derive(Serialize)]

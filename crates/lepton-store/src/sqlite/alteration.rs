@@ -3,7 +3,7 @@
 use lepton_types::Id;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::writer::{next, update};
+use super::writes::{next, update};
 use crate::alteration::{Alteration, Whose};
 use crate::{CommitError, Conflict};
 

@@ -4,64 +4,17 @@ use std::collections::HashMap;
 
 use lepton_types::Id;
 use lepton_types::resources::MetricPoint;
-use lepton_types::tracking::{ModelLink, ModelUse, RunDataset};
 use rusqlite::types::Value;
 use rusqlite::{Row, params_from_iter};
 
 use super::reader::{Reader, point_of};
 use crate::StoreError;
-use crate::tracking::RunInputs;
 
 /// Ids that one statement takes: enough to make it worth it, and always as many, so that it is
 /// prepared once.
 const BATCH: usize = 128;
 
 impl Reader<'_> {
-    /// The data and the models of runs.
-    pub(super) fn inputs_by_run(&self, runs: &[Id]) -> Result<HashMap<Id, RunInputs>, StoreError> {
-        let mut inputs: HashMap<Id, RunInputs> = HashMap::new();
-        self.for_each_of(
-            runs,
-            "SELECT run, name, digest, source_type, source, schema, profile, tags
-             FROM run_datasets JOIN datasets USING (experiment, name, digest) WHERE run IN (",
-            ") ORDER BY position",
-            |row| {
-                let tags: String = row.get(7)?;
-                let data = RunDataset {
-                    name: row.get(1)?,
-                    digest: row.get(2)?,
-                    source_type: row.get(3)?,
-                    source: row.get(4)?,
-                    schema: row.get(5)?,
-                    profile: row.get(6)?,
-                    tags: serde_json::from_str(&tags).unwrap_or_default(),
-                };
-                let run = Id::from_bytes(row.get(0)?);
-                inputs.entry(run).or_default().datasets.push(data);
-                Ok(())
-            },
-        )?;
-        self.for_each_of(
-            runs,
-            "SELECT run, way, model, step FROM run_models WHERE run IN (",
-            ") ORDER BY position",
-            |row| {
-                let link = ModelLink {
-                    r#use: match row.get::<_, u8>(1)? {
-                        0 => ModelUse::Input,
-                        _ => ModelUse::Output,
-                    },
-                    model: Id::from_bytes(row.get(2)?),
-                    step: row.get(3)?,
-                };
-                let run = Id::from_bytes(row.get(0)?);
-                inputs.entry(run).or_default().models.push(link);
-                Ok(())
-            },
-        )?;
-        Ok(inputs)
-    }
-
     /// Parameters or tags of many at once, each sorted by key.
     pub(super) fn pairs_by_run(
         &self,

@@ -7,6 +7,7 @@
 use lepton_types::Id;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::files::drop_kept;
 use super::series_writer;
 use crate::{CommitError, Conflict};
 
@@ -61,7 +62,7 @@ pub(super) fn forget_experiment(
         .collect::<Result<_, _>>()?;
     for place in places {
         if let Some(path) = place.strip_prefix("mlflow-artifacts:/") {
-            drop_files(connection, project, path)?;
+            drop_kept(connection, project, path)?;
         }
     }
     drop_models(connection, "experiment = ?1", id)?;
@@ -80,6 +81,25 @@ pub(super) fn forget_experiment(
             .execute([id])?;
     }
     Ok(())
+}
+
+/// Deletes a logged model with its files.
+pub(super) fn drop_logged_model(
+    connection: &Connection,
+    model: Id,
+    project: &str,
+) -> Result<(), rusqlite::Error> {
+    let place: Option<String> = connection
+        .prepare_cached("SELECT artifact_uri FROM logged_models WHERE id = ?1")?
+        .query_row([model.to_bytes()], |row| row.get(0))
+        .optional()?;
+    if let Some(path) = place
+        .as_deref()
+        .and_then(|place| place.strip_prefix("mlflow-artifacts:/"))
+    {
+        drop_kept(connection, project, path)?;
+    }
+    drop_models(connection, "id = ?1", model.to_bytes())
 }
 
 /// Deletes the logged models that `which` names, with all that hangs on them.
@@ -114,21 +134,5 @@ pub(super) fn forget_record(connection: &Connection, id: Id) -> Result<(), rusql
             .prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?
             .execute([id.to_bytes()])?;
     }
-    Ok(())
-}
-
-/// Drops the file of this path, and all below it.
-pub(super) fn drop_files(
-    connection: &Connection,
-    project: &str,
-    path: &str,
-) -> Result<(), rusqlite::Error> {
-    // `0` follows `/`: between them lies all that is below the folder.
-    connection
-        .prepare_cached(
-            "DELETE FROM kept_files WHERE project = ?1 AND (path = ?2
-             OR (path > ?2 || '/' AND path < ?2 || '0'))",
-        )?
-        .execute(params![project, path])?;
     Ok(())
 }

@@ -3,14 +3,18 @@
 
 mod alteration;
 mod batches;
+mod caller;
 mod compactor;
 mod deletion;
+mod files;
 mod lineage;
 mod old_points;
 mod pairs;
+mod purge;
 mod reader;
 mod reply;
 mod requirements;
+mod run_pages;
 pub(crate) mod schema;
 mod search;
 mod series_reader;
@@ -18,6 +22,7 @@ mod series_writer;
 mod traces;
 mod tracking;
 mod writer;
+mod writes;
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -28,7 +33,7 @@ use std::thread::JoinHandle;
 use lepton_types::Id;
 use lepton_types::resources::{Resource, Spec};
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{CommitError, OpenError, StoreError, Transaction};
 
@@ -48,6 +53,9 @@ pub(crate) struct Sqlite {
 struct Readers {
     file: std::path::PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Turns to read on the thread of the caller. Each keeps one of the runtime's threads, of which there
+    /// are not so many; other reads wait for one of those in line.
+    turns: Semaphore,
 }
 
 impl Sqlite {
@@ -66,6 +74,7 @@ impl Sqlite {
         let readers = Readers {
             file: file.to_owned(),
             idle: Mutex::default(),
+            turns: Semaphore::new(READERS_KEPT),
         };
         let readers = Arc::new(readers);
         let version = writer::newest_version(&connection).map_err(unusable)?;
@@ -105,25 +114,35 @@ impl Sqlite {
         }
     }
 
-    /// Runs `work` on a read connection, off the async threads.
+    /// Runs `work` on a read connection, where it keeps no other task waiting.
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        if caller::may_wait()
+            && let Ok(_turn) = self.readers.turns.try_acquire()
+        {
+            return tokio::task::block_in_place(|| self.readers.lend(work));
+        }
         let readers = Arc::clone(&self.readers);
-        tokio::task::spawn_blocking(move || {
-            let connection = readers.take()?;
-            let result = work(&Reader::new(&connection));
-            readers.give_back(connection);
-            result
-        })
-        .await
-        .map_err(|_| StoreError::Closed)?
+        tokio::task::spawn_blocking(move || readers.lend(work))
+            .await
+            .map_err(|_| StoreError::Closed)?
     }
 }
 
 impl Readers {
+    fn lend<T>(
+        &self,
+        work: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.take()?;
+        let result = work(&Reader::new(&connection));
+        self.give_back(connection);
+        result
+    }
+
     fn take(&self) -> Result<Connection, StoreError> {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         if let Some(connection) = idle {

@@ -12,6 +12,7 @@
 //! | `metric_blocks` | `id` | sorted points, no two blocks of a series overlapping: `summary` and `body` are of `series/block.rs`, `rank` columns hold the order of the value |
 //! | `lineage` | `source, relation, target` | what came from what, and how often it was used |
 //! | `retired_numbers` | `project, key` | the newest version of datasets that were deleted; numbers are not used again |
+//! | see `files.rs` | | which files runs have, and clients keep |
 //! | see `traces.rs` | | what calls of models and agents did |
 //! | see `tracking.rs` | | what else training code records, and the index by which runs are searched |
 
@@ -40,7 +41,7 @@ impl Migration {
 }
 
 /// Never edit one that was released.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration::of_sql(FIRST),
     Migration::of_sql(super::lineage::SCHEMA),
     Migration::of_sql(super::tracking::SCHEMA),
@@ -50,6 +51,7 @@ const MIGRATIONS: [Migration; 6] = [
     },
     Migration::of_sql(super::traces::SCHEMA),
     Migration::of_sql(super::search::SCHEMA),
+    Migration::of_sql(super::files::SCHEMA),
 ];
 
 const FIRST: &str = r"

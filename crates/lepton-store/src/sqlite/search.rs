@@ -1,18 +1,14 @@
-//! Searching runs: from what must hold to SQL, and from the ids of a page to whole records.
-
-use std::collections::HashMap;
+//! Searching runs: from what must hold to SQL, and so to the ids of a page.
 
 use lepton_types::Id;
-use lepton_types::resources::{Run, RunSpec};
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
 
-use super::decode;
 use super::reader::Reader;
-use crate::search::{FoundRun, Test};
+use crate::search::{RunSink, Test};
 use crate::{
     Comparison, DatasetField, Found, Lifecycle, NumberField, RunClause, RunField, RunOrder,
-    RunRecord, RunSearch, StoreError, TextField,
+    RunSearch, StoreError, TextField,
 };
 
 /// From schema 5 to schema 6: where a search begins. Long values are indexed by how they begin, and the
@@ -27,7 +23,11 @@ CREATE INDEX metric_latest_number ON metric_latest (key, number);
 ";
 
 impl Reader<'_> {
-    pub(crate) fn search_runs(&self, search: &RunSearch) -> Result<Found, StoreError> {
+    pub(crate) fn search_runs<S: RunSink>(
+        &self,
+        search: &RunSearch,
+        sink: S,
+    ) -> Result<Found<S>, StoreError> {
         // What is deleted meanwhile is not missing from the page.
         let _snapshot = self.connection().unchecked_transaction()?;
         let limit = search.limit.clamp(1, RunSearch::LIMIT_MAX);
@@ -37,47 +37,11 @@ impl Reader<'_> {
             Ok(Id::from_bytes(row.get(0)?))
         })?;
         let mut ids: Vec<Id> = rows.collect::<Result<_, _>>()?;
-        let mut more = ids.len() > limit;
+        let more = ids.len() > limit;
         ids.truncate(limit);
-        let (mut runs, mut bytes) = (Vec::with_capacity(ids.len()), 0);
-        for piece in ids.chunks(PIECE_RUNS) {
-            if bytes > PAGE_BYTES_MAX {
-                more = true;
-                break;
-            }
-            // Before they are read: one description of data may be long, and of many runs.
-            let fitting = self.fitting(piece, PAGE_BYTES_MAX)?;
-            let found = self.found_runs(&piece[..fitting])?;
-            bytes += found.iter().map(weight).sum::<usize>();
-            runs.extend(found);
-            if fitting < piece.len() {
-                more = true;
-                break;
-            }
-        }
-        Ok(Found { runs, more })
-    }
-
-    /// How many of `runs`, at least one, have descriptions of data of no more than so many bytes.
-    fn fitting(&self, runs: &[Id], bytes_max: usize) -> Result<usize, StoreError> {
-        let mut described: HashMap<Id, usize> = HashMap::new();
-        self.for_each_of(
-            runs,
-            "SELECT run, COALESCE(octet_length(schema), 0) + COALESCE(octet_length(profile), 0)
-             FROM run_datasets JOIN datasets USING (experiment, name, digest) WHERE run IN (",
-            ")",
-            |row| {
-                let run = Id::from_bytes(row.get(0)?);
-                *described.entry(run).or_default() += row.get::<_, usize>(1)?;
-                Ok(())
-            },
-        )?;
-        let mut bytes = 0;
-        let over = runs.iter().position(|run| {
-            bytes += described.get(run).copied().unwrap_or_default();
-            bytes > bytes_max
-        });
-        Ok(over.unwrap_or(runs.len()).max(1))
+        let mut found = self.tell_runs(&ids, sink)?;
+        found.more |= more;
+        Ok(found)
     }
 
     /// The clause that the fewest runs may meet, if they are so few that reading them all, of whatever
@@ -100,62 +64,6 @@ impl Reader<'_> {
         }
         Ok(narrowest.0)
     }
-
-    pub(crate) fn found_runs(&self, ids: &[Id]) -> Result<Vec<FoundRun>, StoreError> {
-        let mut bodies = std::collections::HashMap::with_capacity(ids.len());
-        self.for_each_of(
-            ids,
-            "SELECT id, body, version FROM resources WHERE id IN (",
-            ")",
-            |row| {
-                let id = Id::from_bytes(row.get(0)?);
-                bodies.insert(id, (row.get::<_, String>(1)?, row.get::<_, u64>(2)?));
-                Ok(())
-            },
-        )?;
-        let mut params = self.pairs_by_run("run_params", ids)?;
-        let mut tags = self.pairs_by_run("run_tags", ids)?;
-        let mut metrics = self.latest_metrics_by_run(ids)?;
-        let mut inputs = self.inputs_by_run(ids)?;
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            let Some((body, version)) = bodies.remove(id) else {
-                continue;
-            };
-            let run: Run = decode::<RunSpec>(&body, version)?;
-            let inputs = inputs.remove(id).unwrap_or_default();
-            found.push(FoundRun {
-                record: RunRecord {
-                    run,
-                    params: params.remove(id).unwrap_or_default(),
-                    tags: tags.remove(id).unwrap_or_default(),
-                    metrics: metrics.remove(id).unwrap_or_default(),
-                },
-                datasets: inputs.datasets,
-                models: inputs.models,
-            });
-        }
-        Ok(found)
-    }
-}
-
-/// Runs that are read at once.
-const PIECE_RUNS: usize = 128;
-
-/// Texts on one page, whose runs may have thousands of long ones each. A page that holds more ends early.
-const PAGE_BYTES_MAX: usize = 64 << 20;
-
-/// What a run takes on a page, about.
-fn weight(found: &FoundRun) -> usize {
-    let pair = |(key, value): &(String, String)| key.len() + value.len() + 64;
-    let record = &found.record;
-    let pairs = record.params.iter().chain(&record.tags).map(pair);
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let data = found
-        .datasets
-        .iter()
-        .map(|data| data.source.len() + text(&data.schema) + text(&data.profile) + 256);
-    pairs.chain(data).sum::<usize>() + 128 * record.metrics.len() + 1_024
 }
 
 /// Runs with which a search may begin: each is looked up by its id.
@@ -190,6 +98,19 @@ fn runs_that_may_meet(clause: &RunClause) -> Option<(String, Vec<Value>)> {
         _ => None,
     }
 }
+
+/// Whether all the runs that may meet a clause do: of a long value an index has but the beginning.
+fn is_told_by_index(clause: &RunClause) -> bool {
+    match (&clause.field, &clause.test) {
+        (RunField::Param(_) | RunField::Tag(_), Test::Is(text)) => {
+            text.chars().count() < INDEXED_CHARS
+        }
+        (_, _) => true,
+    }
+}
+
+/// Characters of a value that an index has.
+const INDEXED_CHARS: usize = 64;
 
 /// The runs of these ids; what is no id, or not as ids are written, is no run.
 fn of_ids(ids: &[String]) -> (String, Vec<Value>) {
@@ -236,14 +157,17 @@ fn sql_of(search: &RunSearch, narrowest: Option<usize>, limit: usize) -> (String
     }
     let mut source_arguments = Vec::new();
     for (number, clause) in search.clauses.iter().enumerate() {
-        building.add_clause(clause);
-        if let Some((sql, arguments)) = runs_that_may_meet(clause)
-            && narrowest == Some(number)
-        {
-            // The order of a CROSS JOIN is kept.
-            building.source = format!("({sql}) narrow CROSS JOIN run_index r");
-            building.conditions.push_str(" AND r.run = narrow.run");
-            source_arguments = arguments;
+        let start = runs_that_may_meet(clause).filter(|_| narrowest == Some(number));
+        let Some((sql, arguments)) = start else {
+            building.add_clause(clause);
+            continue;
+        };
+        // The order of a CROSS JOIN is kept.
+        building.source = format!("({sql}) narrow CROSS JOIN run_index r");
+        building.conditions.push_str(" AND r.run = narrow.run");
+        source_arguments = arguments;
+        if !is_told_by_index(clause) {
+            building.add_clause(clause);
         }
     }
     let mut order = String::new();
@@ -442,7 +366,7 @@ fn glob_of(like: &str) -> String {
 mod tests {
     use super::*;
     use crate::{Backend, Store, Transaction};
-    use lepton_types::resources::{MetricPoint, Resource};
+    use lepton_types::resources::{MetricPoint, Resource, RunSpec};
     use lepton_types::{Name, RunId, Timestamp};
 
     fn id(number: u8) -> Id {

@@ -8,20 +8,19 @@
 //! | `run_models` | `run, way, model` | logged models that runs used and made |
 //! | `logged_models` | `id` | models before they are registered; their tags and parameters are in `run_tags` and `run_params` |
 //! | `model_metrics` | `model, key, at, step, run, …` | measurements of logged models |
-//! | `kept_files` | `project, path` | files that clients keep under paths of their own |
+//! | see `files.rs` | | files of runs, and those that clients keep under paths of their own |
 
 use std::collections::{HashMap, VecDeque};
 
-use lepton_types::resources::BlobDigest;
-use lepton_types::tracking::{KeptFile, LoggedModel, LoggedModelPhase, ModelMetric, RunDataset};
+use lepton_types::tracking::{LoggedModel, LoggedModelPhase, ModelMetric, RunDataset};
 use lepton_types::{Id, Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::deletion::drop_files;
+use super::files;
 use super::reader::Reader;
 use super::requirements::{require_model_of_run, require_project, require_record};
 use crate::tracking::{LoggedModelRecord, TrackingWrite};
-use crate::{CommitError, Conflict, StoreError};
+use crate::{CommitError, StoreError};
 
 /// From schema 1 to schema 2.
 pub(super) const SCHEMA: &str = r"
@@ -136,27 +135,7 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
                 .execute(params![model.to_bytes(), at.as_millis()])?;
         }
         TrackingWrite::ModelMetrics(metrics) => append_model_metrics(connection, metrics)?,
-        TrackingWrite::RequireFree(file) => {
-            let known = Reader::new(connection).kept_file(&file.project, &file.path)?;
-            if known.is_some_and(|known| known.digest != file.digest) {
-                return Err(Conflict::FileTaken.into());
-            }
-        }
-        TrackingWrite::KeepFile(file) => {
-            require_project(connection, file.project.as_str())?;
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO kept_files (project, path, digest, size)
-                     VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![
-                    file.project.as_str(),
-                    file.path,
-                    file.digest.to_string(),
-                    file.size_bytes,
-                ])?;
-        }
-        TrackingWrite::DropFiles { project, path } => drop_files(connection, project, path)?,
+        TrackingWrite::File(write) => files::apply(connection, write)?,
     }
     Ok(())
 }
@@ -295,92 +274,6 @@ impl Reader<'_> {
         };
         Ok(models.into_iter().map(record).collect())
     }
-
-    pub(crate) fn kept_files(
-        &self,
-        project: &Name,
-        path: &str,
-    ) -> Result<Vec<KeptFile>, StoreError> {
-        // `0` follows `/`: between them lies all that is below the folder.
-        let mut statement = self.connection().prepare_cached(
-            "SELECT project, path, digest, size FROM kept_files WHERE project = ?1
-             AND (path = ?2 OR ?2 = '' OR (path > ?2 || '/' AND path < ?2 || '0')) ORDER BY path",
-        )?;
-        let rows = statement.query_map(params![project.as_str(), path], file_of)?;
-        Ok(rows
-            .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?)
-    }
-
-    pub(crate) fn kept_file(
-        &self,
-        project: &Name,
-        path: &str,
-    ) -> Result<Option<KeptFile>, StoreError> {
-        let found = self
-            .connection()
-            .prepare_cached(
-                "SELECT project, path, digest, size FROM kept_files
-                 WHERE project = ?1 AND path = ?2",
-            )?
-            .query_row(params![project.as_str(), path], file_of)
-            .optional()?;
-        Ok(found.flatten())
-    }
-
-    /// Goes from one child to the next, past all that is below it.
-    pub(crate) fn kept_children(
-        &self,
-        project: &str,
-        folder: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Option<u64>)>, StoreError> {
-        let inside = match folder {
-            "" => String::new(),
-            folder => format!("{folder}/"),
-        };
-        let mut next = self.connection().prepare_cached(
-            "SELECT path, size FROM kept_files WHERE project = ?1 AND path >= ?2
-             ORDER BY path LIMIT 1",
-        )?;
-        let (mut children, mut from) = (Vec::new(), inside.clone());
-        while children.len() < limit {
-            let found: Option<(String, u64)> = next
-                .query_row(params![project, from], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((path, size)) = found else {
-                break;
-            };
-            let Some(below) = path.strip_prefix(&inside) else {
-                break;
-            };
-            match below.split_once('/') {
-                // `0` follows `/`.
-                Some((name, _)) => {
-                    from = format!("{inside}{name}0");
-                    children.push((name.to_owned(), None));
-                }
-                // The shortest text that is greater.
-                None => {
-                    from = format!("{path}\0");
-                    children.push((below.to_owned(), Some(size)));
-                }
-            }
-        }
-        // A folder `a` comes after a file `a-b`.
-        children.sort();
-        Ok(children)
-    }
-
-    pub(crate) fn all_kept_files(&self) -> Result<Vec<KeptFile>, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached("SELECT project, path, digest, size FROM kept_files")?;
-        let rows = statement.query_map([], file_of)?;
-        Ok(rows
-            .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?)
-    }
 }
 
 /// Logged models that are read at once.
@@ -423,18 +316,4 @@ fn model_metric_of(row: &Row<'_>) -> rusqlite::Result<ModelMetric> {
         dataset_name: row.get(6)?,
         dataset_digest: row.get(7)?,
     })
-}
-
-/// None for a row that does not read back.
-fn file_of(row: &Row<'_>) -> rusqlite::Result<Option<KeptFile>> {
-    let (project, digest): (String, String) = (row.get(0)?, row.get(2)?);
-    let (Ok(project), Ok(digest)) = (project.parse(), digest.parse::<BlobDigest>()) else {
-        return Ok(None);
-    };
-    Ok(Some(KeptFile {
-        project,
-        path: row.get(1)?,
-        digest,
-        size_bytes: row.get(3)?,
-    }))
 }

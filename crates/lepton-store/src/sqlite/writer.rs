@@ -1,26 +1,24 @@
-//! The writer: one thread that takes transactions from a bounded queue and commits
-//! all that wait with one sync of the disk.
+//! The writer: transactions are committed one group at a time.
+//!
+//! Where nobody else writes, a transaction is committed on the thread that brings it, which saves two
+//! handovers between threads: on a busy machine each is a wait for the processor that is longer than the
+//! write. All others go through a bounded queue to a thread that commits all that wait with one sync of
+//! the disk.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use lepton_types::Id;
-use lepton_types::resources::Kind;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::alteration::alter;
+use super::caller;
 use super::compactor::Inbox;
-use super::deletion;
-use super::lineage;
-use super::pairs::{add_to_tag, set_params, set_tags};
 use super::reply::Reply;
-use super::requirements::{require, require_project, require_record};
 use super::series_writer::{self, Upkeep};
-use super::traces;
-use super::tracking;
-use crate::transaction::{EventDraft, Row, Write};
-use crate::{CommitError, Conflict, OpenError, StoreError, Transaction};
+use super::writes::apply;
+use crate::{CommitError, OpenError, StoreError, Transaction};
 
 /// Transactions that may wait; callers beyond wait for a place.
 const QUEUE_MAX: usize = 1_024;
@@ -40,8 +38,26 @@ const TRIM_EVERY: u64 = 1_000;
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: tokio::sync::mpsc::Sender<Request>,
+    desk: Arc<Desk>,
     version: watch::Receiver<u64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What it takes to write, for one at a time.
+struct Desk {
+    /// None once the store is closed.
+    pen: Mutex<Option<Pen>>,
+    /// Transactions that are on their way through the queue. While there are any, the others go that way
+    /// as well: together they cost one sync.
+    queued: AtomicUsize,
+}
+
+/// The connection that writes, and whom it tells.
+struct Pen {
+    connection: Connection,
+    announce: watch::Sender<u64>,
+    inbox: Inbox,
+    groups: u64,
 }
 
 /// A writer that ends although this is held.
@@ -62,12 +78,24 @@ impl Writer {
     ) -> Result<Self, OpenError> {
         let (queue, requests) = tokio::sync::mpsc::channel(QUEUE_MAX);
         let (announce, version) = watch::channel(version);
+        let pen = Pen {
+            connection,
+            announce,
+            inbox,
+            groups: 0,
+        };
+        let desk = Arc::new(Desk {
+            pen: Mutex::new(Some(pen)),
+            queued: AtomicUsize::new(0),
+        });
+        let of_thread = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || work(connection, requests, &announce, &inbox))
+            .spawn(move || of_thread.work(requests))
             .map_err(OpenError::Thread)?;
         Ok(Self {
             queue,
+            desk,
             version,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -79,10 +107,12 @@ impl Writer {
         }
         let (reply, answer) = oneshot::channel();
         let request = Request::Commit(transaction, reply);
-        self.queue
-            .send(request)
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        if let Some(request) = self.desk.commit_here(request) {
+            self.desk.queued.fetch_add(1, Ordering::Relaxed);
+            if self.queue.send(request).await.is_err() {
+                return Err(StoreError::Closed.into());
+            }
+        }
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -123,36 +153,75 @@ impl WeakWriter {
     }
 }
 
-fn work(
-    mut connection: Connection,
-    mut requests: tokio::sync::mpsc::Receiver<Request>,
-    announce: &watch::Sender<u64>,
-    inbox: &Inbox,
-) {
-    let mut groups = 0_u64;
-    while let Some(first) = requests.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && let Ok(next) = requests.try_recv()
-        {
-            group.push(next);
+impl Desk {
+    /// Commits on this thread if that may wait and nobody else writes; else gives the request back.
+    fn commit_here(&self, request: Request) -> Option<Request> {
+        if !caller::may_wait() || self.queued.load(Ordering::Relaxed) > 0 {
+            return Some(request);
         }
-        let closing = group
-            .iter()
-            .any(|request| matches!(request, Request::Close));
-        commit_group(&mut connection, group, announce, inbox);
-        groups += 1;
-        if groups.is_multiple_of(TRIM_EVERY)
-            && let Err(error) = trim(&connection)
+        let Ok(mut held) = self.pen.try_lock() else {
+            return Some(request);
+        };
+        let Some(pen) = held.as_mut() else {
+            return Some(request);
+        };
+        tokio::task::block_in_place(|| pen.commit(vec![request]));
+        None
+    }
+
+    /// Commits what comes through the queue, until the store is closed.
+    fn work(&self, mut requests: tokio::sync::mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let Ok(mut held) = self.pen.lock() else {
+                return;
+            };
+            let Some(pen) = held.as_mut() else {
+                return;
+            };
+            let mut group = vec![first];
+            while group.len() < GROUP_MAX
+                && let Ok(next) = requests.try_recv()
+            {
+                group.push(next);
+            }
+            let commits = group.iter().filter(|request| request.is_commit()).count();
+            let closing = group
+                .iter()
+                .any(|request| matches!(request, Request::Close));
+            pen.commit(group);
+            drop(held);
+            self.queued.fetch_sub(commits, Ordering::Relaxed);
+            if closing {
+                break;
+            }
+        }
+        let Some(pen) = self.pen.lock().ok().and_then(|mut held| held.take()) else {
+            return;
+        };
+        if let Err(error) = pen
+            .connection
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        {
+            tracing::warn!(%error, "the last checkpoint of the store failed");
+        }
+    }
+}
+
+impl Request {
+    const fn is_commit(&self) -> bool {
+        matches!(self, Self::Commit(..))
+    }
+}
+
+impl Pen {
+    fn commit(&mut self, group: Vec<Request>) {
+        commit_group(&mut self.connection, group, &self.announce, &self.inbox);
+        self.groups += 1;
+        if self.groups.is_multiple_of(TRIM_EVERY)
+            && let Err(error) = trim(&self.connection)
         {
             tracing::warn!(%error, "old events could not be trimmed");
         }
-        if closing {
-            break;
-        }
-    }
-    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-        tracing::warn!(%error, "the last checkpoint of the store failed");
     }
 }
 
@@ -267,193 +336,6 @@ fn keep_up_one(
     let more = series_writer::keep_up(&part, step)?;
     part.commit()?;
     Ok(more)
-}
-
-fn apply(
-    connection: &Connection,
-    transaction: &Transaction,
-    version: &mut u64,
-    appended: &mut Vec<(Id, u64)>,
-) -> Result<(), CommitError> {
-    for write in &transaction.writes {
-        match write {
-            Write::Create(row) => create(connection, row, next(version))?,
-            Write::Update(row) => update(connection, row, next(version))?,
-            Write::Delete {
-                kind,
-                id,
-                name,
-                expected,
-            } => {
-                let found: Option<u64> = connection
-                    .prepare_cached("SELECT version FROM resources WHERE id = ?1")?
-                    .query_row([id.to_bytes()], |row| row.get(0))
-                    .optional()?;
-                if found != Some(*expected) {
-                    return Err(Conflict::Changed {
-                        kind: *kind,
-                        name: name.clone(),
-                    }
-                    .into());
-                }
-                delete_owned(connection, *id, version)?;
-                if *kind == Kind::Project {
-                    deletion::forget_project(connection, name)?;
-                }
-            }
-            Write::Alter(alteration) => alter(connection, alteration, version)?,
-            Write::Require(requirement) => require(connection, requirement)?,
-            Write::Event(event) => record_event(connection, event)?,
-            Write::Params { run, pairs } => {
-                require_record(connection, *run)?;
-                set_params(connection, *run, pairs)?;
-            }
-            Write::Tags { run, pairs } => {
-                require_record(connection, *run)?;
-                set_tags(connection, *run, pairs)?;
-            }
-            Write::AddToTag {
-                of,
-                key,
-                value,
-                chars_max,
-            } => {
-                require_record(connection, *of)?;
-                add_to_tag(connection, *of, (key, value), *chars_max)?;
-            }
-            Write::DeleteTag { run, key } => {
-                connection
-                    .prepare_cached("DELETE FROM run_tags WHERE run = ?1 AND key = ?2")?
-                    .execute(params![run.to_bytes(), key])?;
-            }
-            Write::Metrics { run, points } => {
-                require_record(connection, *run)?;
-                appended.push((*run, series_writer::append(connection, *run, points)?));
-            }
-            Write::Lineage { project, edge } => lineage::record(connection, project, edge)?,
-            Write::Tracking(write) => tracking::apply(connection, write)?,
-            Write::Trace(write) => traces::apply(connection, write)?,
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn next(version: &mut u64) -> u64 {
-    *version += 1;
-    *version
-}
-
-fn create(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
-    require_project(connection, &row.project)?;
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO resources (id, kind, project, key, name, owner, grp, phase, version, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            row.id.to_bytes(),
-            row.kind.code(),
-            row.project,
-            row.key,
-            row.name,
-            row.owner.map(Id::to_bytes),
-            row.group.map(Id::to_bytes),
-            row.phase,
-            version,
-            row.json,
-        ])?;
-    if inserted == 1 {
-        return Ok(());
-    }
-    Err(Conflict::AlreadyExists {
-        kind: row.kind,
-        name: row.name.clone(),
-    }
-    .into())
-}
-
-pub(super) fn update(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
-    let updated = connection
-        .prepare_cached(
-            "UPDATE OR IGNORE resources SET key = ?1, name = ?2, owner = ?3, grp = ?4, phase = ?5,
-             version = ?6, body = ?7 WHERE id = ?8 AND version = ?9",
-        )?
-        .execute(params![
-            row.key,
-            row.name,
-            row.owner.map(Id::to_bytes),
-            row.group.map(Id::to_bytes),
-            row.phase,
-            version,
-            row.json,
-            row.id.to_bytes(),
-            row.expected,
-        ])?;
-    if updated == 1 {
-        return Ok(());
-    }
-    let found: Option<u64> = connection
-        .prepare_cached("SELECT version FROM resources WHERE id = ?1")?
-        .query_row([row.id.to_bytes()], |found| found.get(0))
-        .optional()?;
-    let (kind, name) = (row.kind, row.name.clone());
-    Err(match found {
-        Some(found) if found == row.expected => Conflict::AlreadyExists { kind, name },
-        _ => Conflict::Changed { kind, name },
-    }
-    .into())
-}
-
-/// Deletes `id` and, breadth first, whatever it owns.
-fn delete_owned(connection: &Connection, id: Id, version: &mut u64) -> Result<(), CommitError> {
-    let mut waiting = vec![id];
-    while let Some(id) = waiting.pop() {
-        let owned: Vec<[u8; 16]> = connection
-            .prepare_cached("SELECT id FROM resources WHERE owner = ?1")?
-            .query_map([id.to_bytes()], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        waiting.extend(owned.into_iter().map(Id::from_bytes));
-        connection
-            .prepare_cached(
-                "INSERT INTO tombstones (version, kind, project, id)
-                 SELECT ?1, kind, project, id FROM resources WHERE id = ?2",
-            )?
-            .execute(params![next(version), id.to_bytes()])?;
-        lineage::retire_number(connection, id)?;
-        deletion::forget_record(connection, id)?;
-        let experiment: Option<String> = connection
-            .prepare_cached("SELECT project FROM resources WHERE id = ?1 AND kind = ?2")?
-            .query_row(params![id.to_bytes(), Kind::Experiment.code()], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        if let Some(project) = experiment {
-            deletion::forget_experiment(connection, id, &project)?;
-        }
-        connection
-            .prepare_cached("DELETE FROM resources WHERE id = ?1")?
-            .execute([id.to_bytes()])?;
-    }
-    Ok(())
-}
-
-fn record_event(connection: &Connection, event: &EventDraft) -> Result<(), CommitError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO events (at, project, kind, id, name, severity, reason, message)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            event.at.as_millis(),
-            event.project.as_str(),
-            event.kind.code(),
-            event.id.to_bytes(),
-            event.name,
-            event.severity.as_str(),
-            event.reason,
-            event.message,
-        ])?;
-    Ok(())
 }
 
 fn trim(connection: &Connection) -> Result<(), rusqlite::Error> {

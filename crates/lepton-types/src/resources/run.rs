@@ -72,7 +72,8 @@ pub struct RunStatus {
     /// When it was put in the bin, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
-    /// Its artifacts, sorted by path.
+    /// Its artifacts, sorted by path, where one run is asked for. They are recorded beside the run and
+    /// never in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<FileEntry>,
 }

@@ -256,7 +256,10 @@ impl Listed for RunView {
         vec![
             name(&self.run),
             id(&self.run),
-            Cell::phase(status.phase.as_str()),
+            Cell::phase(match status.deleted_at {
+                Some(_) => "deleted",
+                None => status.phase.as_str(),
+            }),
             made(&self.run, now),
             Cell::maybe(length.map(took)),
             metrics.join(" ").into(),

@@ -3,6 +3,7 @@
 mod compare;
 mod export;
 mod import;
+mod purge;
 mod series;
 mod tables;
 
@@ -11,13 +12,14 @@ use lepton_client::Over;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Compares, draws, exports and imports runs
+/// Compares, draws, exports, imports and purges runs
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Runs {
     Compare(compare::Compare),
     Series(series::Series),
     Export(export::Export),
     Import(import::Import),
+    Purge(purge::Purge),
 }
 
 /// What a plot is drawn over.
@@ -46,6 +48,7 @@ impl Runs {
             Self::Series(series) => series.run(ctx),
             Self::Export(export) => export.run(ctx),
             Self::Import(import) => import.run(ctx),
+            Self::Purge(purge) => purge.run(ctx),
         }
     }
 }
