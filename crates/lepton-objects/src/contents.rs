@@ -18,7 +18,6 @@ use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
 use crate::key_ring::{DataKey, KeyRings, PieceNamer};
 use crate::keys::{ContentKey, CustomerKeyError, random};
-use crate::md5_pool::Md5Pool;
 use crate::pending::PendingContents;
 use crate::pipeline::BATCH_BYTES;
 use crate::reader::{ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, segments_in};
@@ -49,7 +48,6 @@ struct Inner {
     pending: PendingContents,
     inline_bytes_max: usize,
     claim: Claim,
-    md5s: Md5Pool,
 }
 
 impl std::fmt::Debug for Contents {
@@ -91,7 +89,6 @@ impl Contents {
             // Longer contents go through a pipeline, which has nothing to give back.
             inline_bytes_max: config.inline_bytes_max.min(BATCH_BYTES),
             claim,
-            md5s: Md5Pool::default(),
         })))
     }
 
@@ -280,10 +277,6 @@ impl Contents {
 
     pub(crate) fn inline_bytes_max(&self) -> usize {
         self.0.inline_bytes_max
-    }
-
-    pub(crate) fn md5s(&self) -> &Md5Pool {
-        &self.0.md5s
     }
 
     pub(crate) fn key_rings(&self) -> &KeyRings {

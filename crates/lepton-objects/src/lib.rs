@@ -20,8 +20,6 @@ mod indexed;
 mod key_changes;
 mod key_ring;
 mod keys;
-mod md5_lanes;
-mod md5_pool;
 mod pending;
 mod pins;
 mod pipeline;

@@ -12,10 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, Upload, block};
-use crate::digests::{DigestKind, DigestSet, Digesting, Digests};
+use crate::digests::{DigestSet, Digesting, Digests};
 use crate::error::ContentError;
-use crate::md5_lanes::{BLOCK_BYTES, Md5State};
-use crate::md5_pool::Md5Pool;
 use crate::seal::{Header, SEGMENT_BYTES, Sealer};
 
 /// Plain bytes in a batch, in whole segments: long enough that handing it from thread to thread
@@ -39,7 +37,6 @@ pub(crate) struct Target {
     pub(crate) content: ContentId,
     pub(crate) header: Header,
     pub(crate) sealer: Arc<Sealer>,
-    pub(crate) md5s: Md5Pool,
 }
 
 /// The lanes of one upload. Dropped before its end, nothing of it remains.
@@ -67,10 +64,7 @@ impl Pipeline {
         for lane in wanted.lanes() {
             let (sender, to_hash) = mpsc::channel(QUEUE_BATCHES);
             hashing.push(sender);
-            hashed.push(match lane == DigestSet::NONE.with(DigestKind::Md5) {
-                true => tokio::spawn(hash_md5(target.md5s.clone(), to_hash)),
-                false => tokio::spawn(hash(Digesting::new(lane), to_hash)),
-            });
+            hashed.push(tokio::spawn(hash(Digesting::new(lane), to_hash)));
         }
         Ok(Self {
             sealing,
@@ -139,24 +133,6 @@ async fn hash(mut digesting: Digesting, mut batches: mpsc::Receiver<Bytes>) -> D
             digesting
         })
         .await;
-    }
-}
-
-async fn hash_md5(pool: Md5Pool, mut batches: mpsc::Receiver<Bytes>) -> Digests {
-    let (mut state, mut rest) = (Md5State::default(), Bytes::new());
-    loop {
-        let mut taken = Vec::with_capacity(QUEUE_BATCHES);
-        if batches.recv_many(&mut taken, QUEUE_BATCHES).await == 0 {
-            return Digests {
-                md5: Some(state.finish(&rest)),
-                ..Digests::default()
-            };
-        }
-        // Only the last batch, which is alone or the last of these, has more than whole blocks.
-        if let Some(last) = taken.last_mut() {
-            rest = last.split_off(last.len() - last.len() % BLOCK_BYTES);
-        }
-        state = pool.update(state, taken.into()).await;
     }
 }
 

@@ -137,7 +137,6 @@ impl ContentWriter {
                     content: self.id,
                     header: self.header,
                     sealer: Arc::clone(&self.sealer),
-                    md5s: self.contents.md5s().clone(),
                 };
                 none.insert(Pipeline::start(target, self.wanted).await?)
             }
