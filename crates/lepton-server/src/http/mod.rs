@@ -170,6 +170,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(axum::middleware::from_fn(crate::linger::linger))
+        .layer(axum::middleware::from_fn(crate::stalled::end_stalled))
         .with_state(app)
 }
 
