@@ -10,9 +10,9 @@ mod responses;
 
 pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
 pub use objects::{
-    DataKeyView, ObjectKeys, ProjectKeys, RenewedKey, RotatedKeys, ShredKeys, ShreddedKeys,
-    StartUpkeep, StorageCost, StorageUsage, TierUsage, UpdateProject, UpdateQuota, Upkeep,
-    UpkeepFinding, UpkeepPhase, UpkeepWork,
+    DataKeyView, NewNamedKey, ObjectKeys, ProjectKeys, RenewedKey, RotatedKeys, ShredKeys,
+    ShreddedKeys, StartUpkeep, StorageCost, StorageUsage, TierUsage, UpdateProject, UpdateQuota,
+    Upkeep, UpkeepFinding, UpkeepPhase, UpkeepWork,
 };
 pub use requests::{
     Apply, CreateAccessKey, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken,

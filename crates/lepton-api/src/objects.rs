@@ -210,7 +210,8 @@ pub struct ObjectKeys {
 pub struct ProjectKeys {
     /// Whose.
     pub project: Name,
-    /// Its keys, oldest first; the last seals what is written now.
+    /// Its keys, oldest first. The last without a name seals what is written now, the last of a name what
+    /// asks for that name.
     pub keys: Vec<DataKeyView>,
 }
 
@@ -219,6 +220,9 @@ pub struct ProjectKeys {
 pub struct DataKeyView {
     /// Its id.
     pub id: DataKeyId,
+    /// The name that it goes by, if it seals only what asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
     /// The master key that wraps it; absent if it was shredded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrapped_by: Option<String>,
@@ -238,15 +242,26 @@ pub struct RotatedKeys {
 pub struct RenewedKey {
     /// Whose.
     pub project: Name,
+    /// The name that asks for it, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
     /// It seals what is written from now on.
     pub key: DataKeyId,
 }
 
-/// Destroys all data keys of a project: nobody can read what they sealed, ever.
+/// Makes a data key that seals only what asks for it by its name.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewNamedKey {
+    /// The name, which S3 clients give as the id of a KMS key.
+    pub name: Name,
+}
+
+/// Destroys all data keys of a project, or those of a name: nobody can read what they sealed, ever.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShredKeys {
-    /// The project's name again, as a sign that it is meant.
+    /// The project's name again, or the key's, as a sign that it is meant.
     pub confirm: String,
 }
 
@@ -255,6 +270,9 @@ pub struct ShredKeys {
 pub struct ShreddedKeys {
     /// Whose.
     pub project: Name,
+    /// The name that the keys had, if it was theirs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
     /// How many.
     pub keys: u64,
 }

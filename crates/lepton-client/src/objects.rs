@@ -1,8 +1,8 @@
 //! What operators do with stored objects: quotas, usage, upkeep, keys.
 
 use lepton_api::{
-    List, ObjectKeys, RenewedKey, RotatedKeys, ShredKeys, ShreddedKeys, StartUpkeep, StorageUsage,
-    UpdateProject, Upkeep,
+    List, NewNamedKey, ObjectKeys, RenewedKey, RotatedKeys, ShredKeys, ShreddedKeys, StartUpkeep,
+    StorageUsage, UpdateProject, Upkeep,
 };
 use lepton_types::Name;
 use lepton_types::resources::Project;
@@ -98,6 +98,29 @@ impl Client {
         let target = of_project(project, &["object-keys", "renew"]);
         let nothing = serde_json::json!({});
         self.ask(&Method::POST, &target, &nothing, Repeat::OnlyUnsent)
+    }
+
+    /// Makes a data key that seals only what asks for it by its name.
+    pub fn create_named_key(&self, project: &Name, key: &Name) -> Result<RenewedKey, ClientError> {
+        let target = of_project(project, &["object-keys"]);
+        let request = NewNamedKey { name: key.clone() };
+        self.ask(&Method::POST, &target, &request, Repeat::OnlyUnsent)
+    }
+
+    /// Makes a new data key for what asks for this name from now on.
+    pub fn renew_named_key(&self, project: &Name, key: &Name) -> Result<RenewedKey, ClientError> {
+        let target = of_project(project, &["object-keys", key.as_str(), "renew"]);
+        let nothing = serde_json::json!({});
+        self.ask(&Method::POST, &target, &nothing, Repeat::OnlyUnsent)
+    }
+
+    /// Destroys the data keys of a name: what they sealed can never be read again.
+    pub fn shred_named_key(&self, project: &Name, key: &Name) -> Result<ShreddedKeys, ClientError> {
+        let target = of_project(project, &["object-keys", key.as_str(), "shred"]);
+        let request = ShredKeys {
+            confirm: key.to_string(),
+        };
+        self.ask(&Method::POST, &target, &request, Repeat::OnlyUnsent)
     }
 
     /// Destroys all data keys of a project: what it stores can never be read again.

@@ -16,7 +16,7 @@ use lepton_types::{ContentId, IdSource, Name};
 use crate::backend::{Backend, Claim, block};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
-use crate::key_ring::{KeyRings, PieceNamer};
+use crate::key_ring::{DataKey, KeyRings, PieceNamer};
 use crate::keys::{ContentKey, CustomerKeyError, random};
 use crate::pending::PendingContents;
 use crate::pipeline::BATCH_BYTES;
@@ -120,11 +120,10 @@ impl Contents {
         let id = self.0.ids.next_id().into();
         let pending = self.0.pending.register(id);
         let salt = random();
+        let of_project = |key: DataKey| (key.secret, KeyName::Project(key.id), Some(key.id));
         let (secret, key, data_key) = match &new.key {
-            ContentKey::Project => {
-                let key = self.0.keys.current(project).await?;
-                (key.secret, KeyName::Project(key.id), Some(key.id))
-            }
+            ContentKey::Project => of_project(self.0.keys.current(project).await?),
+            ContentKey::Named(name) => of_project(self.0.keys.named(project, name).await?),
             ContentKey::Customer(key) => {
                 let name = KeyName::Customer(key.fingerprint(id, &salt));
                 (key.secret(), name, None)
@@ -337,13 +336,13 @@ impl Contents {
             content: content.id,
         })?;
         let secret = match (header.key, key) {
-            (KeyName::Project(id), ContentKey::Project) => {
+            (KeyName::Project(id), ContentKey::Project | ContentKey::Named(_)) => {
                 self.0.keys.find(project, id).await?.secret
             }
             (KeyName::Project(_), ContentKey::Customer(_)) => {
                 return Err(CustomerKeyError::NotUsed.into());
             }
-            (KeyName::Customer(_), ContentKey::Project) => {
+            (KeyName::Customer(_), ContentKey::Project | ContentKey::Named(_)) => {
                 return Err(CustomerKeyError::Missing.into());
             }
             (KeyName::Customer(fingerprint), ContentKey::Customer(key)) => {

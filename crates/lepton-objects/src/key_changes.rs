@@ -25,7 +25,46 @@ impl Contents {
     /// # Errors
     /// If it cannot be kept.
     pub async fn rotate(&self, project: &Name) -> Result<DataKeyId, ContentError> {
-        self.key_rings().rotate(project).await
+        self.key_rings().renew(project, None).await
+    }
+
+    /// Makes a data key that seals only what asks for it by this name.
+    ///
+    /// # Errors
+    /// If the name has a key, or it cannot be kept.
+    pub async fn create_key(&self, project: &Name, name: &Name) -> Result<DataKeyId, ContentError> {
+        self.key_rings().create(project, name).await
+    }
+
+    /// Makes a new data key for what asks for this name from now on. Rewrites no content.
+    ///
+    /// # Errors
+    /// If the name has no key, or it cannot be kept.
+    pub async fn renew_named(
+        &self,
+        project: &Name,
+        name: &Name,
+    ) -> Result<DataKeyId, ContentError> {
+        self.key_rings().renew(project, Some(name)).await
+    }
+
+    /// Whether something can be sealed under the key of this name.
+    ///
+    /// # Errors
+    /// If the name has no key, or it cannot be opened.
+    pub async fn check_named(&self, project: &Name, name: &Name) -> Result<(), ContentError> {
+        self.key_rings().named(project, name).await.map(drop)
+    }
+
+    /// Destroys all keys of this name, in the replica, too: what they sealed can never be read
+    /// again, and the name has no key. Tells how many there were.
+    ///
+    /// # Errors
+    /// If the name has no key, or the backend or the replica fails.
+    pub async fn shred_named(&self, project: &Name, name: &Name) -> Result<u64, ContentError> {
+        let keys = self.key_rings().shred_name(project, name).await?;
+        self.copy_keys(project).await?;
+        Ok(keys)
     }
 
     /// Wraps the data keys of all projects under the current master key, after it changed; those

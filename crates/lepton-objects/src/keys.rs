@@ -194,6 +194,8 @@ pub enum ContentKey {
     /// The project's current data key; for reading, whichever key it was sealed under.
     #[default]
     Project,
+    /// The current data key of this name; for reading, as [`ContentKey::Project`].
+    Named(Name),
     /// The customer's.
     Customer(CustomerKey),
 }
@@ -228,6 +230,30 @@ pub enum KeyError {
         project: Name,
         /// The key asked for.
         key: DataKeyId,
+    },
+    /// The project has no key of this name.
+    #[error("project `{project}` has no key named `{name}`")]
+    NoSuchName {
+        /// The project.
+        project: Name,
+        /// The name asked for.
+        name: Name,
+    },
+    /// All keys of this name were shredded.
+    #[error("the key named `{name}` of project `{project}` was destroyed")]
+    NameShredded {
+        /// The project.
+        project: Name,
+        /// The name asked for.
+        name: Name,
+    },
+    /// The project has a key of this name already.
+    #[error("project `{project}` has a key named `{name}` already")]
+    NameTaken {
+        /// The project.
+        project: Name,
+        /// The name asked for.
+        name: Name,
     },
     /// Another server changed the project's keys at the same time.
     #[error("the keys of project `{project}` were changed by another server: try again")]

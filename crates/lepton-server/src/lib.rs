@@ -26,6 +26,7 @@ mod plain_blobs;
 mod reconcile;
 mod s3;
 pub mod simulation;
+mod stalled;
 mod start_error;
 mod startup;
 mod tables;

@@ -22,6 +22,11 @@ const OPEN_FILES: u64 = 2 * CONNECTIONS_MAX as u64;
 /// How long a client may take to send the head of a request.
 const HEAD_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// After so long without a word a client of HTTP/2 is asked whether it is still there, and must say so
+/// in time.
+const ASK_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// The pause after the machine refused a connection: for lack of file descriptors, usually.
 const PAUSE_AFTER_REFUSAL: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -50,7 +55,11 @@ pub(crate) async fn serve(app: App, listener: TcpListener, router: Router) {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX);
-    builder.http2().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(ASK_AFTER)
+        .keep_alive_timeout(ANSWER_WITHIN);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;

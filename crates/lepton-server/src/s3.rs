@@ -266,7 +266,10 @@ pub(crate) async fn bind(config: &Config) -> Result<TcpListener, StartError> {
 
 /// What answers on the port.
 pub(crate) fn router(face: &Face) -> Router {
-    Router::new().fallback(answer).with_state(face.front())
+    Router::new()
+        .fallback(answer)
+        .layer(axum::middleware::from_fn(crate::stalled::end_stalled))
+        .with_state(face.front())
 }
 
 async fn answer(State(front): State<Front>, request: Request) -> Response {

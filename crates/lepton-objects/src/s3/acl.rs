@@ -56,6 +56,20 @@ pub(super) fn check_headers(granted: &[&Option<String>]) -> S3Result<()> {
     }
 }
 
+/// Refuses a write of an object that grants others anything.
+macro_rules! refuse_grants {
+    ($input:expr) => {
+        $crate::s3::acl::check_canned($input.acl.as_ref().map(s3s::dto::ObjectCannedACL::as_str))?;
+        $crate::s3::acl::check_headers(&[
+            &$input.grant_full_control,
+            &$input.grant_read,
+            &$input.grant_read_acp,
+            &$input.grant_write_acp,
+        ])?;
+    };
+}
+pub(super) use refuse_grants;
+
 fn unsupported() -> s3s::S3Error {
     s3_error!(
         AccessControlListNotSupported,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lepton_store::index::ObjectVersion;
-use lepton_types::Timestamp;
+use lepton_types::{Name, Timestamp};
 use s3s::dto::{self, TimestampFormat};
 use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub(super) struct Attributes {
     /// The MD5 of the customer's key, if the bytes are under one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) customer_key_md5: Option<String>,
+    /// The key of the project that the bytes are under, if it has a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) named_key: Option<Name>,
     /// The parts that it was uploaded in, if it was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) parts: Vec<PartNote>,
@@ -100,6 +103,25 @@ impl Attributes {
     pub(super) fn metadata(&self) -> Option<dto::Metadata> {
         let metadata = &self.metadata;
         (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect())
+    }
+
+    /// Server-side encryption as it is told of every object, unless the customer brings the key.
+    pub(super) fn told_encryption(&self) -> Option<dto::ServerSideEncryption> {
+        let word = match self.named_key {
+            Some(_) => dto::ServerSideEncryption::AWS_KMS,
+            None => dto::ServerSideEncryption::AES256,
+        };
+        let told = dto::ServerSideEncryption::from_static(word);
+        self.customer_key_md5.is_none().then_some(told)
+    }
+
+    pub(super) fn told_named_key(&self) -> Option<String> {
+        self.named_key.as_ref().map(Name::to_string)
+    }
+
+    pub(super) fn told_customer_algorithm(&self) -> Option<String> {
+        let under_customers = self.customer_key_md5.is_some();
+        under_customers.then(|| "AES256".to_owned())
     }
 
     pub(super) fn expires(&self) -> Option<dto::Timestamp> {
@@ -163,18 +185,4 @@ pub(super) fn etag(version: &ObjectVersion) -> dto::ETag {
 /// A length as S3's records have it.
 pub(super) fn length(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// Server-side encryption as it is told of every object: with the project's key unless the
-/// customer brings one.
-pub(super) fn told_encryption(attributes: &Attributes) -> Option<dto::ServerSideEncryption> {
-    attributes
-        .customer_key_md5
-        .is_none()
-        .then(|| dto::ServerSideEncryption::from_static(dto::ServerSideEncryption::AES256))
-}
-
-pub(super) fn told_customer_algorithm(attributes: &Attributes) -> Option<String> {
-    let under_customers = attributes.customer_key_md5.is_some();
-    under_customers.then(|| "AES256".to_owned())
 }

@@ -192,8 +192,12 @@ impl Expected {
         Ok(expected)
     }
 
-    pub(super) fn digests(&self) -> DigestSet {
-        let digests = DigestSet::NONE.with(DigestKind::Md5);
+    /// What is to be computed: the MD5, too, where it will be told or was told.
+    pub(super) fn digests(&self, tells_md5: bool) -> DigestSet {
+        let digests = match tells_md5 || self.md5.is_some() {
+            true => DigestSet::NONE.with(DigestKind::Md5),
+            false => DigestSet::NONE,
+        };
         match self.algorithm {
             Some(algorithm) => digests.with(algorithm.digest()),
             None => digests,

@@ -10,7 +10,8 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::actions::action_of;
 use super::attributes::{self, Attributes, STANDARD, class_of, http_date, stamp};
 use super::checksums::{Algorithm, Expected, tell_sum, told, told_type};
-use super::customer_keys::{Brought, brought, check_encryption, content_key};
+use super::customer_keys::{Brought, brought, content_key, parse};
+use super::encryption::{Encryption, said, tell_encryption};
 use super::errors::{denied, of_index, precondition};
 use super::get::{Demands, Held, Opened, which};
 use super::parts::{part_number, sum_of};
@@ -96,23 +97,8 @@ impl Face {
         let entered = entered(&request).clone();
         let bucket = entered.bucket()?.clone();
         let input = request.input;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
-        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write_acp,
-        ])?;
-        check_encryption(
-            input.server_side_encryption.as_ref(),
-            input.ssekms_key_id.as_ref(),
-            customer.as_ref(),
-        )?;
+        acl::refuse_grants!(input);
+        let encryption = self.encryption(&bucket, said!(input)).await?;
         let wanted = Wanted {
             source: input.copy_source.clone(),
             demands: Demands {
@@ -121,7 +107,7 @@ impl Face {
                 modified_since: input.copy_source_if_modified_since.clone(),
                 unmodified_since: input.copy_source_if_unmodified_since.clone(),
             },
-            customer: brought(
+            customer: parse(
                 input.copy_source_sse_customer_algorithm.as_deref(),
                 input.copy_source_sse_customer_key.as_deref(),
                 input.copy_source_sse_customer_key_md5.as_deref(),
@@ -130,7 +116,7 @@ impl Face {
         let source = self.source(&entered, wanted, &request.headers).await?;
         check_itself(&bucket, &input, &source)?;
         let mut kept = copied(&input, &source.opened.attributes)?;
-        kept.customer_key_md5 = customer.as_ref().map(|customer| customer.md5.clone());
+        encryption.note(&mut kept);
         let lock = WantedLock {
             mode: input.object_lock_mode.clone(),
             until: input.object_lock_retain_until_date.clone(),
@@ -162,14 +148,7 @@ impl Face {
         };
         let told_source = told_version(from);
         let made = self
-            .record_copy(
-                &bucket,
-                source,
-                customer.as_ref(),
-                algorithm,
-                &mut kept,
-                new,
-            )
+            .record_copy(&bucket, source, &encryption, algorithm, &mut kept, new)
             .await?;
         let mut result = dto::CopyObjectResult {
             e_tag: Some(attributes::etag(&made)),
@@ -178,16 +157,15 @@ impl Face {
             ..dto::CopyObjectResult::default()
         };
         tell_sum!(result, told(kept.checksum.as_ref()));
-        Ok(S3Response::new(dto::CopyObjectOutput {
+        let mut output = dto::CopyObjectOutput {
             copy_object_result: Some(result),
             copy_source_version_id: told_source,
             version_id: told_version(&made),
             expiration: self.expiration(&bucket, &made).await?,
-            server_side_encryption: attributes::told_encryption(&kept),
-            sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
-            sse_customer_key_md5: kept.customer_key_md5,
             ..dto::CopyObjectOutput::default()
-        }))
+        };
+        tell_encryption!(output, kept);
+        Ok(S3Response::new(output))
     }
 
     /// Makes a copy visible: over the same bytes where that can be, else over bytes of its own.
@@ -195,7 +173,7 @@ impl Face {
         &self,
         bucket: &Bucket,
         source: Source,
-        customer: Option<&Brought>,
+        encryption: &Encryption,
         algorithm: Option<Algorithm>,
         kept: &mut Attributes,
         new: NewVersion,
@@ -206,8 +184,7 @@ impl Face {
             sum.is_some_and(|sum| sum.algorithm == algorithm && !sum.composite)
         });
         let shareable = bucket.project == source.bucket.project
-            && customer.is_none()
-            && source.customer.is_none()
+            && encryption.is_that_of(&source.opened.attributes)
             && sum_fits;
         if let Some(body) = source.opened.version.body.filter(|_| shareable) {
             new.attributes = kept.write();
@@ -237,7 +214,7 @@ impl Face {
                 source.opened.guard,
             )
             .await?;
-        let key = content_key(customer);
+        let key = encryption.content_key();
         let received = self
             .receive(&bucket.project, Some(blob_of(stream)), key, &expected)
             .await?;
@@ -259,12 +236,8 @@ impl Face {
         let under_way = self
             .under_way(&bucket, &input.key, &input.upload_id)
             .await?;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
-        under_way.check_key(customer.as_ref())?;
+        let customer = brought!(input)?;
+        let key = under_way.key_of_part(customer.as_ref())?;
         let wanted = Wanted {
             source: input.copy_source,
             demands: Demands {
@@ -273,7 +246,7 @@ impl Face {
                 modified_since: input.copy_source_if_modified_since,
                 unmodified_since: input.copy_source_if_unmodified_since,
             },
-            customer: brought(
+            customer: parse(
                 input.copy_source_sse_customer_algorithm.as_deref(),
                 input.copy_source_sse_customer_key.as_deref(),
                 input.copy_source_sse_customer_key_md5.as_deref(),
@@ -296,7 +269,6 @@ impl Face {
             algorithm: under_way.algorithm()?,
             ..Expected::default()
         };
-        let key = content_key(customer.as_ref());
         let received = self
             .receive(&bucket.project, Some(blob_of(stream)), key, &expected)
             .await?;
@@ -309,14 +281,13 @@ impl Face {
             ..dto::CopyPartResult::default()
         };
         tell_sum!(result, told(sum_of(&part).as_ref()));
-        Ok(S3Response::new(dto::UploadPartCopyOutput {
+        let mut output = dto::UploadPartCopyOutput {
             copy_part_result: Some(result),
             copy_source_version_id: told_source,
-            server_side_encryption: attributes::told_encryption(&under_way.kept),
-            sse_customer_algorithm: attributes::told_customer_algorithm(&under_way.kept),
-            sse_customer_key_md5: under_way.kept.customer_key_md5,
             ..dto::UploadPartCopyOutput::default()
-        }))
+        };
+        tell_encryption!(output, under_way.kept);
+        Ok(S3Response::new(output))
     }
 }
 

@@ -1,9 +1,8 @@
-//! Keys that customers bring with each request (SSE-C), and what else is said of encryption.
+//! Keys that customers bring with each request (SSE-C).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
-use s3s::dto;
 use s3s::{S3Result, s3_error};
 
 use crate::{ContentKey, CustomerKey};
@@ -16,7 +15,7 @@ pub(super) struct Brought {
 }
 
 /// The three headers of a customer's key.
-pub(super) fn brought(
+pub(super) fn parse(
     algorithm: Option<&str>,
     key: Option<&str>,
     md5: Option<&str>,
@@ -56,46 +55,22 @@ pub(super) fn brought(
     }))
 }
 
-/// Whose key seals or opens.
+/// The customer's key that the record of a request has.
+macro_rules! brought {
+    ($input:expr) => {
+        $crate::s3::customer_keys::parse(
+            $input.sse_customer_algorithm.as_deref(),
+            $input.sse_customer_key.as_deref(),
+            $input.sse_customer_key_md5.as_deref(),
+        )
+    };
+}
+pub(super) use brought;
+
+/// Whose key opens.
 pub(super) fn content_key(brought: Option<&Brought>) -> ContentKey {
     match brought {
         Some(brought) => ContentKey::Customer(brought.key.clone()),
         None => ContentKey::Project,
-    }
-}
-
-/// Refuses what is asked of encryption and cannot be: everything is sealed under the project's
-/// keys, and KMS keys of S3 are not known here.
-pub(super) fn check_encryption(
-    wanted: Option<&dto::ServerSideEncryption>,
-    kms_key: Option<&String>,
-    brought: Option<&Brought>,
-) -> S3Result<()> {
-    if wanted.is_some() && brought.is_some() {
-        return Err(s3_error!(
-            InvalidArgument,
-            "Server Side Encryption with Customer provided key is incompatible with the encryption method specified"
-        ));
-    }
-    match wanted.map(dto::ServerSideEncryption::as_str) {
-        None if kms_key.is_some() => Err(s3_error!(
-            InvalidArgument,
-            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms"
-        )),
-        Some(dto::ServerSideEncryption::AES256) if kms_key.is_some() => Err(s3_error!(
-            InvalidArgument,
-            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms"
-        )),
-        None | Some(dto::ServerSideEncryption::AES256) => Ok(()),
-        Some(dto::ServerSideEncryption::AWS_KMS | dto::ServerSideEncryption::AWS_KMS_DSSE) => {
-            Err(s3_error!(
-                NotImplemented,
-                "AWS KMS keys are not known here: every object is sealed under a key of its project (AES256)"
-            ))
-        }
-        Some(_) => Err(s3_error!(
-            InvalidArgument,
-            "The encryption method specified is not supported"
-        )),
     }
 }

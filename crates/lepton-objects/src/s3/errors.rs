@@ -137,6 +137,12 @@ pub(super) fn of_content(error: ContentError) -> S3Error {
             InvalidObjectState,
             "The key that sealed this object was destroyed: nobody can read it any more."
         ),
+        ContentError::Key(KeyError::NoSuchName { .. }) => no_such_named_key(),
+        ContentError::Key(KeyError::NameShredded { .. }) => custom(
+            "KMS.KMSInvalidStateException",
+            StatusCode::BAD_REQUEST,
+            "The key of this name was destroyed.",
+        ),
         error if error.is_passing() => {
             let _logged = internal("sealed bytes cannot be reached", error);
             s3_error!(
@@ -146,6 +152,15 @@ pub(super) fn of_content(error: ContentError) -> S3Error {
         }
         error => internal("sealed bytes failed", error),
     }
+}
+
+/// What an id of a key names is not there.
+pub(super) fn no_such_named_key() -> S3Error {
+    custom(
+        "KMS.NotFoundException",
+        StatusCode::BAD_REQUEST,
+        "The project of this bucket has no key of this name: `lepton objects keys create` makes one.",
+    )
 }
 
 pub(super) fn too_large() -> S3Error {

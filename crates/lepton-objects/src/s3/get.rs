@@ -11,6 +11,7 @@ use super::actions::Right;
 use super::attributes::{self, Attributes, PartNote, length, stamp, told_class, unstamp};
 use super::checksums::{tell_sum, told_type};
 use super::customer_keys::{Brought, brought, content_key};
+use super::encryption::tell_encryption;
 use super::errors::{denied, no_such_key, no_such_version, of_content, of_index, precondition};
 use super::policy::Asked;
 use super::reading::{ReadGuard, body_of, with_length};
@@ -162,11 +163,7 @@ impl Face {
         let bucket = entered.bucket()?.clone();
         refuse_encryption(&request.headers)?;
         let input = request.input;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
+        let customer = brought!(input)?;
         let which = which(input.version_id.as_deref())?;
         let opened = self.open_for(&entered, &input.key, which).await?;
         let demands = Demands {
@@ -213,11 +210,7 @@ impl Face {
         let bucket = entered.bucket()?.clone();
         refuse_encryption(&request.headers)?;
         let input = request.input;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
+        let customer = brought!(input)?;
         let which = which(input.version_id.as_deref())?;
         let opened = self.open_for(&entered, &input.key, which).await?;
         let demands = Demands {
@@ -416,14 +409,12 @@ fn tell(
         parts_count: chosen.parts,
         storage_class: told_class(version),
         version_id: versioned.then(|| version.version.to_string()),
-        server_side_encryption: attributes::told_encryption(kept),
-        sse_customer_algorithm: attributes::told_customer_algorithm(kept),
-        sse_customer_key_md5: kept.customer_key_md5.clone(),
         object_lock_mode: version.retention.map(|held| locks::told_mode(held.mode)),
         object_lock_retain_until_date: version.retention.map(|held| stamp(held.until)),
         object_lock_legal_hold_status: bucket.object_lock.then(|| locks::told_hold(version.hold)),
         ..dto::HeadObjectOutput::default()
     };
+    tell_encryption!(told_head, kept);
     if let Some(sum) = kept.checksum.as_ref().filter(|_| with_sum) {
         let of_part = chosen.part.as_ref().and_then(|part| part.sum.clone());
         let shown = match (chosen.is_whole, of_part) {
@@ -459,6 +450,7 @@ fn got(head: dto::HeadObjectOutput) -> dto::GetObjectOutput {
         storage_class: head.storage_class,
         version_id: head.version_id,
         server_side_encryption: head.server_side_encryption,
+        ssekms_key_id: head.ssekms_key_id,
         sse_customer_algorithm: head.sse_customer_algorithm,
         sse_customer_key_md5: head.sse_customer_key_md5,
         object_lock_mode: head.object_lock_mode,

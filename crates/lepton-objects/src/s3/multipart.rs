@@ -8,9 +8,10 @@ use lepton_types::Timestamp;
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::attributes::{self, Attributes, UploadNote, class_of, http_date};
+use super::attributes::{Attributes, UploadNote, class_of, http_date};
 use super::checksums::{Expected, tell_sum, told};
-use super::customer_keys::{brought, check_encryption, content_key};
+use super::customer_keys::brought;
+use super::encryption::{said, tell_encryption};
 use super::errors::{no_such_upload, of_index};
 use super::list::{Encoding, limit, owner, page_size};
 use super::locks::mode_of;
@@ -31,23 +32,8 @@ impl Face {
         let entered = entered(&request);
         let (bucket, label) = (entered.bucket()?.clone(), entered.label());
         let input = request.input;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
-        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write_acp,
-        ])?;
-        check_encryption(
-            input.server_side_encryption.as_ref(),
-            input.ssekms_key_id.as_ref(),
-            customer.as_ref(),
-        )?;
+        acl::refuse_grants!(input);
+        let encryption = self.encryption(&bucket, said!(input)).await?;
         let wanted = WantedLock {
             mode: input.object_lock_mode,
             until: input.object_lock_retain_until_date,
@@ -66,7 +52,6 @@ impl Face {
             cache_control: input.cache_control,
             expires: input.expires.as_ref().and_then(http_date),
             website_redirect: input.website_redirect_location,
-            customer_key_md5: customer.as_ref().map(|customer| customer.md5.clone()),
             upload: Some(UploadNote {
                 tags: tags::of_header(input.tagging.as_deref())?,
                 hold,
@@ -78,6 +63,7 @@ impl Face {
             }),
             ..Attributes::default()
         };
+        encryption.note(&mut kept);
         kept.set_metadata(input.metadata)?;
         let id = UploadId::new(self.ids.next_id());
         let new = NewUpload {
@@ -90,17 +76,16 @@ impl Face {
             attributes: kept.write(),
         };
         self.index.begin_upload(new).await.map_err(of_index)?;
-        Ok(S3Response::new(dto::CreateMultipartUploadOutput {
+        let mut output = dto::CreateMultipartUploadOutput {
             bucket: Some(bucket.name),
             key: Some(input.key),
             upload_id: Some(id.to_string()),
             checksum_algorithm: checksum.clone().map(|(word, _)| word.into()),
             checksum_type: checksum.map(|(_, kind)| kind.into()),
-            server_side_encryption: attributes::told_encryption(&kept),
-            sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
-            sse_customer_key_md5: kept.customer_key_md5,
             ..dto::CreateMultipartUploadOutput::default()
-        }))
+        };
+        tell_encryption!(output, kept);
+        Ok(S3Response::new(output))
     }
 
     /// The upload that a request is about.
@@ -161,12 +146,8 @@ impl Face {
         let under_way = self
             .under_way(&bucket, &input.key, &input.upload_id)
             .await?;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
-        under_way.check_key(customer.as_ref())?;
+        let customer = brought!(input)?;
+        let key = under_way.key_of_part(customer.as_ref())?;
         let mut expected = Expected::of(
             &request.headers,
             request.trailing_headers,
@@ -181,7 +162,6 @@ impl Face {
                 wanted.word().to_lowercase()
             ));
         }
-        let key = content_key(customer.as_ref());
         let received = self
             .receive(&bucket.project, input.body, key, &expected)
             .await?;
@@ -190,11 +170,9 @@ impl Face {
             .await?;
         let mut output = dto::UploadPartOutput {
             e_tag: Some(dto::ETag::Strong(part.etag.clone())),
-            server_side_encryption: attributes::told_encryption(&under_way.kept),
-            sse_customer_algorithm: attributes::told_customer_algorithm(&under_way.kept),
-            sse_customer_key_md5: under_way.kept.customer_key_md5.clone(),
             ..dto::UploadPartOutput::default()
         };
+        tell_encryption!(output, under_way.kept);
         tell_sum!(output, told(sum_of(&part).as_ref()));
         Ok(S3Response::new(output))
     }
@@ -217,14 +195,10 @@ impl Face {
             Ok(under_way) => under_way,
             Err(missing) => return self.completed_before(&bucket, &input, missing).await,
         };
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
+        let customer = brought!(input)?;
         // As in S3, completion needs no key; one that is given must be the upload's.
         if customer.is_some() {
-            under_way.check_key(customer.as_ref())?;
+            under_way.key_of_part(customer.as_ref())?;
         }
         let there = self
             .index

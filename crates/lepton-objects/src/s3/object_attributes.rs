@@ -19,11 +19,7 @@ impl Face {
     ) -> S3Result<S3Response<dto::GetObjectAttributesOutput>> {
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
+        let customer = brought!(input)?;
         let which = which(input.version_id.as_deref())?;
         let opened = self.open(&bucket, &input.key, which).await?;
         self.check_customer_key(&bucket, &opened, customer.as_ref())

@@ -11,6 +11,7 @@ use super::customer_keys::Brought;
 use super::errors::no_such_upload;
 use super::list::{Encoding, owner};
 use super::put::{hex, told_version};
+use crate::ContentKey;
 
 /// Parts of one upload, as in S3.
 pub(super) const PARTS_MAX: u16 = 10_000;
@@ -57,16 +58,20 @@ impl UnderWay {
         kind.is_some_and(|(_, kind)| kind == dto::ChecksumType::COMPOSITE)
     }
 
-    /// Refuses a part that is not under the customer's key of the upload.
-    pub(super) fn check_key(&self, customer: Option<&Brought>) -> S3Result<()> {
+    /// Under which key a part is to be. Refuses one that is not under the customer's key of the upload.
+    pub(super) fn key_of_part(&self, customer: Option<&Brought>) -> S3Result<ContentKey> {
         let given = customer.map(|customer| customer.md5.as_str());
-        match self.kept.customer_key_md5.as_deref() == given {
-            true => Ok(()),
-            false => Err(s3_error!(
+        if self.kept.customer_key_md5.as_deref() != given {
+            return Err(s3_error!(
                 InvalidRequest,
                 "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate encryption parameters."
-            )),
+            ));
         }
+        Ok(match (customer, &self.kept.named_key) {
+            (Some(customer), _) => ContentKey::Customer(customer.key.clone()),
+            (None, Some(name)) => ContentKey::Named(name.clone()),
+            (None, None) => ContentKey::Project,
+        })
     }
 }
 
@@ -233,7 +238,8 @@ pub(super) fn completed(
         e_tag: Some(attributes::etag(made)),
         version_id: told_version(made),
         checksum_type: told_type(kept.checksum.as_ref()),
-        server_side_encryption: attributes::told_encryption(kept),
+        server_side_encryption: kept.told_encryption(),
+        ssekms_key_id: kept.told_named_key(),
         ..dto::CompleteMultipartUploadOutput::default()
     };
     tell_sum!(output, told(kept.checksum.as_ref()));

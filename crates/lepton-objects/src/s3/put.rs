@@ -12,7 +12,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::actions::action_of;
 use super::attributes::{Attributes, class_of, http_date, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
-use super::customer_keys::{brought, check_encryption, content_key};
+use super::encryption::{said, tell_encryption};
 use super::errors::{denied, of_body, of_content, of_index, too_large};
 use super::policy::Asked;
 use super::{Face, acl, attributes, entered, settings, tags};
@@ -25,7 +25,8 @@ pub(super) const PUT_BYTES_MAX: u64 = 5 << 30;
 /// Bytes that came in whole and are what was said of them.
 pub(super) struct Received {
     pub(super) staged: StagedContent,
-    /// Their MD5, in hexadecimal.
+    /// Their MD5 in hexadecimal; of bytes under a key that not the whole project shares, what is as
+    /// good as random.
     pub(super) etag: String,
     pub(super) size_bytes: u64,
     pub(super) sum: Option<Sum>,
@@ -90,9 +91,12 @@ impl Face {
         if expected.size_bytes.is_some_and(|told| told > PUT_BYTES_MAX) {
             return Err(too_large());
         }
+        // An ETag that is the MD5 of plain bytes tells something of what only the holder of a key may
+        // know, for as long as the index lives.
+        let is_told = matches!(key, ContentKey::Project);
         let new = NewContent {
             key,
-            digests: expected.digests(),
+            digests: expected.digests(is_told),
             size_bytes_max: PUT_BYTES_MAX,
         };
         let mut writer = self
@@ -113,7 +117,10 @@ impl Face {
         let staged = writer.finish().await.map_err(of_content)?;
         match expected.verify(staged.digests(), size_bytes) {
             Ok(sum) => Ok(Received {
-                etag: hex(&staged.digests().md5.unwrap_or_default()),
+                etag: match staged.digests().md5.filter(|_| is_told) {
+                    Some(md5) => hex(&md5),
+                    None => hex(&self.ids.next_id().to_bytes()),
+                },
                 staged,
                 size_bytes,
                 sum,
@@ -217,6 +224,10 @@ impl Face {
                 "x-amz-server-side-encryption",
                 encryption.map(dto::ServerSideEncryption::as_str),
             ),
+            (
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                input.ssekms_key_id.as_deref(),
+            ),
         ];
         let mut headers = request.headers.clone();
         for (name, value) in fields {
@@ -256,23 +267,8 @@ impl Face {
         }
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        let customer = brought(
-            input.sse_customer_algorithm.as_deref(),
-            input.sse_customer_key.as_deref(),
-            input.sse_customer_key_md5.as_deref(),
-        )?;
-        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write_acp,
-        ])?;
-        check_encryption(
-            input.server_side_encryption.as_ref(),
-            input.ssekms_key_id.as_ref(),
-            customer.as_ref(),
-        )?;
+        acl::refuse_grants!(input);
+        let encryption = self.encryption(&bucket, said!(input)).await?;
         let tags = tags::of_header(input.tagging.as_deref())?;
         let class = class_of(input.storage_class.as_ref())?;
         let wanted = WantedLock {
@@ -289,16 +285,16 @@ impl Face {
             cache_control: input.cache_control,
             expires: input.expires.as_ref().and_then(http_date),
             website_redirect: input.website_redirect_location,
-            customer_key_md5: customer.as_ref().map(|customer| customer.md5.clone()),
             ..Attributes::default()
         };
+        encryption.note(&mut kept);
         kept.set_metadata(input.metadata)?;
         let expected = Expected::of(
             &request.headers,
             request.trailing_headers,
             input.content_length,
         )?;
-        let key = content_key(customer.as_ref());
+        let key = encryption.content_key();
         let received = self
             .receive(&bucket.project, input.body, key, &expected)
             .await?;
@@ -327,11 +323,9 @@ impl Face {
             version_id: told_version(&made),
             expiration: self.expiration(&bucket, &made).await?,
             checksum_type: told_type(kept.checksum.as_ref()),
-            server_side_encryption: attributes::told_encryption(&kept),
-            sse_customer_algorithm: attributes::told_customer_algorithm(&kept),
-            sse_customer_key_md5: kept.customer_key_md5.clone(),
             ..dto::PutObjectOutput::default()
         };
+        tell_encryption!(output, kept);
         tell_sum!(output, told(kept.checksum.as_ref()));
         Ok(S3Response::new(output))
     }

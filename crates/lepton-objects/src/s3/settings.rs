@@ -266,17 +266,10 @@ impl Face {
         &self,
         request: S3Request<dto::PutBucketEncryptionInput>,
     ) -> S3Result<S3Response<dto::PutBucketEncryptionOutput>> {
-        let bucket = entered(&request).bucket()?.id;
+        let bucket = entered(&request).bucket()?.clone();
         let wanted = &request.input.server_side_encryption_configuration;
-        for rule in &wanted.rules {
-            if let Some(default) = &rule.apply_server_side_encryption_by_default {
-                super::customer_keys::check_encryption(
-                    Some(&default.sse_algorithm),
-                    default.kms_master_key_id.as_ref(),
-                    None,
-                )?;
-            }
-        }
+        self.check_default_encryption(&bucket, wanted).await?;
+        let bucket = bucket.id;
         self.write_setting(bucket, ENCRYPTION, Some(wanted)).await?;
         Ok(S3Response::new(dto::PutBucketEncryptionOutput::default()))
     }

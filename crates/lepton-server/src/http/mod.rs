@@ -15,6 +15,7 @@ mod job_logs;
 mod jobs;
 mod lineage;
 pub(crate) mod models;
+mod named_keys;
 mod objects;
 mod pools;
 mod preparations;
@@ -90,6 +91,9 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(objects::rotate))
         .routes(routes!(objects::renew))
         .routes(routes!(objects::shred))
+        .routes(routes!(named_keys::create))
+        .routes(routes!(named_keys::renew))
+        .routes(routes!(named_keys::shred))
         .routes(routes!(pools::list))
         .routes(routes!(pools::get))
         .routes(routes!(decisions::latest))
@@ -170,6 +174,7 @@ pub(crate) fn router(app: App) -> Router {
             app.tasks.clone(),
             crate::linger::linger,
         ))
+        .layer(axum::middleware::from_fn(crate::stalled::end_stalled))
         .with_state(app)
 }
 

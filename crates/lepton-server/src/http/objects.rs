@@ -190,6 +190,7 @@ pub(super) async fn keys(
         let keys = kept.map_err(BlobError::from)?.into_iter();
         let keys = keys.map(|key| DataKeyView {
             id: key.id,
+            name: key.name,
             wrapped_by: key.wrapped_by,
         });
         projects.push(ProjectKeys {
@@ -245,7 +246,11 @@ pub(super) async fn renew(
     let key = app.objects.contents.rotate(&project).await;
     let key = key.map_err(BlobError::from)?;
     tracing::info!(by = caller.0.label(), %project, %key, "a data key was made");
-    Ok(axum::Json(RenewedKey { project, key }))
+    Ok(axum::Json(RenewedKey {
+        project,
+        name: None,
+        key,
+    }))
 }
 
 /// Destroys all data keys of a project, here and at the replica: nobody can read what it stored,
@@ -267,10 +272,26 @@ pub(super) async fn shred(
              `{project}` stores"
         )));
     }
-    let home = Name::default_project();
-    let found = find::<ProjectSpec>(&app, &home, project.as_str()).await?;
     let by = caller.0.label();
-    // Who did it is known before it is done.
+    announce_shredding(&app, &project, &by, "all data keys").await?;
+    let keys = shred_project(&app, &project).await?;
+    tracing::warn!(by, %project, keys, "the data keys of a project were shredded");
+    Ok(axum::Json(ShreddedKeys {
+        project,
+        name: None,
+        keys,
+    }))
+}
+
+/// Says who has keys destroyed, before it is done.
+pub(super) async fn announce_shredding(
+    app: &App,
+    project: &Name,
+    by: &str,
+    keys: &str,
+) -> Result<(), ApiError> {
+    let home = Name::default_project();
+    let found = find::<ProjectSpec>(app, &home, project.as_str()).await?;
     let mut transaction = Transaction::new();
     transaction.event(EventDraft {
         at: app.now(),
@@ -280,12 +301,10 @@ pub(super) async fn shred(
         name: found.metadata.name,
         severity: EventSeverity::Warning,
         reason: "ShreddingKeys".to_owned(),
-        message: format!("{by} has all data keys destroyed: what they sealed is gone for good"),
+        message: format!("{by} has {keys} destroyed: what they sealed is gone for good"),
     });
     app.store.commit(transaction).await?;
-    let keys = shred_project(&app, &project).await?;
-    tracing::warn!(by, %project, keys, "the data keys of a project were shredded");
-    Ok(axum::Json(ShreddedKeys { project, keys }))
+    Ok(())
 }
 
 /// Destroys the data keys of a project, and tells how many there were.

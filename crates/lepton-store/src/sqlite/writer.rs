@@ -108,10 +108,11 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let request = Request::Commit(transaction, reply);
         if let Some(request) = self.desk.commit_here(request) {
+            // Counted once it has its place: a caller who leaves before is not in the queue.
+            let place = self.queue.reserve().await;
+            let place = place.map_err(|_| StoreError::Closed)?;
             self.desk.queued.fetch_add(1, Ordering::Relaxed);
-            if self.queue.send(request).await.is_err() {
-                return Err(StoreError::Closed.into());
-            }
+            place.send(request);
         }
         answer.await.map_err(|_| StoreError::Closed)?
     }

@@ -2,19 +2,24 @@
 //!
 //! Owns: which keys a project has, which one seals, and that a shredded key is gone and
 //! remembered as gone. Must not know: what is sealed under a key.
+//!
+//! Most of a project's data keys have no name, and the newest of them seals what is written. A key
+//! with a name seals only what asks for it by that name; renewed, the newest of the name does.
+
+mod file;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lepton_types::{DataKeyId, IdSource, Name};
 use object_store::UpdateVersion;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::backend::{Backend, KeyWrite, block};
 use crate::error::ContentError;
 use crate::index::PieceKey;
-use crate::keys::{KeyError, KeyWrapper, WrapError, WrapPurpose, keyed, random};
+use crate::keys::{KeyError, KeyWrapper, keyed, random};
+use file::{close, open, parse};
 
 /// A data key, in memory only.
 #[derive(Clone)]
@@ -60,29 +65,11 @@ struct KeptVersion(Option<UpdateVersion>);
 #[derive(Clone)]
 struct RingKey {
     id: DataKeyId,
+    /// None: one of those that seal what asks for none.
+    name: Option<Name>,
     /// None: it was shredded.
     secret: Option<Arc<Zeroizing<[u8; 32]>>>,
     wrapped_by: String,
-}
-
-// stored: fields are added with a default, never renamed.
-#[derive(Serialize, Deserialize)]
-struct RingFile {
-    version: u32,
-    keys: Vec<KeyRow>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeyRow {
-    id: DataKeyId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sealed: Option<SealedKey>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SealedKey {
-    by: String,
-    hex: String,
 }
 
 /// A data key as it is kept.
@@ -90,6 +77,8 @@ struct SealedKey {
 pub struct KeptKey {
     /// Its id.
     pub id: DataKeyId,
+    /// The name that it goes by, if it seals only what asks for it.
+    pub name: Option<Name>,
     /// What wraps it; none: it was shredded.
     pub wrapped_by: Option<String>,
 }
@@ -103,17 +92,33 @@ pub enum Rewrap {
     All,
 }
 
-const RING_VERSION: u32 = 1;
-
 impl Ring {
-    fn current(&self) -> Option<DataKey> {
-        let mut live = self.keys.iter().rev();
-        live.find_map(|key| {
+    /// The newest live key of a name, or of those without one.
+    fn current(&self, name: Option<&Name>) -> Option<DataKey> {
+        let mut named = self.of(name).rev();
+        named.find_map(|key| {
             key.secret.as_ref().map(|secret| DataKey {
                 id: key.id,
                 secret: Arc::clone(secret),
             })
         })
+    }
+
+    /// The keys of a name, or those without one.
+    fn of<'a>(&'a self, name: Option<&'a Name>) -> impl DoubleEndedIterator<Item = &'a RingKey> {
+        self.keys
+            .iter()
+            .filter(move |key| key.name.as_ref() == name)
+    }
+
+    /// Why a name has no live key.
+    fn missing(&self, project: &Name, name: &Name) -> KeyError {
+        let is_known = self.of(Some(name)).next().is_some();
+        let (project, name) = (project.clone(), name.clone());
+        match is_known {
+            true => KeyError::NameShredded { project, name },
+            false => KeyError::NoSuchName { project, name },
+        }
     }
 
     fn find(&self, id: DataKeyId) -> Option<&RingKey> {
@@ -139,22 +144,50 @@ impl KeyRings {
 
     /// The key that seals new contents; made at the first call.
     pub(crate) async fn current(&self, project: &Name) -> Result<DataKey, ContentError> {
-        if let Some(key) = self.cached(project).and_then(|ring| ring.current()) {
+        if let Some(key) = self.cached(project).and_then(|ring| ring.current(None)) {
             return Ok(key);
         }
         let _changing = self.changing.lock().await;
         let ring = self.load(project).await?;
-        if let Some(key) = ring.current() {
+        if let Some(key) = ring.current(None) {
             return Ok(key);
         }
-        match self.add_key(project, &ring).await {
+        match self.add_key(project, None, &ring).await {
             // Another server made one first.
             Err(ContentError::Key(KeyError::Changed { .. })) => {
                 let ring = self.load(project).await?;
-                ring.current().ok_or_else(|| changed(project).into())
+                ring.current(None).ok_or_else(|| changed(project).into())
             }
             made => made,
         }
+    }
+
+    /// The key that seals what asks for this name.
+    pub(crate) async fn named(&self, project: &Name, name: &Name) -> Result<DataKey, ContentError> {
+        let cached = self.cached(project);
+        if let Some(key) = cached.and_then(|ring| ring.current(Some(name))) {
+            return Ok(key);
+        }
+        let ring = self.load(project).await?;
+        let key = ring.current(Some(name));
+        key.ok_or_else(|| ring.missing(project, name).into())
+    }
+
+    /// Makes a key of a name that has none, or none any more.
+    pub(crate) async fn create(
+        &self,
+        project: &Name,
+        name: &Name,
+    ) -> Result<DataKeyId, ContentError> {
+        // What the project seals by itself comes first: names are no reason to have none.
+        self.current(project).await?;
+        let _changing = self.changing.lock().await;
+        let ring = self.load(project).await?;
+        if ring.current(Some(name)).is_some() {
+            let (project, name) = (project.clone(), name.clone());
+            return Err(KeyError::NameTaken { project, name }.into());
+        }
+        Ok(self.add_key(project, Some(name), &ring).await?.id)
     }
 
     pub(crate) async fn find(
@@ -175,20 +208,20 @@ impl KeyRings {
         Ok(DataKey { id, secret })
     }
 
-    /// What names the project's pieces. It is another one after any key was shredded, so that no
-    /// piece is found that cannot be read.
+    /// What names the project's pieces, none of which is under a key with a name. It is another one
+    /// after any other key was shredded, so that no piece is found that cannot be read.
     pub(crate) async fn piece_namer(&self, project: &Name) -> Result<PieceNamer, ContentError> {
         self.current(project).await?;
         let ring = match self.cached(project) {
             Some(ring) => ring,
             None => self.load(project).await?,
         };
-        let live = ring.keys.iter().find_map(|key| key.secret.clone());
+        let live = ring.of(None).find_map(|key| key.secret.clone());
         // Destroyed in this very moment, or failing: the caller may try again.
         let oldest = live.ok_or_else(|| KeyError::Damaged {
             project: project.clone(),
         })?;
-        let shredded = ring.keys.iter().filter(|key| key.secret.is_none()).count();
+        let shredded = ring.of(None).filter(|key| key.secret.is_none()).count();
         let secret = keyed(
             oldest.as_slice(),
             &[
@@ -206,10 +239,20 @@ impl KeyRings {
         Ok(live.map(|key| key.id).collect())
     }
 
-    pub(crate) async fn rotate(&self, project: &Name) -> Result<DataKeyId, ContentError> {
+    /// Makes a new key for what asks for this name, or for what asks for none.
+    pub(crate) async fn renew(
+        &self,
+        project: &Name,
+        name: Option<&Name>,
+    ) -> Result<DataKeyId, ContentError> {
         let _changing = self.changing.lock().await;
         let ring = self.load(project).await?;
-        Ok(self.add_key(project, &ring).await?.id)
+        if let Some(name) = name
+            && ring.current(Some(name)).is_none()
+        {
+            return Err(ring.missing(project, name).into());
+        }
+        Ok(self.add_key(project, name, &ring).await?.id)
     }
 
     pub(crate) async fn rewrap(&self, project: &Name, which: Rewrap) -> Result<bool, ContentError> {
@@ -272,6 +315,7 @@ impl KeyRings {
         let rows = parse(project, &file.bytes)?.keys;
         let kept = rows.into_iter().map(|row| KeptKey {
             id: row.id,
+            name: row.name,
             wrapped_by: row.sealed.map(|sealed| sealed.by),
         });
         Ok(kept.collect())
@@ -284,7 +328,7 @@ impl KeyRings {
     ) -> Result<(), ContentError> {
         let _changing = self.changing.lock().await;
         let mut ring = Ring::clone(&*self.load(project).await?);
-        let was_current = ring.current().is_some_and(|key| key.id == id);
+        let was_current = ring.current(None).is_some_and(|key| key.id == id);
         let key = ring.keys.iter_mut().find(|key| key.id == id);
         let key = key.ok_or_else(|| KeyError::NotFound {
             project: project.clone(),
@@ -293,10 +337,31 @@ impl KeyRings {
         key.secret = None;
         if was_current {
             // An older key would be the current one otherwise.
-            self.add_key(project, &ring).await?;
+            self.add_key(project, None, &ring).await?;
             return Ok(());
         }
         self.store(project, ring).await
+    }
+
+    /// Destroys all keys of a name; the name has none then. Tells how many there were.
+    pub(crate) async fn shred_name(
+        &self,
+        project: &Name,
+        name: &Name,
+    ) -> Result<u64, ContentError> {
+        let _changing = self.changing.lock().await;
+        let mut ring = Ring::clone(&*self.load(project).await?);
+        let mut keys = 0;
+        for key in &mut ring.keys {
+            if key.name.as_ref() == Some(name) && key.secret.take().is_some() {
+                keys += 1;
+            }
+        }
+        if keys == 0 {
+            return Err(ring.missing(project, name).into());
+        }
+        self.store(project, ring).await?;
+        Ok(keys)
     }
 
     pub(crate) async fn shred_project(&self, project: &Name) -> Result<(), ContentError> {
@@ -308,6 +373,7 @@ impl KeyRings {
         let rows = parse(project, &file.bytes).map(|file| file.keys);
         let keys = rows.unwrap_or_default().into_iter().map(|row| RingKey {
             id: row.id,
+            name: row.name,
             secret: None,
             wrapped_by: String::new(),
         });
@@ -364,7 +430,12 @@ impl KeyRings {
         Ok(self.remember(project, opened))
     }
 
-    async fn add_key(&self, project: &Name, ring: &Ring) -> Result<DataKey, ContentError> {
+    async fn add_key(
+        &self,
+        project: &Name,
+        name: Option<&Name>,
+        ring: &Ring,
+    ) -> Result<DataKey, ContentError> {
         let key = DataKey {
             id: self.ids.next_id().into(),
             secret: Arc::new(Zeroizing::new(random())),
@@ -372,6 +443,7 @@ impl KeyRings {
         let mut ring = ring.clone();
         ring.keys.push(RingKey {
             id: key.id,
+            name: name.cloned(),
             secret: Some(Arc::clone(&key.secret)),
             wrapped_by: String::new(),
         });
@@ -405,92 +477,4 @@ fn changed(project: &Name) -> KeyError {
     KeyError::Changed {
         project: project.clone(),
     }
-}
-
-fn parse(project: &Name, bytes: &[u8]) -> Result<RingFile, KeyError> {
-    let damaged = || KeyError::Damaged {
-        project: project.clone(),
-    };
-    let file: RingFile = serde_json::from_slice(bytes).map_err(|_| damaged())?;
-    if file.version == RING_VERSION {
-        Ok(file)
-    } else {
-        Err(damaged())
-    }
-}
-
-fn open(project: &Name, bytes: &[u8], wrappers: &[Arc<dyn KeyWrapper>]) -> Result<Ring, KeyError> {
-    let mut ring = Ring::default();
-    for row in parse(project, bytes)?.keys {
-        let Some(sealed) = row.sealed else {
-            ring.keys.push(RingKey {
-                id: row.id,
-                secret: None,
-                wrapped_by: String::new(),
-            });
-            continue;
-        };
-        let wrapped = from_hex(&sealed.hex).ok_or_else(|| KeyError::Damaged {
-            project: project.clone(),
-        })?;
-        let purpose = WrapPurpose {
-            project,
-            key: row.id,
-        };
-        let wrapper = wrappers.iter().find(|it| it.label() == sealed.by);
-        let secret = wrapper
-            .ok_or(WrapError::Refused)
-            .and_then(|wrapper| wrapper.unwrap(&purpose, &wrapped))
-            .map_err(|source| KeyError::Wrap {
-                project: project.clone(),
-                source,
-            })?;
-        ring.keys.push(RingKey {
-            id: row.id,
-            secret: Some(Arc::new(secret)),
-            wrapped_by: sealed.by,
-        });
-    }
-    Ok(ring)
-}
-
-fn close(project: &Name, ring: &mut Ring, wrapper: &dyn KeyWrapper) -> Result<Vec<u8>, KeyError> {
-    let mut keys = Vec::with_capacity(ring.keys.len());
-    for key in &mut ring.keys {
-        let purpose = WrapPurpose {
-            project,
-            key: key.id,
-        };
-        let sealed = match &key.secret {
-            None => None,
-            Some(secret) => {
-                let wrapped = wrapper
-                    .wrap(&purpose, secret)
-                    .map_err(|source| KeyError::Wrap {
-                        project: project.clone(),
-                        source,
-                    })?;
-                key.wrapped_by = wrapper.label();
-                Some(SealedKey {
-                    by: wrapper.label(),
-                    hex: wrapped.iter().map(|byte| format!("{byte:02x}")).collect(),
-                })
-            }
-        };
-        keys.push(KeyRow { id: key.id, sealed });
-    }
-    let file = RingFile {
-        version: RING_VERSION,
-        keys,
-    };
-    serde_json::to_vec_pretty(&file).map_err(|_| KeyError::Damaged {
-        project: project.clone(),
-    })
-}
-
-fn from_hex(hex: &str) -> Option<Vec<u8>> {
-    let digits = hex.as_bytes().chunks(2);
-    digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }
