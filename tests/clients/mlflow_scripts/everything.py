@@ -420,7 +420,7 @@ def assessments(trace, span):
     from mlflow.entities import AssessmentError, AssessmentSource, Expectation, Feedback
     human = AssessmentSource("HUMAN", "me@example.com")
     judge = AssessmentSource("LLM_JUDGE", "gpt-x")
-    told = lambda: [a.to_dictionary() | {"create_time": 0, "last_update_time": 0}
+    told = lambda: [a.to_dictionary() | {"create_time": 0, "last_update_time": 0, "span_id": a.span_id == span}
                     for a in sorted(client.get_trace(trace).info.assessments, key=lambda a: (a.create_time_ms, a.name))]
     first = mlflow.log_feedback(trace_id=trace, name="correct", value=True, source=human, rationale="as it should be",
                                 metadata={"round": "1"})
