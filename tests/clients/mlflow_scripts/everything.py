@@ -467,7 +467,9 @@ def prompts():
     say("no model", sorted(m.name for m in client.search_registered_models() if m.name in ("greeting", "chat")))
     client.set_prompt_tag("greeting", "owner", "me")
     client.set_prompt_version_tag("greeting", "1", "reviewed", "yes")
-    say("tags of a prompt", client.get_prompt("greeting").tags)
+    # Experiments have ids of another form.
+    own = lambda tags: {k: v for k, v in tags.items() if not k.startswith("_mlflow_experiment")}
+    say("tags of a prompt", own(client.get_prompt("greeting").tags))
     say("tags of its version", plain_one(mlflow.genai.load_prompt("greeting", version=1)))
     client.delete_prompt_tag("greeting", "owner")
     client.delete_prompt_version("greeting", "2")
