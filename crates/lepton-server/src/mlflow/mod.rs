@@ -44,7 +44,7 @@ mod wire;
 mod workspaces;
 
 use axum::Router;
-use axum::routing::{delete as remove, get, patch, post, put};
+use axum::routing::{any, delete as remove, get, patch, post, put};
 
 use crate::app::App;
 
@@ -55,6 +55,7 @@ pub(crate) fn router() -> Router<App> {
     let mut router = Router::new()
         .route("/health", get(server::health))
         .route("/v1/traces", post(trace_export::export))
+        .route("/graphql", any(server::no_such_path))
         .nest("/api/2.0/mlflow-artifacts", proxied())
         .nest("/ajax-api/2.0/mlflow-artifacts", proxied());
     // The second is what pages of a browser use; the third version of MLflow asks for some of the
