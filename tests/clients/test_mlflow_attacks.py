@@ -175,6 +175,35 @@ def test_an_answer_is_bounded_whatever_is_asked_for(lepton):
     assert lepton.resident_bytes()[1] - before < 128 << 20
 
 
+def test_what_is_said_of_a_trace_is_bounded_and_of_nobody_elses(shared):
+    stranger = other_project(shared, "gossip")
+    seen = trace(shared, "tr-said")
+    place = f"{THIRD}/traces/{seen}/assessments"
+    said = lambda **more: {"assessment": {"assessment_name": "good", "source": {"source_type": "HUMAN", "source_id": "me"},
+                                          "feedback": {"value": True}} | more}
+    first = shared.api("POST", place, said()).json()["assessment"]["assessment_id"]
+    bad = (400, "INVALID_PARAMETER_VALUE")
+    for given in (said(feedback=None), said(expectation={"value": 1}), said(assessment_name=""), said(create_time="soon"),
+                  said(feedback={"value": "x" * (300 << 10)}), {}):
+        assert refused(shared.api("POST", place, given)) == bad, given
+    missing = (404, "RESOURCE_DOES_NOT_EXIST")
+    assert refused(shared.api("POST", place, said(overrides="a-nothing"))) == missing
+    one = f"{place}/{first}"
+    assert refused(shared.api("POST", place, said(), token=stranger)) == missing
+    assert refused(shared.api("GET", one, token=stranger)) == missing
+    as_expected = {"assessment": {"expectation": {"value": 1}}, "update_mask": "expectation"}
+    assert refused(shared.api("PATCH", one, as_expected)) == bad
+    # Many at once: none is lost.
+    made = at_once(lambda number: shared.api("POST", place, said(assessment_name=f"n{number}")).status, range(40))
+    assert set(made) == {200}
+    found = shared.got("GET", f"{THIRD}/traces/get?trace_id={seen}")["trace"]["trace_info"]["assessments"]
+    assert len(found) == 41
+    # Spans that are told of later leave what was said.
+    trace(shared, "tr-said")
+    found = shared.got("GET", f"{THIRD}/traces/get?trace_id={seen}")["trace"]["trace_info"]["assessments"]
+    assert len(found) == 41
+
+
 def test_pages_of_traces_in_an_order_of_their_own_follow_each_other(shared):
     experiment = got(shared, "experiments/create", {"name": "ordered"})["experiment_id"]
     place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
