@@ -1,7 +1,7 @@
 //! The few calls that no safe wrapper offers. The only module with `unsafe`.
 //!
 //! Every function here is used by the shim, which has one thread.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "each call stands beside why it is sound")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

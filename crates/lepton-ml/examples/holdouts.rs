@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 /// The last column of each is its target.
 const SETS: [&str; 5] = ["breast_cancer", "wine", "iris", "digits", "diabetes"];
 
-#[allow(clippy::print_stdout)]
+#[expect(clippy::print_stdout, reason = "what it prints is its result")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let data = PathBuf::from(arguments.next().ok_or("which data folder?")?);

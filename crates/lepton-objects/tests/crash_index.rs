@@ -100,8 +100,11 @@ impl World {
         Contents::open(config).await
     }
 
-    async fn begin(&self) -> Option<Life> {
-        let index = ObjectIndex::open(&self.database()).unwrap();
+    fn index(&self) -> ObjectIndex {
+        ObjectIndex::open(&self.database()).unwrap()
+    }
+
+    async fn begin(&self, index: ObjectIndex) -> Option<Life> {
         let project = Name::default_project();
         let bucket = match index.bucket(&project, "b").await.unwrap() {
             Some(bucket) => bucket,
@@ -124,17 +127,20 @@ impl World {
             capacity_bytes: [0, 0, 400_000][usize::try_from(self.below(3)).unwrap()],
         };
         self.disk.set_faults(faults);
-        if let Some(life) = self.begin().await {
+        let index = self.index();
+        if let Some(life) = self.begin(index.clone()).await {
             for _ in 0..STEPS {
                 self.step(&life).await;
             }
         }
         let (from, log) = (self.database(), with_log(&self.database()));
         self.lives += 1;
-        std::fs::copy(from, self.database()).unwrap();
+        // The log first, and both while the index is open: one that closes brings its log in.
         if log.exists() {
             std::fs::copy(log, with_log(&self.database())).unwrap();
         }
+        std::fs::copy(from, self.database()).unwrap();
+        drop(index);
         self.disk.lose_power();
     }
 
@@ -234,7 +240,7 @@ impl World {
     /// Bytes and index agree, and hold what was promised.
     async fn check(&mut self, seed: u64) {
         self.disk.set_faults(DiskFaults::default());
-        let life = self.begin().await.unwrap();
+        let life = self.begin(self.index()).await.unwrap();
         let project = life.bucket.project.clone();
         for (key, may) in &mut self.may {
             let held = read(&life, key).await;

@@ -172,6 +172,7 @@ fn add_job(view: &mut View, number: u64, drawn: &DrawnJob) {
         experiment: "e".parse().unwrap(),
         run: id(number + 500).into(),
         cancel_requested_at: drawn.cancelled.then_some(NOW),
+        cancel_requested_by: None,
     };
     let mut job: Job = Resource::draft(id(number), Name::default_project(), "job", NOW, spec);
     job.metadata.deleting_since = drawn.deleting.then_some(NOW);

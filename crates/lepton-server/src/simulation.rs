@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Where new ids come from.
     pub ids: Arc<dyn IdSource>,
+    /// Where the ids of sealed bytes come from: how many are drawn is not settled by what is asked.
+    pub content_ids: Arc<dyn IdSource>,
     /// What runs the workers.
     pub executor: Arc<dyn Executor>,
 }
@@ -91,6 +93,7 @@ impl Lab {
         let sources = Sources {
             clock: surroundings.clock,
             ids: surroundings.ids,
+            content_ids: surroundings.content_ids,
         };
         let app = startup::open(config, surroundings.executor, sources).await?;
         startup::bootstrap(&app, surroundings.nodes).await?;

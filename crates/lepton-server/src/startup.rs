@@ -83,6 +83,7 @@ impl Server {
         let sources = Sources {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
+            content_ids: Arc::new(SystemIds),
         };
         let app = open(config, executor, sources).await?;
         bootstrap(&app, vec![this_machine(&app.config)]).await?;
@@ -191,6 +192,8 @@ fn open_executor(config: &Config) -> Result<Arc<dyn Executor>, StartError> {
 pub(crate) struct Sources {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
+    /// Of sealed bytes. How many are drawn depends on which of equal uploads is first.
+    pub(crate) content_ids: Arc<dyn IdSource>,
 }
 
 /// The parts, on what the data directory holds.
@@ -203,7 +206,7 @@ pub(crate) async fn open(
     let store = Store::open(&config.data_dir.join("lepton.db"))?;
     let with = s3::OpenWith {
         key: &key,
-        ids: &sources.ids,
+        ids: &sources.content_ids,
     };
     let objects = s3::Objects::open(&config, &with).await?;
     let rows = IndexedContents::new(objects.index.clone());

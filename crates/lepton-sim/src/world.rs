@@ -66,6 +66,7 @@ impl World {
             nodes: vec![node("first", 4), node("second", 3)],
             clock: clock.clone(),
             ids: Arc::new(SeededIds::new(seed, clock.clone())),
+            content_ids: Arc::new(SeededIds::new(!seed, clock.clone())),
             executor: executor.clone(),
         };
         let mut world = Self {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use lepton_store::{Axis, CurveQuery, Point, PointRange, Query, SeriesQuery, Store, Transaction};
@@ -367,8 +368,17 @@ async fn rows_of_an_older_store_become_blocks() {
     transaction.commit().unwrap();
     drop(connection);
 
+    // What an upgrade that was cut off left.
+    let backup = folder.path().join("store.schema-3.backup");
+    std::fs::write(folder.path().join("store.schema-3.backup.partial"), "half").unwrap();
     let store = Store::open(&file).unwrap();
-    assert!(folder.path().join("store.schema-3.backup").exists());
+    let mode = std::fs::metadata(&backup).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let old = rusqlite::Connection::open(&backup).unwrap();
+    let rows: i64 = old
+        .query_row("SELECT count(*) FROM metric_points", [], |row| row.get(0))
+        .unwrap();
+    assert!(rows > 200_000, "{rows}");
     for ((run, key), points) in expected {
         let found = read(&store, run_id(run), key).await;
         assert!(found.iter().eq(&points), "{run} {key}");

@@ -180,8 +180,9 @@ fn projects_cannot_read_each_other() {
         .path()
         .join(format!("workers/workers/{}", theirs.id));
     let at = dir.display();
+    let data = dir.join("work").join("data");
     for action in [
-        format!("cat {at}/work/data"),
+        format!("cat {}", data.display()),
         format!("cat {at}/secrets/token"),
         format!("cat {at}/plan.json"),
         format!("cat {at}/stdout.0"),

@@ -114,7 +114,7 @@ fn wait_or_end(
         return;
     }
     if job.spec.cancel_requested_at.is_some() {
-        end(job, now, JobPhase::Cancelled, Some(cancelled()), change);
+        end(job, now, JobPhase::Cancelled, Some(cancelled(job)), change);
         return;
     }
     if let Some(not_before) = job.status.not_before
@@ -177,9 +177,11 @@ fn hold(cluster: &mut ClusterView, job: &Job, attempt: &Attempt) {
         .insert(GangId::from(job.metadata.id), running);
 }
 
-fn cancelled() -> ExitReason {
+/// By whom; records from before that was kept say only that it was asked for.
+fn cancelled(job: &Job) -> ExitReason {
+    let by = job.spec.cancel_requested_by.clone();
     ExitReason::Cancelled {
-        by: "request".to_owned(),
+        by: by.unwrap_or_else(|| "request".to_owned()),
     }
 }
 
@@ -240,6 +242,10 @@ impl Advance<'_> {
                 rank: worker.rank,
             };
             let stopping = wants_end || status.phase == AttemptPhase::Stopping;
+            let never_started = stopping.then(|| {
+                let known = status.reason.clone();
+                known.unwrap_or_else(|| cancelled(self.job))
+            });
             let fact = self.view.workers.get(&key);
             // Some are over before anybody saw them run.
             if let Some(WorkerFact::Exited {
@@ -249,7 +255,7 @@ impl Advance<'_> {
             {
                 status.started_at.get_or_insert(*at);
             }
-            effects.extend(observe(worker, key, fact, stopping));
+            effects.extend(observe(worker, key, fact, never_started));
         }
         let over = status.workers.iter().all(is_over);
         let failed = status
@@ -258,7 +264,7 @@ impl Advance<'_> {
             .find(|worker| is_over(worker) && !ended_well(worker));
         let stop = match failed {
             _ if over => None,
-            _ if wants_end => Some((StopCause::Cancelled, cancelled())),
+            _ if wants_end => Some((StopCause::Cancelled, cancelled(self.job))),
             Some(first) => Some((
                 StopCause::GangFailed,
                 ExitReason::GangFailed { rank: first.rank },
@@ -266,7 +272,7 @@ impl Advance<'_> {
             // A pass before has decided it.
             None if status.phase == AttemptPhase::Stopping => Some((
                 StopCause::Cancelled,
-                status.reason.clone().unwrap_or_else(cancelled),
+                status.reason.clone().unwrap_or_else(|| cancelled(self.job)),
             )),
             None => None,
         };
@@ -330,17 +336,17 @@ impl Advance<'_> {
         }
         if self.job.spec.cancel_requested_at.is_some() {
             status.phase = AttemptPhase::Cancelled;
-            status.reason = Some(cancelled());
+            status.reason = Some(cancelled(self.job));
             end(
                 self.job,
                 self.now,
                 JobPhase::Cancelled,
-                Some(cancelled()),
+                Some(cancelled(self.job)),
                 self.change,
             );
             return;
         }
-        let reason = root.unwrap_or_else(cancelled);
+        let reason = root.unwrap_or_else(|| cancelled(self.job));
         status.phase = match reason {
             ExitReason::Lost { .. } => AttemptPhase::Lost,
             _ => AttemptPhase::Failed,
@@ -390,7 +396,7 @@ fn observe(
     worker: &mut WorkerStatus,
     key: WorkerKey,
     fact: Option<&WorkerFact>,
-    stopping: bool,
+    never_started: Option<ExitReason>,
 ) -> Option<Effect> {
     if is_over(worker) {
         return None;
@@ -401,11 +407,13 @@ fn observe(
             let message = "the executor has no record of it any more".to_owned();
             worker.reason = Some(ExitReason::Lost { message });
         }
-        None if stopping => {
-            worker.phase = WorkerPhase::Exited;
-            worker.reason = Some(cancelled());
-        }
-        None => return Some(Effect::Launch(key, Kind::Attempt)),
+        None => match never_started {
+            Some(reason) => {
+                worker.phase = WorkerPhase::Exited;
+                worker.reason = Some(reason);
+            }
+            None => return Some(Effect::Launch(key, Kind::Attempt)),
+        },
         Some(WorkerFact::Starting) => {}
         Some(WorkerFact::Running { enforcement, .. }) => {
             worker.phase = WorkerPhase::Running;

@@ -43,6 +43,7 @@ fn job(number: u8, workers: u32, retries: u32) -> Job {
         experiment: "e".parse().unwrap(),
         run: id(200).into(),
         cancel_requested_at: None,
+        cancel_requested_by: None,
     };
     Resource::draft(id(number), Name::default_project(), "job", NOW, spec)
 }

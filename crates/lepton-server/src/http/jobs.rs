@@ -12,7 +12,7 @@ use lepton_types::resources::{
     Attempt, AttemptSpec, CommandSpec, EndpointSpec, EventSeverity, Job, JobSpec, Kind,
     LineageRelation, PoolSpec, Program, Resource, RunPhase, RunSpec, TrainBudget,
 };
-use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, RunId};
+use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, RunId, Timestamp};
 
 use super::datasets::find_version;
 use super::preparations::{accept_preparation, versions_of};
@@ -142,11 +142,19 @@ pub(super) async fn delete(
     let key = job.metadata.id.to_string();
     change::<JobSpec>(&app, &project, &key, |job| {
         job.metadata.deleting_since.get_or_insert(now);
-        job.spec.cancel_requested_at.get_or_insert(now);
+        ask_for_end(&mut job.spec, now, &caller);
         Ok(())
     })
     .await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// The first who asks is the one who is named.
+fn ask_for_end(job: &mut JobSpec, now: Timestamp, caller: &Caller) {
+    if job.cancel_requested_at.is_none() {
+        job.cancel_requested_at = Some(now);
+        job.cancel_requested_by = Some(caller.0.label());
+    }
 }
 
 /// Asks for the end of a job.
@@ -166,7 +174,7 @@ pub(super) async fn cancel(
             let message = format!("the job is over already: it has {}", job.status.phase);
             return Err(ApiError::new(ErrorCode::Conflict, message));
         }
-        job.spec.cancel_requested_at.get_or_insert(now);
+        ask_for_end(&mut job.spec, now, &caller);
         Ok(())
     })
     .await?;
@@ -336,6 +344,7 @@ async fn draft(
         experiment: name,
         run: run_id,
         cancel_requested_at: None,
+        cancel_requested_by: None,
     };
     let params = params_of(&spec.program);
     let mut job =

@@ -47,8 +47,14 @@ impl Reconciler {
     ) -> Result<bool, PassError> {
         let app = self.app.clone();
         let changed = !plan.changes.is_empty();
-        let changes = futures_util::stream::iter(plan.changes)
-            .map(|change| commit(&app, view, change))
+        // Ids are given in the plan's order, whatever each change waits for afterwards.
+        let changes: Vec<_> = plan
+            .changes
+            .into_iter()
+            .map(|change| (new_ids(&app, &change), change))
+            .collect();
+        let changes = futures_util::stream::iter(changes)
+            .map(|(ids, change)| commit(&app, view, change, ids))
             .buffered(CHANGES_AT_ONCE);
         let outcomes: Vec<Result<(), PassError>> = changes.collect().await;
         outcomes.into_iter().collect::<Result<(), _>>()?;
@@ -110,7 +116,19 @@ impl Reconciler {
     }
 }
 
-async fn commit(app: &App, view: &View, change: Change) -> Result<(), PassError> {
+/// One for each record that a change makes.
+fn new_ids(app: &App, change: &Change) -> Vec<Id> {
+    let count = match change {
+        Change::Job(change) => usize::from(change.start.is_some()),
+        Change::Endpoint(change) => change.start.len(),
+    };
+    std::iter::repeat_with(|| app.ids.next_id())
+        .take(count)
+        .collect()
+}
+
+/// `ids` are those of [`new_ids`].
+async fn commit(app: &App, view: &View, change: Change, ids: Vec<Id>) -> Result<(), PassError> {
     let transaction: Option<Transaction> = match change {
         Change::Job(mut change) => {
             if let Some((id, status)) = &mut change.attempt
@@ -119,9 +137,9 @@ async fn commit(app: &App, view: &View, change: Change) -> Result<(), PassError>
             {
                 seal::seal_logs(app, attempt, status).await?;
             }
-            record::job(app, view, &change).await?
+            record::job(app, view, &change, &ids).await?
         }
-        Change::Endpoint(change) => record::endpoint(app, view, &change).await?,
+        Change::Endpoint(change) => record::endpoint(app, view, &change, &ids).await?,
     };
     let Some(transaction) = transaction else {
         return Ok(());

@@ -12,11 +12,12 @@ use crate::app::App;
 use crate::http::set_phase;
 use crate::lineage;
 
-/// The transaction of a job's change; none if the job is gone.
+/// The transaction of a job's change; none if the job is gone. A new attempt takes the first of `ids`.
 pub(super) async fn job(
     app: &App,
     view: &View,
     change: &JobChange,
+    ids: &[Id],
 ) -> Result<Option<Transaction>, StoreError> {
     let Some(job) = view.jobs.get(&change.job) else {
         return Ok(None);
@@ -41,8 +42,8 @@ pub(super) async fn job(
             ..attempt.as_ref().clone()
         });
     }
-    if let Some(start) = &change.start {
-        transaction.create(&attempt(app, job, start, now));
+    if let (Some(start), Some(id)) = (&change.start, ids.first()) {
+        transaction.create(&attempt(*id, job, start, now));
     }
     if let Some(phase) = change.run
         && let Some(mut run) = app.store.get_by_id::<RunSpec>(job.spec.run.id()).await?
@@ -64,8 +65,7 @@ pub(super) async fn job(
     Ok(Some(transaction))
 }
 
-fn attempt(app: &App, job: &Job, start: &NewAttempt, now: Timestamp) -> Attempt {
-    let id = app.ids.next_id();
+fn attempt(id: Id, job: &Job, start: &NewAttempt, now: Timestamp) -> Attempt {
     let spec = AttemptSpec {
         number: start.number,
         nodes: start.nodes.iter().map(ToString::to_string).collect(),
@@ -88,11 +88,13 @@ fn attempt(app: &App, job: &Job, start: &NewAttempt, now: Timestamp) -> Attempt 
     attempt
 }
 
-/// The transaction of an endpoint's change; none if the endpoint is gone.
+/// The transaction of an endpoint's change; none if the endpoint is gone. Each new replica takes one of
+/// `ids`.
 pub(super) async fn endpoint(
     app: &App,
     view: &View,
     change: &EndpointChange,
+    ids: &[Id],
 ) -> Result<Option<Transaction>, StoreError> {
     let Some(endpoint) = view.endpoints.get(&change.endpoint) else {
         return Ok(None);
@@ -128,8 +130,7 @@ pub(super) async fn endpoint(
             transaction.delete(replica.as_ref());
         }
     }
-    for start in &change.start {
-        let id = app.ids.next_id();
+    for (start, id) in change.start.iter().zip(ids.iter().copied()) {
         let Ok(name) = endpoint.metadata.name.parse::<Name>() else {
             continue;
         };

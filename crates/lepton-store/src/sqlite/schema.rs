@@ -15,11 +15,12 @@
 //! | see `traces.rs` | | what calls of models and agents did |
 //! | see `tracking.rs` | | what else training code records, and the index by which runs are searched |
 
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::old_points;
+use super::{keep_private, old_points};
 use crate::OpenError;
 
 /// Brings a schema from its index in a list of migrations to the next.
@@ -110,6 +111,30 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
     bring_up_to_date(connection, file, &MIGRATIONS)
 }
 
+/// Copies the database to `backup`, for its owner alone; it has that name once it is whole.
+fn copy_aside(connection: &Connection, file: &Path, backup: &Path) -> Result<(), OpenError> {
+    let mut partial = backup.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let not_kept = |source| OpenError::NotPrivate {
+        file: partial.clone(),
+        source,
+    };
+    // An empty file is one that SQLite fills, and keeps as private as it is; a longer one was cut off.
+    keep_private(&partial).map_err(not_kept)?;
+    let made = OpenOptions::new().write(true).open(&partial);
+    made.and_then(|made| made.set_len(0)).map_err(not_kept)?;
+    connection
+        .execute("VACUUM INTO ?1", [partial.to_string_lossy()])
+        .map_err(|source| OpenError::Unusable {
+            file: file.to_owned(),
+            source,
+        })?;
+    let made = File::open(&partial).and_then(|made| made.sync_all());
+    made.and_then(|()| std::fs::rename(&partial, backup))
+        .map_err(not_kept)
+}
+
 /// Brings a database to the last of `migrations`; an older one is copied beside itself first.
 pub(crate) fn bring_up_to_date(
     connection: &mut Connection,
@@ -134,9 +159,7 @@ pub(crate) fn bring_up_to_date(
     if found > 0 && found < known {
         let backup = file.with_extension(format!("schema-{found}.backup"));
         if !backup.exists() {
-            connection
-                .execute("VACUUM INTO ?1", [backup.to_string_lossy()])
-                .map_err(unusable)?;
+            copy_aside(connection, file, &backup)?;
         }
     }
     for (version, migration) in (1..=known).zip(migrations).skip(found as usize) {

@@ -265,24 +265,28 @@ fn get(ctx: &Context, named: &str, only: Option<&str>, to: &Path) -> Result<(), 
     let version = kinds::dataset_version(client, named)?;
     let (name, _) = kinds::split_version(named)?;
     let number = Some(version.spec.version);
-    let known: Vec<_> = version
-        .spec
-        .files
-        .iter()
-        .map(|file| file.path.clone())
-        .collect();
-    let wanted: Vec<_> = version
-        .spec
-        .files
-        .iter()
-        .filter(|file| only.is_none_or(|path| file.path == path))
-        .collect();
-    if let (Some(path), true) = (only, wanted.is_empty()) {
-        return Err(crate::names::Unknown::new("file", path, &known).into());
-    }
+    let wanted = choose(&version.spec.files, only)?;
     save(ctx, &wanted, to, &|path| {
         client.dataset_file(&name, number, path)
     })
+}
+
+/// All files, or the one that was asked for.
+pub(crate) fn choose<'a>(
+    files: &'a [FileEntry],
+    only: Option<&str>,
+) -> Result<Vec<&'a FileEntry>, Failure> {
+    let wanted: Vec<_> = files
+        .iter()
+        .filter(|file| only.is_none_or(|path| file.path == path))
+        .collect();
+    match only {
+        Some(path) if wanted.is_empty() => {
+            let known: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
+            Err(crate::names::Unknown::new("file", path, &known).into())
+        }
+        _ => Ok(wanted),
+    }
 }
 
 /// Downloads files into a folder, or the only one to standard output.

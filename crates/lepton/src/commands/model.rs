@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lepton_api::PutModelVersion;
-use lepton_types::resources::{FileEntry, Kind, ModelSelector};
+use lepton_types::resources::{Kind, ModelSelector};
 use lepton_types::{AliasName, FreeName, RunId};
 
 use crate::commands::data::{self, Local, unreadable};
@@ -177,28 +177,14 @@ fn files_of(
     let version = client
         .model_version(&named.model, &named.selector)
         .map_err(|error| kinds::or_near_names(client, Kind::Model, named.model.as_str(), error))?;
-    let known: Vec<_> = version
-        .spec
-        .files
-        .iter()
-        .map(|file| file.path.clone())
-        .collect();
-    let wanted: Vec<FileEntry> = version
-        .spec
-        .files
-        .into_iter()
-        .filter(|file| only.is_none_or(|path| file.path == path))
-        .collect();
-    if let (Some(path), true) = (only, wanted.is_empty()) {
-        return Err(crate::names::Unknown::new("file", path, &known).into());
-    }
+    let wanted = data::choose(&version.spec.files, only)?;
     let Some(to) = to else {
+        let wanted: Vec<_> = wanted.into_iter().cloned().collect();
         return ctx.show(&Shown::list(&wanted, ctx.format, ctx.now()));
     };
     // The version that was listed, even if the alias moves meanwhile.
     let exact = ModelSelector::Version(version.spec.version);
-    let files: Vec<_> = wanted.iter().collect();
-    data::save(ctx, &files, to, &|path| {
+    data::save(ctx, &wanted, to, &|path| {
         client.model_file(&named.model, &exact, path)
     })
 }

@@ -18,7 +18,7 @@ pub(super) trait Number: Copy {
     /// # Safety
     /// As `matrixmultiply::sgemm`: all three operands must lie inside their allocations
     /// under the given extents and strides.
-    #[allow(unsafe_code, clippy::too_many_arguments)]
+    #[expect(unsafe_code, reason = "the library multiplies behind raw pointers")]
     unsafe fn gemm(
         extents: (usize, usize, usize),
         a: (*const Self, isize, isize),
@@ -89,7 +89,7 @@ pub(super) fn multiply<T: Number>(a: View<'_, T>, b: View<'_, T>, keep: T, c: &m
 macro_rules! number {
     ($type:ty, $gemm:path) => {
         impl Number for $type {
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "the library multiplies behind raw pointers")]
             unsafe fn gemm(
                 (m, k, n): (usize, usize, usize),
                 a: (*const Self, isize, isize),

@@ -68,6 +68,7 @@ mod tests {
             experiment: "e".parse().unwrap(),
             run: id.into(),
             cancel_requested_at: None,
+            cancel_requested_by: None,
         };
         let mut job = Resource::draft(id, "team".parse().unwrap(), "j", at(asked_for), spec);
         job.status.started_at = ran.0.map(at);
