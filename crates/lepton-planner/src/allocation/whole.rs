@@ -174,7 +174,8 @@ impl Need {
     /// What every choice within the box costs at least, by these prices; with `empty`, above zero if
     /// there is none.
     fn proven(&self, leaf: &Leaf) -> f64 {
-        if leaf.prices.iter().flatten().any(|price| !(*price >= 0.0)) {
+        let below = |price: &f64| price.is_nan() || *price < 0.0;
+        if leaf.prices.iter().flatten().any(below) {
             return f64::NEG_INFINITY;
         }
         let loads: f64 = self
