@@ -12,17 +12,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use lepton_types::{ContentId, IdSource, Name};
+use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Claim, block};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
 use crate::key_ring::{DataKey, KeyRings, PieceNamer};
-use crate::keys::{ContentKey, CustomerKeyError, random};
+use crate::keys::{ContentKey, CustomerKeyError, keyed, random};
 use crate::pending::PendingContents;
 use crate::pipeline::BATCH_BYTES;
 use crate::reader::{ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, segments_in};
 use crate::seal::{HEADER_BYTES, Header, KeyName, Sealer, sealed_bytes_of};
 use crate::writer::{Beginning, ContentWriter, NewContent, StagedContent};
+
+/// What the key of tags is derived by.
+const TAG_LABEL: &[u8] = b"lepton content tag v1";
 
 /// A content as the index records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +145,7 @@ impl Contents {
             header,
             sealer: Sealer::new(&secret, project, &header),
             data_key,
+            tag_key: Zeroizing::new(keyed(secret.as_slice(), &[TAG_LABEL])),
         };
         Ok(ContentWriter::new(beginning, &new))
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lepton_types::{ContentId, DataKeyId, Name};
+use zeroize::Zeroizing;
 
 use crate::backend::block;
 use crate::contents::{Content, Contents};
 use crate::digests::{DigestSet, Digesting, Digests};
 use crate::error::ContentError;
-use crate::keys::ContentKey;
+use crate::keys::{ContentKey, keyed};
 use crate::pending::Pending;
 use crate::pipeline::{BATCH_BYTES, Pipeline, Target};
 use crate::seal::{Header, Sealer, sealed_bytes_of};
@@ -51,6 +52,7 @@ pub struct ContentWriter {
     header: Header,
     sealer: Arc<Sealer>,
     data_key: Option<DataKeyId>,
+    tag_key: Zeroizing<[u8; 32]>,
     wanted: DigestSet,
     size_bytes: u64,
     size_bytes_max: u64,
@@ -76,6 +78,7 @@ pub(crate) struct Beginning {
     pub(crate) header: Header,
     pub(crate) sealer: Sealer,
     pub(crate) data_key: Option<DataKeyId>,
+    pub(crate) tag_key: Zeroizing<[u8; 32]>,
 }
 
 impl ContentWriter {
@@ -88,6 +91,7 @@ impl ContentWriter {
             header: beginning.header,
             sealer: Arc::new(beginning.sealer),
             data_key: beginning.data_key,
+            tag_key: beginning.tag_key,
             wanted: new.digests,
             size_bytes: 0,
             size_bytes_max: new.size_bytes_max,
@@ -197,6 +201,7 @@ impl ContentWriter {
             },
             digests,
             data_key: self.data_key,
+            tag_key: self.tag_key,
             project: self.project,
             contents: self.contents,
             pending: self.pending,
@@ -217,18 +222,35 @@ fn whole(sealer: &Sealer, header: Header, plain: &[u8]) -> Vec<u8> {
 /// Record [`StagedContent::content`] in the index, then call [`StagedContent::adopt`]. If the record
 /// was refused, call [`StagedContent::discard`]. Dropped, as when a request is cut off in between,
 /// it is left to the next sweep, which asks the index.
-#[derive(Debug)]
 #[must_use]
 pub struct StagedContent {
     content: Content,
     digests: Digests,
     data_key: Option<DataKeyId>,
+    tag_key: Zeroizing<[u8; 32]>,
     project: Name,
     contents: Contents,
     pending: Pending,
 }
 
+impl std::fmt::Debug for StagedContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StagedContent")
+            .field("content", &self.content)
+            .finish_non_exhaustive()
+    }
+}
+
 impl StagedContent {
+    /// A tag of `digest` that only the holder of the content's key can make: the same for the same
+    /// bytes under the same key, and to everybody else as good as random.
+    #[must_use]
+    pub fn tag(&self, digest: &[u8]) -> [u8; 16] {
+        let tag = keyed(self.tag_key.as_slice(), &[digest]);
+        *tag.first_chunk()
+            .expect("invariant: 32 bytes are more than 16")
+    }
+
     /// What the index has to record.
     #[must_use]
     pub fn content(&self) -> &Content {

@@ -10,9 +10,11 @@
 
 mod classic;
 mod division;
+mod whole;
 
 pub use classic::{
     Machines, Malleable, Move, Schedule, evenest, fewest, least_completions, least_makespan,
     max_min_rates, move_cost,
 };
 pub use division::{Claim, Division, DivisionError, Gap, Pool, Problem, divide};
+pub use whole::{Fleet, Kind, Leaf, Load, Need, NeedError, Proof, cheapest};

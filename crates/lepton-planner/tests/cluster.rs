@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use lepton_planner::PlanRng;
 use lepton_planner::cluster::{
-    Ask, ClusterView, GangId, Node, NodeName, Occupied, PendingGang, Plan, Reason, Record,
-    RunningGang, Selector, Share, StopCause, check, plan,
+    Ask, Booking, ClusterView, GangId, Node, NodeName, Occupied, PendingGang, Plan, PromisedSeat,
+    Reason, Record, Reservation, RunningGang, Selector, Share, StopCause, book, check, plan,
 };
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, Timestamp};
 use proptest::prelude::*;
@@ -42,6 +42,7 @@ fn pending(project: &str, waited_s: u64, members: Vec<Ask>) -> PendingGang {
         members,
         selector: Selector::default(),
         predicted_duration: None,
+        runs_at_most: None,
         deadline: None,
     }
 }
@@ -71,6 +72,7 @@ fn apply(view: &ClusterView, plan: &Plan) -> ClusterView {
             started_at: NOW,
             checkpointed_at: None,
             predicted_duration: gang.predicted_duration,
+            runs_at_most: gang.runs_at_most,
             stopping: false,
         };
         after.running.insert(*id, running);
@@ -83,7 +85,7 @@ fn apply(view: &ClusterView, plan: &Plan) -> ClusterView {
 
 fn decide(view: &ClusterView) -> (Plan, lepton_planner::cluster::Report) {
     let (plan, report) = plan(view, NOW, &PlanRng::from_seed(1));
-    assert_eq!(check(view, &plan), []);
+    assert_eq!(check(view, &plan, NOW), []);
     (plan, report)
 }
 
@@ -327,7 +329,7 @@ fn the_checker_refuses_what_the_planner_would_never_do() {
     };
     let mut plan = Plan::default();
     plan.starts.insert(gang(1), vec![seat.clone()]);
-    let words: Vec<String> = check(&view, &plan)
+    let words: Vec<String> = check(&view, &plan, NOW)
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -336,7 +338,7 @@ fn the_checker_refuses_what_the_planner_would_never_do() {
         [format!("gang `{}` has 2 workers and gets 1 seats", gang(1))]
     );
     plan.starts.insert(gang(1), vec![seat.clone(), seat]);
-    let words: Vec<String> = check(&view, &plan)
+    let words: Vec<String> = check(&view, &plan, NOW)
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -344,6 +346,126 @@ fn the_checker_refuses_what_the_planner_would_never_do() {
         words[0],
         "node `local` has not enough cpu: 4000 of 2000 would be used"
     );
+}
+
+fn after(seconds: u64) -> Timestamp {
+    NOW + DurationMs::from_secs(seconds)
+}
+
+/// Two processors of one node of four, promised to project `team` from in a minute for an hour.
+fn promised() -> ClusterView {
+    let mut view = one_node(4);
+    let booking = Booking {
+        project: name("team"),
+        gang: None,
+        from: after(60),
+        until: after(3_660),
+        members: vec![Ask::from(cpus(2))],
+        selector: Selector::default(),
+    };
+    let reservation = book(&view, NOW, &booking).unwrap();
+    view.reservations.insert(name("demo"), reservation);
+    view
+}
+
+#[test]
+fn backfill_never_runs_into_a_promise() {
+    let mut view = promised();
+    let endless = pending("other", 10, vec![Ask::from(cpus(2))]);
+    let mut short = pending("other", 9, vec![Ask::from(cpus(2))]);
+    short.runs_at_most = Some(DurationMs::from_secs(60));
+    let mut long = short.clone();
+    long.submitted_at = NOW - DurationMs::from_secs(8);
+    long.runs_at_most = Some(DurationMs::from_secs(61));
+    for (number, it) in [endless, long.clone(), short].into_iter().enumerate() {
+        view.queue.insert(gang(u8::try_from(number).unwrap()), it);
+    }
+    let (plan, report) = decide(&view);
+    // What is not promised is anybody's, and the rest whose who will surely be gone.
+    assert_eq!(plan.starts.keys().collect::<Vec<_>>(), [&gang(0), &gang(2)]);
+    let alone = ClusterView {
+        queue: BTreeMap::from([(gang(1), long)]),
+        nodes: one_node(3).nodes,
+        ..view.clone()
+    };
+    let (_, told) = decide(&alone);
+    assert_eq!(
+        told.waiting[&gang(1)].reason.to_string(),
+        "the room there is, is promised to project `team` from 2023-11-14T22:14:20.000Z until \
+         2023-11-14T23:14:20.000Z by reservation `demo`, and this could still run then"
+    );
+    assert!(matches!(
+        report.waiting[&gang(1)].reason,
+        Reason::Capacity { .. }
+    ));
+    // Its owner may begin early, and is bound by nothing of its own.
+    view.queue = BTreeMap::from([(gang(5), pending("team", 0, vec![Ask::from(cpus(4))]))]);
+    assert_eq!(decide(&view).0.starts.len(), 1);
+}
+
+#[test]
+fn who_stands_on_a_promise_when_it_is_due_is_stopped_and_only_then() {
+    let mut view = promised();
+    let mut guest = pending("other", 0, vec![Ask::from(cpus(4))]);
+    guest.runs_at_most = Some(DurationMs::from_secs(30));
+    view.queue.insert(gang(1), guest);
+    let (first, _) = decide(&view);
+    let mut view = apply(&view, &first);
+    view.queue
+        .insert(gang(2), pending("team", 0, vec![Ask::from(cpus(2))]));
+    assert!(decide(&view).0.stops.is_empty());
+    // It has outlived its limit, which somebody should have kept.
+    let due = after(400);
+    let (plan, _) = plan(&view, due, &PlanRng::from_seed(1));
+    assert_eq!(check(&view, &plan, due), []);
+    assert_eq!(plan.stops[&gang(1)].cause, StopCause::Promise);
+    assert!(!check(&view, &plan, NOW).is_empty(), "before its time");
+}
+
+#[test]
+fn a_promise_is_only_made_of_what_is_sure() {
+    let mut view = promised();
+    let booking = |members, from, until| Booking {
+        project: name("b"),
+        gang: None,
+        from: after(from),
+        until: after(until),
+        members: vec![Ask::from(cpus(1)); members],
+        selector: Selector::default(),
+    };
+    assert_eq!(
+        book(&view, NOW, &booking(2, 100, 200)).unwrap().seats.len(),
+        2
+    );
+    assert_eq!(
+        book(&view, NOW, &booking(4, 3_660, 4_000))
+            .unwrap()
+            .seats
+            .len(),
+        4
+    );
+    let refused =
+        |booking: &Booking, view: &ClusterView| book(view, NOW, booking).unwrap_err().to_string();
+    assert_eq!(
+        refused(&booking(3, 100, 200), &view),
+        "room for 2 of 3 is sure to be free then: the rest is promised, or held by what may still run"
+    );
+    assert!(refused(&booking(1, 200, 100), &view).contains("ends before it begins"));
+    assert_eq!(
+        refused(&booking(0, 100, 200), &view),
+        "nothing is asked for"
+    );
+    let mut runs = pending("a", 0, vec![Ask::from(cpus(2))]);
+    runs.runs_at_most = Some(DurationMs::from_secs(50));
+    view.queue.insert(gang(1), runs);
+    let mut view = apply(&view, &decide(&view).0);
+    view.policy.preemption = false;
+    assert!(book(&view, NOW, &booking(2, 100, 200)).is_ok());
+    assert!(
+        book(&view, NOW, &booking(2, 40, 45)).is_ok(),
+        "of the other two"
+    );
+    assert!(book(&view, NOW, &booking(3, 40, 45)).is_err());
 }
 
 fn any_resources(most: u64) -> impl Strategy<Value = Resources> {
@@ -417,18 +539,21 @@ fn any_pending() -> impl Strategy<Value = PendingGang> {
         -100..20_000_i64,
         members(),
         any_selector(),
-        seconds(),
+        (seconds(), seconds()),
         seconds(),
     )
         .prop_map(
-            |(project, priority, waited, members, selector, predicted, deadline)| PendingGang {
-                project,
-                priority,
-                submitted_at: Timestamp::from_millis(NOW.as_millis() - waited * 1_000),
-                members,
-                selector,
-                predicted_duration: predicted,
-                deadline: deadline.map(|after| NOW + after),
+            |(project, priority, waited, members, selector, (predicted, most), deadline)| {
+                PendingGang {
+                    project,
+                    priority,
+                    submitted_at: Timestamp::from_millis(NOW.as_millis() - waited * 1_000),
+                    members,
+                    selector,
+                    predicted_duration: predicted,
+                    runs_at_most: most,
+                    deadline: deadline.map(|after| NOW + after),
+                }
             },
         )
 }
@@ -450,17 +575,21 @@ fn any_running() -> impl Strategy<Value = RunningGang> {
         prop::collection::vec(worker, 1..3),
         -10..10_000_i64,
         prop::option::of(0..9_000_u64),
+        prop::option::of(0..20_000_u64),
     )
         .prop_map(
-            |(project, priority, (preemptible, stopping), members, ran, predicted)| RunningGang {
-                project,
-                priority,
-                preemptible,
-                members,
-                started_at: Timestamp::from_millis(NOW.as_millis() - ran * 1_000),
-                checkpointed_at: None,
-                predicted_duration: predicted.map(DurationMs::from_secs),
-                stopping: stopping && preemptible,
+            |(project, priority, (preemptible, stopping), members, ran, predicted, most)| {
+                RunningGang {
+                    project,
+                    priority,
+                    preemptible,
+                    members,
+                    started_at: Timestamp::from_millis(NOW.as_millis() - ran * 1_000),
+                    checkpointed_at: None,
+                    predicted_duration: predicted.map(DurationMs::from_secs),
+                    runs_at_most: most.map(DurationMs::from_secs),
+                    stopping: stopping && preemptible,
+                }
             },
         )
 }
@@ -477,6 +606,39 @@ fn any_share() -> impl Strategy<Value = Share> {
     })
 }
 
+fn any_reservation() -> impl Strategy<Value = Reservation> {
+    let seat = (any_ask(), 0..8_u8).prop_map(|(ask, node)| PromisedSeat {
+        ask,
+        node: node_name(&format!("n{node}")),
+    });
+    (
+        any_project(),
+        prop::option::of(0..24_u8),
+        -4_000..4_000_i64,
+        -100..9_000_i64,
+        prop::collection::vec(seat, 0..4),
+    )
+        .prop_map(|(project, only, from, long, seats)| {
+            let at = |seconds: i64| Timestamp::from_millis(NOW.as_millis() + seconds * 1_000);
+            Reservation {
+                project,
+                gang: only.filter(|number| number % 2 == 0).map(gang),
+                from: at(from),
+                until: at(from + long),
+                seats,
+            }
+        })
+}
+
+/// Promises made by hand: more than there is, on nodes that are not there, over before they begin.
+fn any_reservations() -> impl Strategy<Value = BTreeMap<Name, Reservation>> {
+    let some = prop::collection::vec(any_reservation(), 1..4).prop_map(|all| {
+        let named = all.into_iter().zip(0..);
+        named.map(|(it, n)| (name(&format!("r{n}")), it)).collect()
+    });
+    prop_oneof![Just(BTreeMap::new()), some]
+}
+
 fn any_view() -> impl Strategy<Value = ClusterView> {
     (
         prop::collection::vec(any_node(), 0..7),
@@ -484,29 +646,33 @@ fn any_view() -> impl Strategy<Value = ClusterView> {
         prop::collection::vec(any_running(), 0..6),
         prop::collection::vec(any_pending(), 0..24),
         prop_oneof![Just(0), Just(300), Just(100_000)],
+        any_reservations(),
     )
-        .prop_map(|(nodes, projects, running, queue, run_at_least)| {
-            let mut view = ClusterView {
-                projects,
-                ..ClusterView::default()
-            };
-            view.policy.run_at_least = DurationMs::from_secs(run_at_least);
-            let nodes = nodes.into_iter().zip(0..);
-            view.nodes = nodes
-                .map(|(node, n)| (node_name(&format!("n{n}")), node))
-                .collect();
-            view.running = running
-                .into_iter()
-                .zip(100..)
-                .map(|(g, n)| (gang(n), g))
-                .collect();
-            view.queue = queue
-                .into_iter()
-                .zip(0..)
-                .map(|(g, n)| (gang(n), g))
-                .collect();
-            view
-        })
+        .prop_map(
+            |(nodes, projects, running, queue, run_at_least, reservations)| {
+                let mut view = ClusterView {
+                    projects,
+                    reservations,
+                    ..ClusterView::default()
+                };
+                view.policy.run_at_least = DurationMs::from_secs(run_at_least);
+                let nodes = nodes.into_iter().zip(0..);
+                view.nodes = nodes
+                    .map(|(node, n)| (node_name(&format!("n{n}")), node))
+                    .collect();
+                view.running = running
+                    .into_iter()
+                    .zip(100..)
+                    .map(|(g, n)| (gang(n), g))
+                    .collect();
+                view.queue = queue
+                    .into_iter()
+                    .zip(0..)
+                    .map(|(g, n)| (gang(n), g))
+                    .collect();
+                view
+            },
+        )
 }
 
 proptest! {
@@ -519,7 +685,7 @@ proptest! {
     fn a_plan_is_never_refused_and_leaves_nothing_unexplained(view in any_view(), seed: u64) {
         let rng = PlanRng::from_seed(seed);
         let (decided, report) = plan(&view, NOW, &rng);
-        prop_assert_eq!(check(&view, &decided), []);
+        prop_assert_eq!(check(&view, &decided, NOW), []);
         for id in view.queue.keys() {
             prop_assert!(decided.starts.contains_key(id) != report.waiting.contains_key(id));
         }
@@ -552,6 +718,45 @@ proptest! {
         let (decided, _) = plan(&view, NOW, &rng);
         let (again, _) = plan(&apply(&view, &decided), NOW, &rng);
         prop_assert_eq!(again, Plan::default());
+    }
+
+    /// Whatever is started before a window opens, if hard limits are kept its owner has its room then.
+    #[test]
+    fn a_promise_is_kept(view in any_view(), seed: u64, wait in 1..4_000_u64, members in members()) {
+        let mut view = view;
+        view.running.clear();
+        view.reservations.clear();
+        view.policy.preemption = false;
+        let owner = name("owner");
+        let members: Vec<Ask> = members
+            .into_iter()
+            .filter(|ask| ask.gpu_milli == 0 || (ask.resources.gpus == 0 && ask.gpu_milli <= 1_000))
+            .collect();
+        let booking = Booking {
+            project: owner.clone(),
+            gang: Some(gang(200)),
+            from: after(wait),
+            until: after(wait + 1_000),
+            members: members.clone(),
+            selector: Selector::default(),
+        };
+        let Ok(reservation) = book(&view, NOW, &booking) else {
+            return Ok(());
+        };
+        view.reservations.insert(name("it"), reservation);
+        let rng = PlanRng::from_seed(seed);
+        let (decided, _) = plan(&view, NOW, &rng);
+        let mut then = apply(&view, &decided);
+        let due = after(wait);
+        then.running.retain(|_, gang| gang.runs_at_most.is_none_or(|most| NOW + most > due));
+        then.queue = BTreeMap::from([(gang(200), PendingGang {
+            project: owner,
+            submitted_at: due,
+            ..pending("owner", 0, members)
+        })]);
+        let (decided, _) = plan(&then, due, &rng);
+        prop_assert_eq!(check(&then, &decided, due), []);
+        prop_assert_eq!(decided.starts.len(), 1);
     }
 
     #[test]
@@ -622,7 +827,7 @@ fn a_gang_of_sixty_four_starts_on_ten_thousand_nodes() {
     let (plan, _) = plan(&view, NOW, &PlanRng::from_seed(1));
     eprintln!("64 workers on 10,000 nodes: {:?}", begun.elapsed());
     assert_eq!(plan.starts[&gang(1)].len(), 64);
-    assert_eq!(check(&view, &plan), []);
+    assert_eq!(check(&view, &plan, NOW), []);
     let cheap = |seat: &lepton_planner::cluster::Seat| view.nodes[&seat.node].price_millis_per_hour;
     assert!(plan.starts[&gang(1)].iter().all(|seat| cheap(seat) == 0));
 }
@@ -681,7 +886,7 @@ fn month(seed: u64) {
                 .for_each(|machine| machine.unschedulable = false);
         }
         let (decided, report) = plan(&view, now, &rng);
-        assert_eq!(check(&view, &decided), [], "seed {seed}, step {step}");
+        assert_eq!(check(&view, &decided, NOW), [], "seed {seed}, step {step}");
         assert_eq!(
             decided.starts.len() + report.waiting.len(),
             view.queue.len()

@@ -45,6 +45,7 @@ fn waiting(ask: Ask) -> PendingGang {
         members: vec![ask],
         selector: Selector::default(),
         predicted_duration: None,
+        runs_at_most: None,
         deadline: None,
     }
 }
@@ -58,6 +59,7 @@ fn running(ask: Ask, seat: Seat) -> RunningGang {
         started_at: NOW,
         checkpointed_at: None,
         predicted_duration: None,
+        runs_at_most: None,
         stopping: false,
     }
 }
@@ -101,7 +103,7 @@ fn fill(mut view: ClusterView, jobs: impl Iterator<Item = PendingGang>, rng: &Pl
         }
         view.queue = BTreeMap::from([(id, job)]);
         let (plan, _) = plan(&view, NOW, rng);
-        assert_eq!(check(&view, &plan), []);
+        assert_eq!(check(&view, &plan, NOW), []);
         if let Some(seats) = plan.starts.get(&id) {
             allocated += ask.gpu_milli_total();
             view.running.insert(id, running(ask, seats[0].clone()));

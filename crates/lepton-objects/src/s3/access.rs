@@ -41,8 +41,9 @@ impl S3Access for Face {
         let parameters = form_pairs(context.uri().query().unwrap_or_default());
         let versioned = parameters.iter().any(|(name, _)| name == "versionId");
         let (action, right) = action_of(operation, versioned);
+        let reads = matches!(operation, "GetObject" | "HeadObject") && !versioned;
         let Some((name, key)) = path else {
-            return self.enter_root(context, holder, right);
+            return enter_root(context, holder, right);
         };
         let asked = Asked {
             action: &action,
@@ -79,7 +80,10 @@ impl S3Access for Face {
             let _first = found.set(bucket.id);
         }
         if !allowed {
-            return Err(denied());
+            return Err(match reads && entered.bucket.is_some() {
+                true => self.refusal_to_read(&entered, &key).await?,
+                false => denied(),
+            });
         }
         if let Some(holder) = &entered.holder {
             self.count_request(&holder.project);
@@ -89,6 +93,24 @@ impl S3Access for Face {
         context.extensions_mut().insert(entered);
         Ok(())
     }
+}
+
+/// Enters what is about no bucket.
+fn enter_root(
+    context: &mut S3AccessContext<'_>,
+    holder: Option<Arc<Holder>>,
+    right: Right,
+) -> S3Result<()> {
+    let entered = Entered {
+        holder,
+        bucket: None,
+        policy: None,
+    };
+    if !entered.own_right(None, right) {
+        return Err(denied());
+    }
+    context.extensions_mut().insert(entered);
+    Ok(())
 }
 
 /// Refuses if the bucket is not of the project that the request takes it for. Who writes to a
@@ -138,25 +160,6 @@ impl Face {
                 Err(s3_error!(InternalError))
             }
         }
-    }
-
-    #[allow(clippy::unused_self)]
-    fn enter_root(
-        &self,
-        context: &mut S3AccessContext<'_>,
-        holder: Option<Arc<Holder>>,
-        right: Right,
-    ) -> S3Result<()> {
-        let entered = Entered {
-            holder,
-            bucket: None,
-            policy: None,
-        };
-        if !entered.own_right(None, right) {
-            return Err(denied());
-        }
-        context.extensions_mut().insert(entered);
-        Ok(())
     }
 
     /// Finds the bucket that somebody means by a name: one of their own project, or else the first

@@ -192,12 +192,16 @@ impl Expected {
         Ok(expected)
     }
 
-    /// What is to be computed: the MD5, too, where it will be told or was told.
+    /// What is to be computed: what was told, and what the ETag is made of.
     pub(super) fn digests(&self, tells_md5: bool) -> DigestSet {
-        let digests = match tells_md5 || self.md5.is_some() {
-            true => DigestSet::NONE.with(DigestKind::Md5),
-            false => DigestSet::NONE,
+        let of_etag = match tells_md5 {
+            true => DigestKind::Md5,
+            false => DigestKind::Sha256,
         };
+        let mut digests = DigestSet::NONE.with(of_etag);
+        if self.md5.is_some() {
+            digests = digests.with(DigestKind::Md5);
+        }
         match self.algorithm {
             Some(algorithm) => digests.with(algorithm.digest()),
             None => digests,

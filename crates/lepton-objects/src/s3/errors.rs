@@ -172,7 +172,10 @@ pub(super) fn too_large() -> S3Error {
 
 /// Why the body of a request ended early. The library's errors of bodies are private, but say
 /// their names.
-#[allow(clippy::needless_pass_by_value)] // As it comes out of the stream.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "as it comes out of the stream"
+)]
 pub(super) fn of_body(error: StdError) -> S3Error {
     let told = error.to_string();
     let says = |word: &str| told.contains(word);

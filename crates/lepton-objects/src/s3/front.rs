@@ -152,6 +152,11 @@ impl Front {
             );
         };
         match tokio::time::timeout(FORM_MAX, self.serve(request)).await {
+            Ok(response) if fails_its_policy(&response) => error(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                "Invalid according to Policy: a condition of it does not hold, or a field has none",
+            ),
             Ok(response) => response,
             Err(_) => error(
                 StatusCode::BAD_REQUEST,
@@ -243,6 +248,24 @@ fn is_form<B>(request: &Request<B>) -> bool {
         && kind
             .get(..19)
             .is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/form-data"))
+}
+
+/// Whether a form was refused as its policy does not allow it, which the library takes for a malformed
+/// policy.
+fn fails_its_policy(response: &HttpResponse) -> bool {
+    let Some(text) = response.body().bytes() else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(&text);
+    text.contains("<Code>InvalidPolicyDocument</Code>")
+        && [
+            "<Message>Policy condition &apos;",
+            "<Message>Policy condition '",
+            "<Message>Policy condition &#39;",
+            "<Message>Bucket in form field",
+        ]
+        .iter()
+        .any(|said| text.contains(said))
 }
 
 fn bucket_in(path: &str) -> String {

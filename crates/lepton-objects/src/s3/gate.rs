@@ -36,7 +36,10 @@ pub struct Holder {
 
 /// What somebody may do with the buckets and objects of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::struct_excessive_bools)] // Four independent answers of one decision.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four independent answers of one decision"
+)]
 pub struct Rights {
     /// See them.
     pub read: bool,

@@ -109,17 +109,32 @@ impl Face {
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey => error,
             opened => return opened,
         };
-        let asked = Asked {
-            action: "s3:ListBucket",
-            bucket: &bucket.name,
-            key: "",
-            headers: &HeaderMap::new(),
-            // No prefix was asked for, so none is there to meet a condition.
-            parameters: &[],
-        };
-        match self.allowed(entered, &asked, Right::Read).await? {
+        match self.may_list(entered, key).await? {
             true => Err(missing),
             false => Err(denied()),
+        }
+    }
+
+    /// Whether somebody may see in a listing that a key is missing: in one of the prefix that the key
+    /// itself is.
+    async fn may_list(&self, entered: &Entered, key: &str) -> S3Result<bool> {
+        let asked = Asked {
+            action: "s3:ListBucket",
+            bucket: &entered.bucket()?.name,
+            key: "",
+            headers: &HeaderMap::new(),
+            parameters: &[("prefix".to_owned(), key.to_owned())],
+        };
+        self.allowed(entered, &asked, Right::Read).await
+    }
+
+    /// What is said to who may not read a key: that it is missing, if they may list that.
+    pub(super) async fn refusal_to_read(&self, entered: &Entered, key: &str) -> S3Result<S3Error> {
+        let found = self.index.find(entered.bucket()?.id, key, Which::Newest);
+        let is_there = found.await.map_err(of_index)?.is_some_and(|it| !it.marker);
+        match !is_there && self.may_list(entered, key).await? {
+            true => Ok(no_such_key()),
+            false => Ok(denied()),
         }
     }
 

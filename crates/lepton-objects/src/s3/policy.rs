@@ -100,21 +100,18 @@ enum Key {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Document {
-    #[serde(default)]
-    #[allow(dead_code)]
-    version: Option<String>,
-    #[serde(default)]
-    #[allow(dead_code)]
-    id: Option<String>,
+    #[serde(default, rename = "Version")]
+    _version: Option<String>,
+    #[serde(default, rename = "Id")]
+    _id: Option<String>,
     statement: OneOrMany<RawStatement>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct RawStatement {
-    #[serde(default)]
-    #[allow(dead_code)]
-    sid: Option<String>,
+    #[serde(default, rename = "Sid")]
+    _sid: Option<String>,
     effect: String,
     principal: Option<Value>,
     not_principal: Option<Value>,

@@ -25,8 +25,8 @@ pub(super) const PUT_BYTES_MAX: u64 = 5 << 30;
 /// Bytes that came in whole and are what was said of them.
 pub(super) struct Received {
     pub(super) staged: StagedContent,
-    /// Their MD5 in hexadecimal; of bytes under a key that not the whole project shares, what is as
-    /// good as random.
+    /// Their MD5 in hexadecimal; of bytes under a key that not the whole project shares, a tag that says
+    /// nothing to who has no key.
     pub(super) etag: String,
     pub(super) size_bytes: u64,
     pub(super) sum: Option<Sum>,
@@ -60,6 +60,15 @@ pub(super) fn piece_of(content: &Content) -> Piece {
         content: content.id,
         size_bytes: content.size_bytes,
         inline: content.inline.as_ref().map(|bytes| bytes.to_vec()),
+    }
+}
+
+/// The ETag of a content, of which all digests that it takes are there.
+fn etag_of(staged: &StagedContent, is_told: bool) -> String {
+    let digests = staged.digests();
+    match digests.md5.filter(|_| is_told) {
+        Some(md5) => hex(&md5),
+        None => hex(&staged.tag(&digests.sha256.unwrap_or_default())),
     }
 }
 
@@ -117,10 +126,7 @@ impl Face {
         let staged = writer.finish().await.map_err(of_content)?;
         match expected.verify(staged.digests(), size_bytes) {
             Ok(sum) => Ok(Received {
-                etag: match staged.digests().md5.filter(|_| is_told) {
-                    Some(md5) => hex(&md5),
-                    None => hex(&self.ids.next_id().to_bytes()),
-                },
+                etag: etag_of(&staged, is_told),
                 staged,
                 size_bytes,
                 sum,

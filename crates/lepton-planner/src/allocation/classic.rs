@@ -3,6 +3,8 @@
 
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Variable};
 
+use super::whole::{Kind, Load, Need, cheapest};
+
 /// A task whose work can be spread over more or less machine as it runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Malleable {
@@ -143,25 +145,51 @@ pub struct Machines {
 }
 
 /// The fewest of `nodes` equal nodes that hold a load which can be divided at will; `None` if
-/// all of them do not.
+/// all of them do not. A mixed-integer program, whose proof is checked.
 #[must_use]
 pub fn fewest(load: Machines, node: Machines, nodes: u32) -> Option<u32> {
-    (1..=nodes).find(|count| {
-        let count = f64::from(*count);
-        node.cores * count >= load.cores && node.memory_tb * count >= load.memory_tb
-    })
+    let need = Need {
+        kinds: vec![Kind {
+            name: "node".to_owned(),
+            count: nodes,
+            usd_per_hour: 1.0,
+            has: vec![node.cores, node.memory_tb],
+        }],
+        loads: vec![Load {
+            name: "load".to_owned(),
+            needs: vec![load.cores, load.memory_tb],
+            allowed: vec![true],
+        }],
+    };
+    let fleet = cheapest(&need).ok()?;
+    let proof = fleet.verify(&need);
+    let proven = proof.complete && proof.gap_usd_per_hour < 0.5;
+    // Nothing still needs a place to be.
+    proven.then(|| fleet.machines[0].max(1))
 }
 
 /// The evenest division of a load over `nodes` equal nodes: what each holds; `None` if that is
-/// more than a node has.
+/// more than a node has. The least greatest part over all divisions, as a linear program.
 #[must_use]
 pub fn evenest(load: Machines, node: Machines, nodes: u32) -> Option<Machines> {
-    let count = f64::from(nodes);
-    let each = Machines {
-        cores: load.cores / count,
-        memory_tb: load.memory_tb / count,
-    };
-    (each.cores <= node.cores && each.memory_tb <= node.memory_tb).then_some(each)
+    let mut program = Problem::new(OptimizationDirection::Minimize);
+    let most = program.add_var(1.0, (0.0, 1.0));
+    let parts: Vec<Variable> = (0..nodes)
+        .map(|_| program.add_var(0.0, (0.0, 1.0)))
+        .collect();
+    for part in &parts {
+        program.add_constraint([(*part, 1.0), (most, -1.0)], ComparisonOp::Le, 0.0);
+        program.add_constraint([(*part, load.cores)], ComparisonOp::Le, node.cores);
+        program.add_constraint([(*part, load.memory_tb)], ComparisonOp::Le, node.memory_tb);
+    }
+    let all: Vec<_> = parts.iter().map(|part| (*part, 1.0)).collect();
+    program.add_constraint(all, ComparisonOp::Eq, 1.0);
+    let outcome = program.solve().ok()?;
+    let part = outcome.solution()?.var_value(most);
+    Some(Machines {
+        cores: load.cores * part,
+        memory_tb: load.memory_tb * part,
+    })
 }
 
 /// Data that is moved and kept.

@@ -13,7 +13,11 @@ use super::view::Second;
 use crate::Stream;
 
 /// Deviations above the mean that are tried, in tenths.
-const SAFETIES: [i32; 12] = [-20, -10, -5, 0, 5, 10, 15, 20, 30, 40, 60, 90];
+const SAFETIES: [i32; 13] = [-20, -10, -5, 0, 5, 10, 13, 16, 20, 30, 40, 60, 90];
+/// Of these, where every review looks without a standing reserve.
+const PLAIN_SAFETIES: [i32; 4] = [20, 30, 40, 60];
+/// And with one.
+const RESERVE_SAFETIES: [i32; 3] = [-20, 10, 20];
 /// Deviations more that must fit after a replica is stopped, in tenths.
 const BANDS: [u32; 5] = [0, 5, 10, 15, 20];
 /// Seconds over which the arrival rate is taken.
@@ -24,13 +28,18 @@ const HOLD_HALVES: [u32; 6] = [0, 1, 2, 4, 8, 20];
 const LONG_HOLDS: [u32; 2] = [300, 900];
 /// A dearer way is left only for one that is this much cheaper, so that the choice does not
 /// swing on noise.
-const WORTH_CHANGING: f64 = 0.99;
-/// Steps of the search in one review.
-const ROUNDS: usize = 4;
+const WORTH_CHANGING: f64 = 0.97;
+/// Steps of the search from the best of the ways that every review looks at.
+const ROUNDS: usize = 2;
+/// Late requests come in clusters. What the past says of their number is uncertain by the root of the
+/// squares of the clusters; so much of it is added.
+const CLUSTER_DEVIATIONS: f64 = 0.5;
+/// Seconds that a cluster is taken to last.
+const CLUSTER_S: usize = 120;
 /// Points at which the service times are tabulated: finer than their buckets.
 const DRAWS: usize = 512;
 /// Quantiles of the load, in thousandths, at which a floor is tried.
-const ANCHORS: [usize; 6] = [800, 900, 950, 980, 995, 1_000];
+const ANCHORS: [usize; 7] = [500, 800, 900, 950, 980, 995, 1_000];
 /// A replay decides nothing before its fleet has filled.
 const SETTLE_S: u64 = 30;
 /// The mean service time of a second is taken over so many seconds after it.
@@ -44,14 +53,19 @@ pub(super) struct Past<'a> {
     pub fleet: FleetSpec,
     pub min: u32,
     pub max: u32,
-    /// The share of late requests to stay under.
+    /// The share of requests that may be late.
+    pub target: f64,
+    /// The share to stay under, of what is left of the target.
     pub late_share: f64,
 }
 
 /// What one way would have cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Score {
+    /// The share of late requests, with what is uncertain added.
     pub late_share: f64,
+    /// The share of late requests, with what is uncertain taken off.
+    pub surely_late: f64,
     pub replica_s: f64,
 }
 
@@ -71,18 +85,6 @@ impl Score {
     }
 }
 
-/// The setting in use before there is a past to learn from: one and a half deviations, one more
-/// before a replica is stopped, the rate of the last minute, and a hold of a minute or one cold start.
-pub(super) fn first_choice(cold_start_ms: u64) -> ForecastSetting {
-    ForecastSetting {
-        z_tenths: 15,
-        band_tenths: 10,
-        window_s: 60,
-        hold_s: holds(cold_start_ms)[2].max(60),
-        floor: 0,
-    }
-}
-
 fn holds(cold_start_ms: u64) -> Vec<u32> {
     let cold_s = u32::try_from(cold_start_ms.div_ceil(1_000))
         .unwrap_or(3_600)
@@ -99,10 +101,25 @@ fn holds(cold_start_ms: u64) -> Vec<u32> {
     holds
 }
 
-/// The best way that a search from `current` finds on the past, with the published ones beside.
+/// The best way found on the past: of some that every review looks at, the one in use, and what
+/// lies near the best of them, with the published ones beside.
 pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Scaler, Score) {
     let replays = Replays::of(past, rng);
-    let first = first_choice(past.fleet.cold_start_ms);
+    let first = ForecastSetting::first(past.fleet.cold_start_ms);
+    // An hour holds few bad moments: what they seem to teach is mostly chance. So the forecast that all
+    // begin with, which corrects itself by what was late, is left only where it surely fails, and
+    // taken again only where it likely does not.
+    let plain = Scaler::Forecast(Forecast::new(first).remembering(current));
+    let found = replays.score(plain.clone());
+    let in_use = matches!(current, Scaler::Forecast(it) if it.setting == first);
+    let keeps = if in_use {
+        found.surely_late <= past.target
+    } else {
+        found.late_share <= past.late_share
+    };
+    if keeps {
+        return (plain, found);
+    }
     let mut here = match current {
         Scaler::Forecast(forecast) => forecast.setting,
         _ => first,
@@ -111,27 +128,29 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     let mut rate = |setting: ForecastSetting| {
         *tried
             .entry(key(setting))
-            .or_insert_with(|| replays.score(Scaler::Forecast(Forecast::new(setting))))
+            .or_insert_with(|| replays.score_forecast(setting))
     };
     let mut bar = rate(here);
     bar.replica_s *= WORTH_CHANGING;
-    for round in 0..ROUNDS {
-        let mut best = None;
-        let anchors = if round == 0 {
-            replays.anchors(here)
+    for round in 0..=ROUNDS {
+        let candidates = if round == 0 {
+            replays.landmarks()
         } else {
-            Vec::new()
+            neighbours(past.fleet.cold_start_ms, here)
         };
-        let near = neighbours(past.fleet.cold_start_ms, here);
-        for candidate in near.into_iter().chain(anchors) {
+        let mut best = None;
+        for candidate in candidates {
             let found = rate(candidate);
             if found.beats(bar, past.late_share) {
                 bar = found;
                 best = Some(candidate);
             }
         }
-        let Some(found) = best else { break };
-        here = found;
+        match best {
+            Some(found) => here = found,
+            None if round > 0 => break,
+            None => {}
+        }
     }
     let mut chosen = Scaler::Forecast(Forecast::new(here).remembering(current));
     let knative = Scaler::Knative(Knative::tuned(70, 60, 0));
@@ -247,7 +266,8 @@ impl<'a> Replays<'a> {
             }
         }
         let load = load_quantiles(&requests, past.seconds.len());
-        let warm = past.fleet.replicas_for(load[ANCHORS.len() - 2]);
+        // No more than an ordinary moment needs: what a long hold keeps must have been wanted first.
+        let warm = past.fleet.replicas_for(load[0]);
         Self {
             past,
             curve,
@@ -257,29 +277,45 @@ impl<'a> Replays<'a> {
         }
     }
 
-    /// Far ways, where no step leads: a floor at a quantile of the load alone, and under forecasts
-    /// that add to it, for a short while or a long one.
-    fn anchors(&self, here: ForecastSetting) -> Vec<ForecastSetting> {
-        let first = first_choice(self.past.fleet.cold_start_ms);
-        let alone = ForecastSetting {
-            z_tenths: SAFETIES[0],
-            ..here
-        };
-        let long = |setting| ForecastSetting {
-            hold_s: LONG_HOLDS[1],
-            ..setting
-        };
-        let safer = ForecastSetting {
-            z_tenths: 30,
-            ..first
-        };
-        let ways = [here, alone, first, safer, long(first), long(safer)];
-        let mut found: Vec<ForecastSetting> = ways.to_vec();
+    /// Ways that every review looks at: forecasts alone, and standing reserves at quantiles of the
+    /// load with forecasts that add to them, for a short while or a long one.
+    fn landmarks(&self) -> Vec<ForecastSetting> {
+        let first = ForecastSetting::first(self.past.fleet.cold_start_ms);
+        let mut found = Vec::new();
+        for z_tenths in PLAIN_SAFETIES {
+            found.push(ForecastSetting { z_tenths, ..first });
+        }
         for load in &self.load {
-            let floor = self.past.fleet.replicas_for(*load);
-            found.extend(ways.map(|way| ForecastSetting { floor, ..way }));
+            let seen = self.past.fleet.replicas_for(*load);
+            for floor in [seen, seen.saturating_add(margin(seen, self.past.fleet))] {
+                for z_tenths in RESERVE_SAFETIES {
+                    for hold_s in [first.hold_s, LONG_HOLDS[1]] {
+                        found.push(ForecastSetting {
+                            z_tenths,
+                            hold_s,
+                            floor,
+                            ..first
+                        });
+                    }
+                }
+            }
         }
         found
+    }
+
+    /// What a forecast would have cost. A standing reserve must have kept the target with one
+    /// deviation of its load less: the next peak is not the highest that was seen.
+    fn score_forecast(&self, setting: ForecastSetting) -> Score {
+        let spare = margin(setting.floor, self.past.fleet);
+        let floor = setting.floor - spare;
+        let mut score = self.score(Scaler::Forecast(Forecast::new(ForecastSetting {
+            floor,
+            ..setting
+        })));
+        #[expect(clippy::cast_precision_loss, reason = "an hour of seconds")]
+        let seconds = self.past.seconds.len() as f64;
+        score.replica_s += f64::from(spare) * seconds;
+        score
     }
 
     fn score(&self, mut scaler: Scaler) -> Score {
@@ -300,7 +336,7 @@ impl<'a> Replays<'a> {
                 let now_s = series.seconds() as u64;
                 (now_s >= SETTLE_S && now_s.is_multiple_of(period)).then(|| {
                     scaler
-                        .target(&series.signals(fleet, &self.curve))
+                        .target(&series.signals(fleet, &self.curve, self.past.target))
                         .clamp(least, most)
                 })
             },
@@ -354,6 +390,19 @@ fn local_means(seconds: &[Second], mean_s: f64) -> Vec<f64> {
         .collect()
 }
 
+/// Replicas that a standing reserve has beyond what its load needs: one deviation of that load,
+/// were it Poisson, rounded.
+fn margin(floor: u32, fleet: FleetSpec) -> u32 {
+    let slots = f64::from(fleet.slots.max(1));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most the root of a u32"
+    )]
+    let spare = ((slots * f64::from(floor)).sqrt() / slots).round() as u32;
+    spare.min(floor)
+}
+
 /// Cost and lateness after the fleet that the replay began with has settled.
 fn measure(series: &Series, fleet: FleetSpec) -> Score {
     let FleetSpec {
@@ -372,10 +421,24 @@ fn measure(series: &Series, fleet: FleetSpec) -> Score {
         over(&series.arrivals) as f64,
         over(&series.paid_ms) as f64,
     );
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    let squares: f64 = series.late[settled..]
+        .iter()
+        .step_by(CLUSTER_S)
+        .zip(
+            series.late[settled..]
+                .iter()
+                .skip(CLUSTER_S)
+                .step_by(CLUSTER_S),
+        )
+        .map(|(from, to)| (to.saturating_sub(*from) as f64).powi(2))
+        .sum();
+    let uncertain = squares.sqrt();
     Score {
         // One overflow more than was seen, which makes about a replica's worth of requests late: a
         // short past without one proves little.
-        late_share: (late + f64::from(slots)) / all.max(1.0),
+        late_share: (late + CLUSTER_DEVIATIONS * uncertain + f64::from(slots)) / all.max(1.0),
+        surely_late: (late - uncertain) / all.max(1.0),
         replica_s: paid / 1_000.0,
     }
 }

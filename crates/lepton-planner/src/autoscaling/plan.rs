@@ -7,9 +7,9 @@ use std::fmt;
 use lepton_types::{DurationMs, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::choice::{Past, first_choice, review};
+use super::choice::{Past, review};
 use super::fleet::FleetSpec;
-use super::scaler::{Forecast, Scaler, Signals};
+use super::scaler::{Forecast, ForecastSetting, Scaler, Signals};
 use super::view::{AutoscaleView, Memory, Second};
 use crate::PlanRng;
 
@@ -203,10 +203,9 @@ fn scaler_in_use(
     memory: &mut Memory,
 ) -> Scaler {
     let fleet = fleet_spec(view);
-    let current = memory
-        .scaler
-        .clone()
-        .unwrap_or_else(|| Scaler::Forecast(Forecast::new(first_choice(fleet.cold_start_ms))));
+    let current = memory.scaler.clone().unwrap_or_else(|| {
+        Scaler::Forecast(Forecast::new(ForecastSetting::first(fleet.cold_start_ms)))
+    });
     let due = memory
         .reviewed_at
         .is_none_or(|at| at > now || now.since(at) >= REVIEW_EVERY);
@@ -222,6 +221,7 @@ fn scaler_in_use(
         fleet,
         min,
         max,
+        target: f64::from(view.spec.late_share_ppm) / 1e6,
         late_share: late_share_left(view, seconds),
     };
     let mut stream = rng.stream(
@@ -277,6 +277,8 @@ fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Sc
         in_system_ms: &sums(|second| second.in_flight_ms),
         ended: &sums(|second| u64::from(second.ended)),
         ended_ms: &sums(|second| second.ended_ms),
+        late: &sums(|second| u64::from(second.late)),
+        late_share: f64::from(view.spec.late_share_ppm) / 1e6,
         in_flight: view.in_flight,
         ready: view.replicas.ready,
         starting: view.replicas.starting,

@@ -60,9 +60,14 @@ impl Series {
         self.paid_ms.push(fleet.paid_ms());
     }
 
-    /// What a way to scale sees of this, and of the fleet.
+    /// What a way to scale sees of this, and of the fleet, when `late_share` may be late.
     #[must_use]
-    pub fn signals<'a>(&'a self, fleet: &Fleet, curve: &'a ServiceCurve) -> Signals<'a> {
+    pub fn signals<'a>(
+        &'a self,
+        fleet: &Fleet,
+        curve: &'a ServiceCurve,
+        late_share: f64,
+    ) -> Signals<'a> {
         let counts = fleet.counts();
         let spec = fleet.spec();
         Signals {
@@ -71,6 +76,8 @@ impl Series {
             in_system_ms: &self.in_system_ms,
             ended: &self.ended,
             ended_ms: &self.ended_ms,
+            late: &self.late,
+            late_share,
             in_flight: fleet.in_system(),
             ready: counts.ready,
             starting: counts.starting,

@@ -23,6 +23,10 @@ pub struct Signals<'a> {
     pub ended: &'a [u64],
     /// Milliseconds in service of the requests ended.
     pub ended_ms: &'a [u64],
+    /// Requests known to be late.
+    pub late: &'a [u64],
+    /// The share of requests that may be late.
+    pub late_share: f64,
     /// Requests in the system now.
     pub in_flight: u64,
     /// Replicas ready now.
@@ -68,6 +72,19 @@ impl Signals<'_> {
         ((spent_s + 10.0 * self.curve.mean_s()) / (ended + 10.0)).max(1e-3)
     }
 
+    /// Deviations to add to the safety: what was overspent of an hour's target, or, below zero, left.
+    fn correction(&self) -> f64 {
+        let seconds = self.arrivals.len().saturating_sub(1).min(BUDGET_WINDOW_S);
+        let over = |sums: &[u64]| window_mean(sums, BUDGET_WINDOW_S).unwrap_or(0.0) * size(seconds);
+        let (arrived, late) = (over(self.arrivals), over(self.late));
+        let budget = self.late_share * arrived * size(BUDGET_WINDOW_S) / size(seconds.max(1));
+        if budget <= 0.0 {
+            return 0.0;
+        }
+        let overspent = late - BUDGET_AIM * self.late_share * arrived;
+        (BUDGET_DEVIATIONS * overspent / budget).clamp(-CORRECTION_MAX, CORRECTION_MAX)
+    }
+
     /// Requests that wait now.
     fn queued(&self) -> u64 {
         let room = u64::from(self.ready) * u64::from(self.slots);
@@ -75,9 +92,20 @@ impl Signals<'_> {
     }
 }
 
-/// Over so long the mean service time is taken: it drifts within minutes, and a hundred requests
+/// Over so long the mean service time is taken: it drifts within minutes, and hundreds of requests
 /// settle it.
-const SERVICE_WINDOW_S: usize = 120;
+const SERVICE_WINDOW_S: usize = 300;
+/// Half of the rate is that of so many windows: a short window alone is mostly chance, a long one
+/// alone is late.
+const LONG_WINDOWS: usize = 5;
+/// Over so long the late requests are counted against the target.
+const BUDGET_WINDOW_S: usize = 3_600;
+/// Of the target so much is aimed at.
+const BUDGET_AIM: f64 = 0.7;
+/// Deviations that a whole hour's target, unspent or overspent, takes off or adds.
+const BUDGET_DEVIATIONS: f64 = 0.9;
+/// And at most so many either way: what is missed is not always the forecast's to mend.
+const CORRECTION_MAX: f64 = 1.0;
 /// Windows in which a burst is looked for.
 const BURST_WINDOWS_S: [usize; 4] = [2, 5, 10, 20];
 /// A short window counts as a burst as far as it is this many deviations above what was expected.
@@ -272,6 +300,22 @@ pub struct ForecastSetting {
     pub floor: u32,
 }
 
+impl ForecastSetting {
+    /// The setting that all begin with: one and a half deviations, half a one more before a replica
+    /// is stopped, the rates of one minute and of five, a hold of half a cold start.
+    #[must_use]
+    pub fn first(cold_start_ms: u64) -> Self {
+        let cold_s = u32::try_from(cold_start_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
+        Self {
+            z_tenths: 15,
+            band_tenths: 5,
+            window_s: 60,
+            hold_s: cold_s.min(3_600).div_ceil(2),
+            floor: 0,
+        }
+    }
+}
+
 impl Forecast {
     /// With a setting.
     #[must_use]
@@ -294,14 +338,19 @@ impl Forecast {
     fn target(&mut self, signals: &Signals<'_>) -> u32 {
         let (mean, deviation) = self.load(signals);
         let slots = f64::from(signals.slots.max(1));
-        let replicas = |tenths: f64| ceil((mean + tenths / 10.0 * deviation) / slots);
-        let up = replicas(f64::from(self.setting.z_tenths));
-        let down = replicas(f64::from(self.setting.z_tenths) + f64::from(self.setting.band_tenths));
+        // What a standing reserve missed, no deviation more would have met: its size is reviewed.
+        let correction = match self.setting.floor {
+            0 => signals.correction(),
+            _ => 0.0,
+        };
+        let safety = f64::from(self.setting.z_tenths) / 10.0 + correction;
+        let band = f64::from(self.setting.band_tenths) / 10.0;
+        let replicas = |deviations: f64| ceil((mean + deviations * deviation) / slots);
+        let (up, down) = (replicas(safety), replicas(safety + band));
         let have = signals.ready.saturating_add(signals.starting);
-        let held = self
-            .recent
-            .most(signals.now_s, have.clamp(up, down), self.setting.hold_s);
-        held.max(self.setting.floor)
+        // The reserve is remembered too: another setting with a hold does not drop it at once.
+        let wanted = have.clamp(up, down).max(self.setting.floor);
+        self.recent.most(signals.now_s, wanted, self.setting.hold_s)
     }
 
     /// The load one cold start on: its mean, and its deviation.
@@ -319,7 +368,8 @@ impl Forecast {
     }
 
     fn rate(&self, signals: &Signals<'_>) -> f64 {
-        let calm = signals.rate(self.setting.window_s as usize);
+        let window = self.setting.window_s as usize;
+        let calm = 0.5 * (signals.rate(window) + signals.rate(LONG_WINDOWS * window));
         BURST_WINDOWS_S
             .iter()
             .map(|window| {

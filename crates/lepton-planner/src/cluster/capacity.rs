@@ -151,6 +151,25 @@ impl Free {
         self.add(ask, gpus, 1);
     }
 
+    /// The less of both, in everything.
+    pub(super) fn least(&self, other: &Self) -> Self {
+        let mut gpus = self.gpus;
+        for (gpu, other) in gpus.iter_mut().zip(&other.gpus) {
+            *gpu = (*gpu).min(*other);
+        }
+        Self {
+            cpu: self.cpu.min(other.cpu),
+            memory: self.memory.min(other.memory),
+            gpu_count: self.gpu_count.min(other.gpu_count),
+            gpus,
+        }
+    }
+
+    /// Whether more is taken than there is.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.cpu < 0 || self.memory < 0 || self.devices().iter().any(|free| *free < 0)
+    }
+
     fn add(&mut self, ask: &Ask, gpus: &[u16], sign: i64) {
         self.cpu += sign * signed(ask.resources.cpu.as_millis());
         self.memory += sign * signed(ask.resources.memory.as_bytes());

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lepton_types::{Name, Resources};
+use lepton_types::{Name, Resources, Timestamp};
 use serde::Serialize;
 use thiserror::Error;
+
+mod promises;
 
 use super::{Ask, ClusterView, GangId, NodeName, Plan, Seat, StopCause};
 
@@ -41,6 +43,12 @@ pub enum Finding {
         used: u128,
         capacity: u128,
     },
+    #[error("`{project}` was promised room on node `{node}` at {at}, and others would be on it")]
+    PromiseBroken {
+        project: Name,
+        node: NodeName,
+        at: Timestamp,
+    },
     #[error("project `{project}` would exceed its {rule}")]
     Entitlement { project: Name, rule: &'static str },
     #[error("gang `{gang}` is stopped and does not run")]
@@ -51,7 +59,7 @@ pub enum Finding {
 
 /// Everything that is wrong with a plan for this view; empty if it may be applied.
 #[must_use]
-pub fn check(view: &ClusterView, plan: &Plan) -> Vec<Finding> {
+pub fn check(view: &ClusterView, plan: &Plan, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (gang, seats) in &plan.starts {
         check_start(view, *gang, seats, &mut findings);
@@ -60,7 +68,11 @@ pub fn check(view: &ClusterView, plan: &Plan) -> Vec<Finding> {
     check_projects(view, plan, &mut findings);
     for (gang, stop) in &plan.stops {
         check_stop(view, *gang, stop.in_favour_of, stop.cause, &mut findings);
+        if stop.cause == StopCause::Promise {
+            promises::check_stop(view, *gang, stop.in_favour_of, now, &mut findings);
+        }
     }
+    promises::check_starts(view, plan, now, &mut findings);
     findings
 }
 

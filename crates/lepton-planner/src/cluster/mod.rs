@@ -25,12 +25,14 @@
 //! walk, with nothing to do. So a pass may be repeated after a crash, and a plan that was applied
 //! in half is completed, never doubled.
 
+mod booking;
 mod capacity;
 mod check;
 mod forecast;
 mod market;
 mod pass;
 mod policy;
+mod promises;
 mod queue;
 mod record;
 mod report;
@@ -39,13 +41,14 @@ mod room;
 mod view;
 mod world;
 
+pub use booking::{Booking, NotBooked, book};
 pub use check::{Finding, check};
 pub use policy::Policy;
 pub use record::{Record, Replay};
 pub use report::{Nearest, Plan, Reason, Report, Stop, StopCause, Waiting};
 pub use view::{
     Ask, ClusterView, GPU_MILLI, GPUS_PER_NODE_MAX, GangId, Node, NodeName, Occupied,
-    ParseNodeNameError, PendingGang, RunningGang, Seat, Selector, Share,
+    ParseNodeNameError, PendingGang, PromisedSeat, Reservation, RunningGang, Seat, Selector, Share,
 };
 
 use std::collections::BTreeSet;

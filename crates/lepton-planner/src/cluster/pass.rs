@@ -15,7 +15,7 @@ use super::queue::{Item, Queue, Turns};
 use super::report::{Nearest, Plan, Reason};
 use super::reserve::Kept;
 use super::world::{Active, Amount, World};
-use super::{Ask, GangId, Seat, room};
+use super::{Ask, GangId, Seat, promises, room};
 use crate::PlanRng;
 
 /// See the module.
@@ -42,6 +42,8 @@ pub(super) enum NoSeat {
     Short(Rc<Shortfall>),
     /// Room that is kept for another.
     Kept(GangId),
+    /// Room that was promised in advance.
+    Promised(Name),
 }
 
 /// What a pass came to: who still waits, in the order of their turns, and why.
@@ -92,6 +94,7 @@ impl<'a> Pass<'_, 'a> {
                 None
             }
             Err(NoSeat::Kept(by)) => Some(Reason::Reserved { by }),
+            Err(NoSeat::Promised(reservation)) => Some(self.promised(reservation)),
             Err(NoSeat::Short(shortfall)) => Some(self.wait(item, &shortfall)),
         }
     }
@@ -155,6 +158,24 @@ impl<'a> Pass<'_, 'a> {
             }
         }
         let first = self.first_node(item.id);
+        if let Some(mut beside) = promises::beside(self.world, item) {
+            let room = std::mem::take(&mut beside.free);
+            if let Some(seats) = self.seat_beside(item, room, constrained) {
+                return Ok(seats);
+            }
+            let mut free = self.world.free.clone();
+            let mut later = self
+                .kept
+                .as_ref()
+                .filter(|_| constrained)
+                .map(|kept| kept.later.clone());
+            let groups = &self.queue.selectors[item.selector];
+            let market = &self.world.market;
+            if seat_in_groups(&mut free, later.as_deref_mut(), item, groups, market, first).is_ok()
+            {
+                return Err(NoSeat::Promised(beside.first));
+            }
+        }
         let World { free, market, .. } = &mut *self.world;
         let later = self.kept.as_mut().map(|kept| &mut kept.later[..]);
         let later = later.filter(|_| constrained);
@@ -169,6 +190,40 @@ impl<'a> Pass<'_, 'a> {
         let kind = usize::from(unbound);
         self.failed[item.shape][kind] = Some(shortfall.clone());
         Err(self.no_seat(kind, shortfall))
+    }
+
+    /// Takes room that is free both now and in `beside`, which is what promises leave.
+    fn seat_beside(
+        &mut self,
+        item: &Item<'a>,
+        mut beside: Vec<Free>,
+        constrained: bool,
+    ) -> Option<Vec<Taken>> {
+        if let Some(kept) = self.kept.as_ref().filter(|_| constrained) {
+            for (beside, kept) in beside.iter_mut().zip(&kept.later) {
+                *beside = beside.least(kept);
+            }
+        }
+        let first = self.first_node(item.id);
+        let groups = &self.queue.selectors[item.selector];
+        let World { free, market, .. } = &mut *self.world;
+        let seats = seat_in_groups(free, Some(&mut beside), item, groups, market, first).ok()?;
+        if let Some(kept) = self.kept.as_mut().filter(|_| constrained) {
+            for seat in &seats {
+                kept.later[seat.node].occupy(&seat.ask, &[]);
+            }
+        }
+        Some(seats)
+    }
+
+    fn promised(&self, reservation: Name) -> Reason {
+        let promise = &self.world.view.reservations[&reservation];
+        Reason::Promised {
+            project: promise.project.clone(),
+            from: promise.from,
+            until: promise.until,
+            reservation,
+        }
     }
 
     fn no_seat(&self, kind: usize, shortfall: Rc<Shortfall>) -> NoSeat {
@@ -202,6 +257,7 @@ impl<'a> Pass<'_, 'a> {
             started_at: now,
             saved_at: now,
             predicted: item.gang.predicted_duration,
+            ends_by: item.gang.runs_at_most.map(|most| now + most),
             stopping: false,
             amount: item.amount,
         };

@@ -88,7 +88,7 @@ fn is_urgent(gang: &PendingGang, world: &World<'_>) -> bool {
     latest_start >= world.now && latest_start - world.view.policy.reserve_after <= world.now
 }
 
-fn allowed(nodes: &[&Node], selector: &Selector) -> Vec<Vec<usize>> {
+pub(super) fn allowed(nodes: &[&Node], selector: &Selector) -> Vec<Vec<usize>> {
     let matching = nodes.iter().enumerate().filter(|(_, node)| {
         let labels = selector.labels.iter();
         let model = node.gpu_model.as_ref();

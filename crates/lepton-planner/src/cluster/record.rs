@@ -56,7 +56,7 @@ impl Record {
         let (plan, report) = plan(&self.view, self.now, &PlanRng::from_seed(self.seed));
         Replay {
             same: plan == self.plan,
-            findings: check(&self.view, &self.plan),
+            findings: check(&self.view, &self.plan, self.now),
             plan,
             report,
         }

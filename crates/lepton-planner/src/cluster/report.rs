@@ -45,6 +45,8 @@ pub enum StopCause {
     Priority,
     /// Its project takes back what the other borrowed.
     Quota,
+    /// The room was promised to it in advance.
+    Promise,
 }
 
 impl fmt::Display for Stop {
@@ -52,6 +54,7 @@ impl fmt::Display for Stop {
         let why = match self.cause {
             StopCause::Priority => "which has the greater priority",
             StopCause::Quota => "whose project takes back what this one borrowed",
+            StopCause::Promise => "to which its room was promised",
         };
         write!(f, "stopped in favour of `{}`, {why}", self.in_favour_of)
     }
@@ -140,6 +143,17 @@ pub enum Reason {
         /// That gang.
         by: GangId,
     },
+    /// There is room, and it was promised in advance.
+    Promised {
+        /// The promise.
+        reservation: Name,
+        /// To whom.
+        project: Name,
+        /// From when.
+        from: Timestamp,
+        /// Until when.
+        until: Timestamp,
+    },
     /// Gangs of less importance are stopping to make room.
     Stopping {
         /// Those gangs.
@@ -215,6 +229,16 @@ impl fmt::Display for Reason {
                     "the room there is, is kept for `{by}`, which has waited longer"
                 )
             }
+            Self::Promised {
+                reservation,
+                project,
+                from,
+                until,
+            } => write!(
+                f,
+                "the room there is, is promised to project `{project}` from {from} until {until} by \
+                 reservation `{reservation}`, and this could still run then"
+            ),
             Self::Stopping { gangs } => write!(f, "waits for {} to stop", Quoted(gangs)),
         }
     }

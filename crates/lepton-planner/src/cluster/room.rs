@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use lepton_types::{DurationMs, Name};
 
 use super::capacity::{Free, give_back};
-use super::market::Market;
 use super::pass::{Pass, seat_in_groups};
 use super::queue::Item;
 use super::report::{Stop, StopCause};
 use super::reserve::{Kept, KeptFor};
 use super::world::{Active, Amount, World};
-use super::{GPU_MILLI, GangId};
+use super::{GPU_MILLI, GangId, promises};
 
 /// The most running gangs that are weighed for one waiting gang; beyond, the dearest are left
 /// alone.
@@ -50,22 +49,28 @@ fn search<'a>(pass: &mut Pass<'_, 'a>, item: &Item<'a>) -> Option<Vec<GangId>> {
     };
     let first = pass.first_node(item.id);
     let groups = &pass.queue.selectors[item.selector];
-    let fits = |free: &mut Vec<Free>, market: &Market| {
-        seat_in_groups(free, None, item, groups, market, first)
+    // What is promised to others is no room, whoever stops.
+    let fits = |free: &[Free], world: &World<'_>| {
+        let mut free = free.to_vec();
+        promises::leave_alone(world, item, &mut free);
+        seat_in_groups(&mut free, None, item, groups, &world.market, first)
     };
     let project = &item.gang.project;
     let claimed = pass.claimed.get(project).copied().unwrap_or_default();
     let mut chosen: Vec<(GangId, StopCause)> = Vec::new();
-    let mut seated = fits(&mut later, &pass.world.market);
+    let mut seated = fits(&later, pass.world);
     if seated.is_err() {
         let most = pass.world.view.policy.stops_per_pass_max as usize;
         let budget = most.saturating_sub(pass.plan.stops.len());
         chosen = choose(pass.world, (item, claimed), &mut later, budget, |free| {
-            fits(free, &pass.world.market).is_ok()
+            fits(free, pass.world).is_ok()
         })?;
-        seated = fits(&mut later, &pass.world.market);
+        seated = fits(&later, pass.world);
     }
     let seats = seated.ok()?;
+    for seat in &seats {
+        later[seat.node].occupy(&seat.ask, &seat.gpus);
+    }
     pass.claimed.insert(project, claimed.plus(item.amount));
     for (id, cause) in &chosen {
         let stop = Stop {
@@ -175,7 +180,9 @@ fn candidates<'w, 'a>(
         .iter()
         .filter(|(_, active)| may_stop(world, active))
         .filter_map(|(id, active)| {
-            let cause = if active.priority < item.gang.priority {
+            let cause = if promises::stands_in(world, item, *id, active) {
+                StopCause::Promise
+            } else if active.priority < item.gang.priority {
                 StopCause::Priority
             } else if owns
                 && *active.project != item.gang.project

@@ -121,9 +121,43 @@ pub struct ClusterView {
     /// What waits.
     #[serde(default)]
     pub queue: BTreeMap<GangId, PendingGang>,
+    /// What was promised in advance.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reservations: BTreeMap<Name, Reservation>,
     /// How to decide.
     #[serde(default)]
     pub policy: Policy,
+}
+
+/// Room promised in advance: named parts of machines, in a window of time.
+///
+/// Whoever else could still run when the window opens leaves the room alone; see
+/// [`PendingGang::runs_at_most`]. Preemptible gangs that stand on it when it is open and its owner
+/// asks for it are stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// Whose gangs may use it.
+    pub project: Name,
+    /// The one gang that may use it; any of the project where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gang: Option<GangId>,
+    /// When the window opens.
+    pub from: Timestamp,
+    /// When it closes.
+    pub until: Timestamp,
+    /// What is promised, and where; [`super::book`] chooses the machines.
+    pub seats: Vec<PromisedSeat>,
+}
+
+/// A part of one machine that is promised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromisedSeat {
+    /// How much.
+    pub ask: Ask,
+    /// Of which machine.
+    pub node: NodeName,
 }
 
 /// One machine.
@@ -289,6 +323,9 @@ pub struct PendingGang {
     /// How long it is thought to run; never needed for correctness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_duration: Option<DurationMs>,
+    /// After so long it is stopped: a promise to somebody else that begins later does not bind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_at_most: Option<DurationMs>,
     /// When it should have ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
@@ -316,6 +353,9 @@ pub struct RunningGang {
     /// How long it was thought to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_duration: Option<DurationMs>,
+    /// So long after its start it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_at_most: Option<DurationMs>,
     /// Already told to stop, its machines not yet free.
     #[serde(default)]
     pub stopping: bool,

@@ -50,6 +50,25 @@ impl Amount {
         }
     }
 
+    /// Takes this much from what is free on one node.
+    pub(super) fn take_from(self, free: &mut Free) {
+        let whole = self.gpu_milli / u64::from(GPU_MILLI);
+        let part = self.gpu_milli % u64::from(GPU_MILLI);
+        let resources = Resources {
+            cpu: CpuMillis::from_millis(self.cpu),
+            memory: MemoryBytes::from_bytes(self.memory),
+            gpus: u32::try_from(whole).unwrap_or(u32::MAX),
+        };
+        free.occupy(&Ask::from(resources), &[]);
+        if part > 0 {
+            let rest = Ask {
+                resources: Resources::default(),
+                gpu_milli: u16::try_from(part).unwrap_or(GPU_MILLI),
+            };
+            free.occupy(&rest, &[]);
+        }
+    }
+
     /// Whether using `asked` on top of this stays within `most`, in what is asked for.
     pub(super) fn allows(self, asked: Self, most: Self) -> bool {
         let within = |used: u64, asked: u64, most: u64| {
@@ -100,11 +119,19 @@ pub(super) struct Active<'a> {
     pub(super) started_at: Timestamp,
     pub(super) saved_at: Timestamp,
     pub(super) predicted: Option<DurationMs>,
+    /// When it is stopped at the latest.
+    pub(super) ends_by: Option<Timestamp>,
     pub(super) stopping: bool,
     pub(super) amount: Amount,
 }
 
 impl Active<'_> {
+    /// Whether a hard limit has ended it by `at`. One that has outlived its limit already proves
+    /// that the limit is not kept.
+    pub(super) fn surely_over_by(&self, now: Timestamp, at: Timestamp) -> bool {
+        self.ends_by.is_some_and(|end| end > now && end <= at)
+    }
+
     /// When it should end. One that has outlived its prediction is given as long again as it
     /// has run: of a time that outlasted its estimate that is the median under a Pareto law.
     pub(super) fn expected_end(&self, now: Timestamp) -> Option<Timestamp> {
@@ -201,6 +228,7 @@ impl<'a> World<'a> {
                 started_at: gang.started_at,
                 saved_at: gang.checkpointed_at.unwrap_or(gang.started_at),
                 predicted: gang.predicted_duration,
+                ends_by: gang.runs_at_most.map(|most| gang.started_at + most),
                 stopping: gang.stopping,
                 amount: Amount::of_all(gang.members.iter().map(|worker| &worker.ask)),
             };

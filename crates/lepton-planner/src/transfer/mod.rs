@@ -5,6 +5,7 @@
 
 mod check;
 mod exact;
+mod fastest;
 mod network;
 mod placement;
 mod plan;
@@ -14,6 +15,7 @@ mod search;
 mod tests;
 
 pub use check::{Finding, check};
+pub use fastest::{Fastest, fastest};
 pub use network::{Link, Network, NetworkFault};
 pub use placement::{
     PlacementError, PlacementFinding, PlacementPlan, PlacementView, check_placement, place,

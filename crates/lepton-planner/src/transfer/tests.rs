@@ -87,7 +87,7 @@ proptest! {
 }
 
 /// a → c is slow; a → b → c is fast.
-fn triangle() -> Network {
+pub(super) fn triangle() -> Network {
     let link = |gbps, usd_per_gb| Link { gbps, usd_per_gb };
     let name = |text: &str| text.to_owned();
     let links = BTreeMap::from([

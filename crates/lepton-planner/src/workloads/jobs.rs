@@ -140,6 +140,7 @@ fn wait_or_end(
         members: vec![ask; job.spec.workers as usize],
         selector: Selector::default(),
         predicted_duration: view_duration(view, job),
+        runs_at_most: job.spec.timeout,
         deadline: None,
     };
     cluster.queue.insert(GangId::from(job.metadata.id), pending);
@@ -170,6 +171,7 @@ fn hold(cluster: &mut ClusterView, job: &Job, attempt: &Attempt) {
         started_at: attempt.metadata.created_at,
         checkpointed_at: None,
         predicted_duration: job.spec.timeout,
+        runs_at_most: job.spec.timeout,
         stopping: attempt.status.phase == AttemptPhase::Stopping,
     };
     cluster

@@ -288,6 +288,7 @@ fn word_of(reason: &cluster::Reason) -> &'static str {
         cluster::Reason::Quota { .. } => "quota",
         cluster::Reason::Capacity { .. } => "no-room",
         cluster::Reason::Reserved { .. } => "reserved",
+        cluster::Reason::Promised { .. } => "promised",
         cluster::Reason::Stopping { .. } => "making-room",
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: the policies by name, the figures and the bounds beside them. Must not know: files,
 //! or how figures are printed.
 
+mod known;
 mod trace;
 
 use lepton_types::{DurationMs, Timestamp};
@@ -40,11 +41,14 @@ pub enum Policy {
     HpaTuned,
     /// The smallest fleet that keeps the target on this very trace, known afterwards.
     Fixed,
+    /// A fleet that is told the mean rate of the minutes to come, with the best safety for this very
+    /// trace: what no policy can know.
+    KnownRate,
 }
 
 impl Policy {
     /// Every policy and its name.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("lepton", Self::Lepton),
         ("forecast", Self::Forecast),
         ("knative", Self::Knative),
@@ -52,6 +56,7 @@ impl Policy {
         ("hpa", Self::Hpa),
         ("hpa-tuned", Self::HpaTuned),
         ("fixed", Self::Fixed),
+        ("known-rate", Self::KnownRate),
     ];
 }
 
@@ -110,6 +115,12 @@ impl Scenario {
         usize::try_from(last / 1_000 + 1).unwrap_or(usize::MAX)
     }
 
+    /// The second from which cost and lateness count.
+    fn first_measured(&self, end: usize) -> usize {
+        let from = usize::try_from(self.measure_from.as_millis() / 1_000);
+        from.unwrap_or(usize::MAX).min(end)
+    }
+
     /// Replicas ready at the start.
     #[must_use]
     pub fn warm(&self) -> u32 {
@@ -139,16 +150,10 @@ pub fn simulate(
             figures(scenario, &series, setting)
         }
         Policy::Forecast => {
-            let cold_s = u32::try_from(scenario.cold_start.as_millis() / 1_000).unwrap_or(3_600);
+            let first = ForecastSetting::first(scenario.cold_start.as_millis());
             tuned(
                 scenario,
-                vec![Scaler::Forecast(Forecast::new(ForecastSetting {
-                    z_tenths: 15,
-                    band_tenths: 10,
-                    window_s: 60,
-                    hold_s: cold_s.max(60),
-                    floor: 0,
-                }))],
+                vec![Scaler::Forecast(Forecast::new(first))],
                 progress,
             )
         }
@@ -161,6 +166,10 @@ pub fn simulate(
         Policy::Hpa => tuned(scenario, vec![Scaler::Hpa(Hpa::tuned(80, 300))], progress),
         Policy::HpaTuned => tuned(scenario, hpa_grid(), progress),
         Policy::Fixed => tuned(scenario, fixed_grid(scenario), progress),
+        Policy::KnownRate => {
+            let (series, setting) = known::known_rate(scenario, progress);
+            figures(scenario, &series, setting)
+        }
     }
 }
 
@@ -283,8 +292,11 @@ fn published(scenario: &Scenario, mut scaler: Scaler) -> Series {
         |fleet, series| {
             note_ended(fleet, &mut times);
             let now_s = series.seconds() as u64;
-            (now_s >= first && now_s.is_multiple_of(period))
-                .then(|| scaler.target(&series.signals(fleet, &times.curve())).max(1))
+            (now_s >= first && now_s.is_multiple_of(period)).then(|| {
+                scaler
+                    .target(&series.signals(fleet, &times.curve(), LATE_SHARE))
+                    .max(1)
+            })
         },
     )
 }
@@ -363,9 +375,7 @@ fn observe(view: &mut AutoscaleView, fleet: &Fleet, series: &Series) {
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn figures(scenario: &Scenario, series: &Series, setting: String) -> Figures {
     let end = series.seconds();
-    let from = usize::try_from(scenario.measure_from.as_millis() / 1_000)
-        .unwrap_or(usize::MAX)
-        .min(end);
+    let from = scenario.first_measured(end);
     let over = |sums: &[u64]| (sums[end] - sums[from]) as f64;
     let between = |bound: &dyn Fn(u64) -> u64| {
         (bound(end as u64 * 1_000) - bound(from as u64 * 1_000)) as f64 / 1_000.0

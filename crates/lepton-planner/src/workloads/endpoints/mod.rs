@@ -114,6 +114,7 @@ fn pending(endpoint: &Endpoint) -> PendingGang {
         members: vec![Ask::from(endpoint.spec.resources)],
         selector: Selector::default(),
         predicted_duration: None,
+        runs_at_most: None,
         deadline: None,
     }
 }
@@ -137,6 +138,7 @@ fn hold(cluster: &mut ClusterView, replica: &Replica) {
         started_at: replica.metadata.created_at,
         checkpointed_at: None,
         predicted_duration: None,
+        runs_at_most: None,
         stopping: replica.status.phase == ReplicaPhase::Stopping,
     };
     cluster
