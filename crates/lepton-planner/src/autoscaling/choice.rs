@@ -31,10 +31,8 @@ const LONG_HOLDS: [u32; 2] = [300, 900];
 const WORTH_CHANGING: f64 = 0.97;
 /// Steps of the search from the best of the ways that every review looks at.
 const ROUNDS: usize = 2;
-/// Late requests come in clusters. What the past says of their number is uncertain by the root of the
-/// squares of the clusters; so much of it is added.
-const CLUSTER_DEVIATIONS: f64 = 0.5;
-/// Seconds that a cluster is taken to last.
+/// Late requests come in clusters: what the past says of their number is uncertain by the root of the
+/// squares of the clusters. So many seconds make one.
 const CLUSTER_S: usize = 120;
 /// Points at which the service times are tabulated: finer than their buckets.
 const DRAWS: usize = 512;
@@ -62,10 +60,9 @@ pub(super) struct Past<'a> {
 /// What one way would have cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Score {
-    /// The share of late requests, with what is uncertain added.
     pub late_share: f64,
-    /// The share of late requests, with what is uncertain taken off.
-    pub surely_late: f64,
+    /// By how much that share may be chance.
+    pub uncertain: f64,
     pub replica_s: f64,
 }
 
@@ -113,9 +110,9 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     let found = replays.score(plain.clone());
     let in_use = matches!(current, Scaler::Forecast(it) if it.setting == first);
     let keeps = if in_use {
-        found.surely_late <= past.target
+        found.late_share - found.uncertain <= past.target
     } else {
-        found.late_share <= past.late_share
+        found.late_share + found.uncertain <= past.target
     };
     if keeps {
         return (plain, found);
@@ -405,12 +402,7 @@ fn margin(floor: u32, fleet: FleetSpec) -> u32 {
 
 /// Cost and lateness after the fleet that the replay began with has settled.
 fn measure(series: &Series, fleet: FleetSpec) -> Score {
-    let FleetSpec {
-        slots,
-        cold_start_ms,
-        ..
-    } = fleet;
-    let settled = usize::try_from(2 * cold_start_ms / 1_000)
+    let settled = usize::try_from(2 * fleet.cold_start_ms / 1_000)
         .unwrap_or(usize::MAX)
         .clamp(60, 300)
         .min(series.seconds() / 2);
@@ -433,12 +425,9 @@ fn measure(series: &Series, fleet: FleetSpec) -> Score {
         )
         .map(|(from, to)| (to.saturating_sub(*from) as f64).powi(2))
         .sum();
-    let uncertain = squares.sqrt();
     Score {
-        // One overflow more than was seen, which makes about a replica's worth of requests late: a
-        // short past without one proves little.
-        late_share: (late + CLUSTER_DEVIATIONS * uncertain + f64::from(slots)) / all.max(1.0),
-        surely_late: (late - uncertain) / all.max(1.0),
+        late_share: late / all.max(1.0),
+        uncertain: squares.sqrt() / all.max(1.0),
         replica_s: paid / 1_000.0,
     }
 }

@@ -23,11 +23,17 @@ const REVIEW_AFTER_S: usize = 600;
 /// minutes there is none: of a load as large, chance is a small part, and what the forecast begins
 /// with serves it.
 const REVIEWED_MAX: u64 = 60_000;
-/// Aim below the target by this much: the future is not the past.
-const MARGIN: f64 = 0.6;
 /// For so long after the first plan no replica is stopped: what is short ends first, so the first
 /// service times seen are too short, and the first rates are of a few requests.
 const LEARNING: DurationMs = DurationMs::from_secs(90);
+/// Before there is a past to review, a load whose variance is so many times its mean keeps what it
+/// needed: of independent requests it would be one, with a rate that drifts it is two.
+const RESTLESS: f64 = 4.0;
+/// For so long: the first bursts tell of the next.
+const HOLD_OF_THE_RESTLESS_S: u32 = 900;
+/// The first seconds of an endpoint fill it, which says nothing; of the others so many are needed.
+const FILLING_S: usize = 90;
+const SEEN_S: usize = 60;
 /// Observations older than this say nothing about now.
 const STALE: DurationMs = DurationMs::from_secs(30);
 /// What a request that meets no replica is worth, in cold starts, when keeping the last
@@ -203,9 +209,15 @@ fn scaler_in_use(
     memory: &mut Memory,
 ) -> Scaler {
     let fleet = fleet_spec(view);
-    let current = memory.scaler.clone().unwrap_or_else(|| {
+    let mut current = memory.scaler.clone().unwrap_or_else(|| {
         Scaler::Forecast(Forecast::new(ForecastSetting::first(fleet.cold_start_ms)))
     });
+    if let Scaler::Forecast(forecast) = &mut current
+        && seconds.len() < REVIEW_AFTER_S
+        && is_restless(seconds)
+    {
+        forecast.setting.hold_s = HOLD_OF_THE_RESTLESS_S;
+    }
     let due = memory
         .reviewed_at
         .is_none_or(|at| at > now || now.since(at) >= REVIEW_EVERY);
@@ -231,6 +243,20 @@ fn scaler_in_use(
     review(&past, &current, &mut stream).0
 }
 
+/// Whether the number of requests in the system moves more than chance explains.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn is_restless(seconds: &[Second]) -> bool {
+    let loads = seconds.get(FILLING_S..).unwrap_or_default();
+    if loads.len() < SEEN_S {
+        return false;
+    }
+    let load = |second: &Second| second.in_flight_ms as f64 / 1_000.0;
+    let count = loads.len() as f64;
+    let mean = loads.iter().map(load).sum::<f64>() / count;
+    let apart = loads.iter().map(|it| (load(it) - mean).powi(2));
+    apart.sum::<f64>() / count > RESTLESS * mean.max(1.0)
+}
+
 /// The newest seconds with no more requests than a review replays; none, if there was no request.
 fn reviewable(seconds: &[Second]) -> &[Second] {
     let mut left = REVIEWED_MAX;
@@ -247,7 +273,7 @@ fn reviewable(seconds: &[Second]) -> &[Second] {
 }
 
 /// The share of late requests to aim at: what the recent past has left of the target over as
-/// long a future, less a margin.
+/// long a future.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn late_share_left(view: &AutoscaleView, seconds: &[Second]) -> f64 {
     let target = f64::from(view.spec.late_share_ppm) / 1e6;
@@ -257,7 +283,7 @@ fn late_share_left(view: &AutoscaleView, seconds: &[Second]) -> f64 {
         .sum();
     let late: u64 = seconds.iter().map(|second| u64::from(second.late)).sum();
     let seen = late as f64 / all.max(1) as f64;
-    (2.0 * target - seen).clamp(0.5 * target, target) * MARGIN
+    (2.0 * target - seen).clamp(0.5 * target, target)
 }
 
 fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Scaler) -> u32 {

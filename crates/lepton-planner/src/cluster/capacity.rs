@@ -165,6 +165,16 @@ impl Free {
         }
     }
 
+    /// Where more of a GPU is taken than there is, no part of another is room either: what is owed
+    /// must be paid first.
+    pub(super) fn settle_gpus(&mut self) {
+        if self.devices().iter().any(|free| *free < 0) {
+            for free in &mut self.gpus {
+                *free = (*free).min(0);
+            }
+        }
+    }
+
     /// Whether more is taken than there is.
     pub(super) fn is_overdrawn(&self) -> bool {
         self.cpu < 0 || self.memory < 0 || self.devices().iter().any(|free| *free < 0)

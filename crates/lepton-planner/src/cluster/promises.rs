@@ -55,6 +55,7 @@ pub(super) fn beside(world: &World<'_>, item: &Item<'_>) -> Option<Beside> {
                 }
             }
             promised.take_from(&mut then);
+            then.settle_gpus();
             free[node] = free[node].least(&then);
         }
     }
@@ -70,6 +71,7 @@ pub(super) fn leave_alone(world: &World<'_>, item: &Item<'_>, free: &mut [Free])
         unused.into_iter().map(|(node, promised)| {
             let mut then = free[node];
             promised.take_from(&mut then);
+            then.settle_gpus();
             (node, then)
         })
     });

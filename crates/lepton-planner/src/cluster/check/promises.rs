@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lepton_types::{DurationMs, Name, Resources, Timestamp};
 
-use super::super::{Ask, ClusterView, GangId, NodeName, Plan, Reservation};
-use super::{Finding, Sums, add};
+use super::super::{Ask, ClusterView, GangId, NodeName, Plan, Reservation, Seat};
+use super::{Finding, Load, Sums, add};
 
 /// One gang on one node at a moment to come.
 struct Use<'a> {
     gang: GangId,
     project: &'a Name,
     sums: Sums,
+    ask: &'a Ask,
+    gpus: &'a [u16],
     is_new: bool,
 }
 
@@ -49,7 +51,7 @@ pub(super) fn check_starts(
             };
             let on_node = uses.get(node).map_or(&[][..], Vec::as_slice);
             let unused = unused(view, &open, node, on_node);
-            let total = on_node.iter().fold((0, 0, 0), |sum, it| plus(sum, it.sums));
+            let total = held(on_node, machine.capacity.gpus);
             for added in on_node.iter().filter(|it| it.is_new) {
                 // An owner that starts here uses what is its own; to others' it is like anybody.
                 let others = unused
@@ -70,6 +72,17 @@ pub(super) fn check_starts(
             }
         }
     }
+}
+
+/// What is held on a node: a GPU that several claim is one, and one that is not there is none.
+fn held(uses: &[Use<'_>], gpus: u32) -> Sums {
+    let mut load = Load::default();
+    for it in uses {
+        load.add(it.ask, it.gpus, it.is_new);
+    }
+    let devices = load.gpus.iter().filter(|(gpu, _)| u32::from(**gpu) < gpus);
+    let named: u128 = devices.map(|(_, (used, _))| (*used).min(1_000)).sum();
+    (load.cpu.0, load.memory.0, load.unnamed_gpu_milli + named)
 }
 
 /// Whether `total` is more than there is of anything that `added` asks for.
@@ -99,13 +112,15 @@ fn uses<'a>(
     at: Timestamp,
 ) -> BTreeMap<&'a NodeName, Vec<Use<'a>>> {
     let mut uses: BTreeMap<&NodeName, Vec<Use<'_>>> = BTreeMap::new();
-    let mut put = |gang, project, node: &'a NodeName, ask: &Ask, is_new| {
+    let mut put = |gang, project, seat: &'a Seat, ask: &'a Ask, is_new| {
         let mut sums = (0, 0, 0);
         add(&mut sums, ask);
-        uses.entry(node).or_default().push(Use {
+        uses.entry(&seat.node).or_default().push(Use {
             gang,
             project,
             sums,
+            ask,
+            gpus: &seat.gpus,
             is_new,
         });
     };
@@ -115,7 +130,7 @@ fn uses<'a>(
     for (id, gang) in &view.running {
         if !over(gang.started_at, gang.runs_at_most) {
             for worker in &gang.members {
-                put(*id, &gang.project, &worker.seat.node, &worker.ask, false);
+                put(*id, &gang.project, &worker.seat, &worker.ask, false);
             }
         }
     }
@@ -125,7 +140,7 @@ fn uses<'a>(
         };
         if !over(now, gang.runs_at_most) {
             for (ask, seat) in gang.members.iter().zip(seats) {
-                put(*id, &gang.project, &seat.node, ask, true);
+                put(*id, &gang.project, seat, ask, true);
             }
         }
     }
