@@ -72,6 +72,8 @@ pub fn book(
     if booking.members.is_empty() {
         return Err(NotBooked::Nothing);
     }
+    // Parts of GPUs add up to wholes that are no room for them: each is promised a whole one.
+    let members: Vec<Ask> = booking.members.iter().map(with_whole_gpu).collect();
     let world = World::new(view, now);
     let mut free = free_at(&world, booking.from.max(now), booking.until);
     let groups = allowed(&world.nodes, &booking.selector);
@@ -82,7 +84,7 @@ pub fn book(
             market: &world.market,
             first: 0,
         };
-        match seat_gang(&mut free, None, &booking.members, &candidates) {
+        match seat_gang(&mut free, None, &members, &candidates) {
             Ok(taken) => {
                 let seats = taken.iter().map(|seat| PromisedSeat {
                     ask: seat.ask,
@@ -103,6 +105,14 @@ pub fn book(
         placed,
         members: booking.members.len(),
     })
+}
+
+fn with_whole_gpu(ask: &Ask) -> Ask {
+    let mut whole = *ask;
+    if std::mem::take(&mut whole.gpu_milli) > 0 {
+        whole.resources.gpus = whole.resources.gpus.max(1);
+    }
+    whole
 }
 
 /// What is sure to be free from `from` on, beside every promise that overlaps the window.

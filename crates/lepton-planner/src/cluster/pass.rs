@@ -9,7 +9,7 @@ use std::rc::Rc;
 use lepton_types::{Name, Resources};
 use rand::RngCore as _;
 
-use super::capacity::{Candidates, Free, Shortfall, Taken, seat_gang};
+use super::capacity::{Candidates, Free, Shortfall, Taken, give_back, seat_gang};
 use super::market::Market;
 use super::queue::{Item, Queue, Turns};
 use super::report::{Nearest, Plan, Reason};
@@ -208,6 +208,10 @@ impl<'a> Pass<'_, 'a> {
         let groups = &self.queue.selectors[item.selector];
         let World { free, market, .. } = &mut *self.world;
         let seats = seat_in_groups(free, Some(&mut beside), item, groups, market, first).ok()?;
+        if promises::breaks(self.world, item, &seats) {
+            give_back(&mut self.world.free, &seats);
+            return None;
+        }
         if let Some(kept) = self.kept.as_mut().filter(|_| constrained) {
             for seat in &seats {
                 kept.later[seat.node].occupy(&seat.ask, &[]);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lepton_types::{Name, Timestamp};
 
-use super::capacity::Free;
+use super::capacity::{Free, Taken};
 use super::queue::Item;
 use super::world::{Active, Amount, World};
 use super::{ClusterView, GangId, Reservation};
@@ -60,6 +60,26 @@ pub(super) fn beside(world: &World<'_>, item: &Item<'_>) -> Option<Beside> {
         }
     }
     Some(Beside { free, first })
+}
+
+/// Whether `item`, its `seats` already taken from what is free, leaves too little for a promise: the parts of
+/// a GPU that it got may lie on more devices than those that were free beside it.
+pub(super) fn breaks(world: &World<'_>, item: &Item<'_>, seats: &[Taken]) -> bool {
+    let end = item.gang.runs_at_most.map(|most| world.now + most);
+    let binding = binding(world, item, end);
+    moments(world, &binding).into_iter().any(|at| {
+        let unused = unused(world, at, Some(item));
+        unused.into_iter().any(|(node, promised)| {
+            let mut then = world.free[node];
+            for active in world.active.values() {
+                if active.surely_over_by(world.now, at) && !active.stopping {
+                    give_back_on(&mut then, node, active);
+                }
+            }
+            promised.take_from(&mut then);
+            seats.iter().any(|seat| seat.node == node) && then.is_overdrawn()
+        })
+    })
 }
 
 /// Takes from `free` what is promised to others than `item` and would be needed.
