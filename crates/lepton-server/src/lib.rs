@@ -4,6 +4,7 @@
 
 mod app;
 mod auth;
+mod awaited;
 mod blobs;
 mod cache;
 mod config;
@@ -26,7 +27,7 @@ mod plain_blobs;
 mod reconcile;
 mod s3;
 pub mod simulation;
-mod stalled;
+
 mod start_error;
 mod startup;
 mod tables;

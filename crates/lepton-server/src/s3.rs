@@ -268,7 +268,7 @@ pub(crate) async fn bind(config: &Config) -> Result<TcpListener, StartError> {
 pub(crate) fn router(face: &Face) -> Router {
     Router::new()
         .fallback(answer)
-        .layer(axum::middleware::from_fn(crate::stalled::end_stalled))
+        .layer(axum::middleware::from_fn(crate::awaited::end_stalled))
         .with_state(face.front())
 }
 

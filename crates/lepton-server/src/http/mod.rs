@@ -174,7 +174,7 @@ pub(crate) fn router(app: App) -> Router {
             app.tasks.clone(),
             crate::linger::linger,
         ))
-        .layer(axum::middleware::from_fn(crate::stalled::end_stalled))
+        .layer(axum::middleware::from_fn(crate::awaited::end_stalled))
         .with_state(app)
 }
 

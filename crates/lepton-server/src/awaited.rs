@@ -1,12 +1,16 @@
-//! Uploads that stand still end: who says that a body comes and sends nothing would keep a place, and
-//! what was staged for it, for ever.
+//! Bodies that do not come. Uploads that stand still end: who says that a body comes and sends nothing
+//! would keep a place, and what was staged for it, for ever. And who waits to be asked for a body that
+//! nobody wants gets the connection closed: its next request would be taken for that body.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
+use axum::http::{HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use hyper::body::{Body as _, Frame, SizeHint};
@@ -24,6 +28,7 @@ struct Stalled(Duration);
 /// slowly is no fault of the client's.
 struct Awaited {
     body: Body,
+    asked: Arc<AtomicBool>,
     pause_max: Duration,
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -36,6 +41,7 @@ impl hyper::body::Body for Awaited {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.asked.store(true, Ordering::Relaxed);
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.patience = None;
             return Poll::Ready(frame);
@@ -63,17 +69,26 @@ pub(crate) async fn end_stalled(request: Request, next: Next) -> Response {
 }
 
 async fn end_after(pause_max: Duration, request: Request, next: Next) -> Response {
+    let waits_to_be_asked =
+        request.version() <= Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
+    let asked = Arc::new(AtomicBool::new(false));
     let request = match request.body().is_end_stream() {
         true => request,
         false => request.map(|body| {
             Body::new(Awaited {
                 body,
+                asked: Arc::clone(&asked),
                 pause_max,
                 patience: None,
             })
         }),
     };
-    next.run(request).await
+    let mut response = next.run(request).await;
+    if waits_to_be_asked && !asked.load(Ordering::Relaxed) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 #[cfg(test)]
@@ -108,6 +123,22 @@ mod tests {
             }));
         let request = Request::post("/").body(Body::from_stream(pieces)).unwrap();
         router.oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_asked_in_vain_comes_again_on_another_connection() {
+        let router = Router::new()
+            .route("/read", post(take))
+            .route("/refuse", post(async || StatusCode::FORBIDDEN))
+            .layer(axum::middleware::from_fn(end_stalled));
+        let closes = async |path, expect| {
+            let request = Request::post(path).header(header::EXPECT, expect);
+            let request = request.body(Body::from("x")).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            response.headers().get(header::CONNECTION).is_some()
+        };
+        assert!(closes("/refuse", "100-continue").await);
+        assert!(!closes("/read", "100-continue").await);
     }
 
     #[tokio::test]
