@@ -27,7 +27,7 @@ import duckdb, sys
 csv, out, scratch, memory = sys.argv[1:]
 db = duckdb.connect(scratch + "/bench.duckdb")
 db.execute(f"SET threads = 2; SET memory_limit = '{memory}MB'; SET temp_directory = '{scratch}/duckdb-tmp'")
-db.execute("SET preserve_insertion_order = false")
+db.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
 db.execute(f'''CREATE TABLE t AS
     SELECT *, distance / duration AS speed, CASE WHEN hash(id) % 10 < 8 THEN 0 ELSE 1 END AS part
     FROM read_csv('{csv}') WHERE fare > 2.5 AND distance IS NOT NULL''')
