@@ -34,9 +34,19 @@ impl Reservation {
         (&self.project, self.gang)
     }
 
-    fn is_for(&self, id: GangId, project: &Name) -> bool {
-        self.project == *project && self.gang.is_none_or(|gang| gang == id)
+    /// A gang that was promised room by itself has that, and no part of what its project was promised.
+    fn is_for(&self, view: &ClusterView, id: GangId, project: &Name) -> bool {
+        self.project == *project
+            && match self.gang {
+                Some(gang) => gang == id,
+                None => !has_its_own(view, id, project),
+            }
     }
+}
+
+fn has_its_own(view: &ClusterView, id: GangId, project: &Name) -> bool {
+    let mut all = view.reservations.values();
+    all.any(|it| it.gang == Some(id) && it.project == *project)
 }
 
 /// What is free for `item` at every moment at which a promise to others begins to count; none, if
@@ -114,8 +124,8 @@ pub(super) fn stands_in(
     }
     let mine = view.reservations.values().filter(|reservation| {
         reservation.is_open(world.now)
-            && reservation.is_for(item.id, &item.gang.project)
-            && !reservation.is_for(id, active.project)
+            && reservation.is_for(world.view, item.id, &item.gang.project)
+            && !reservation.is_for(view, id, active.project)
     });
     let nodes: BTreeSet<usize> = mine
         .flat_map(|reservation| &reservation.seats)
@@ -142,7 +152,7 @@ fn binding<'a>(world: &World<'a>, item: &Item<'_>, end: Option<Timestamp>) -> Ve
         reservation.until > world.now
             && reservation.from < reservation.until
             && end.is_none_or(|end| reservation.from < end || reservation.from <= world.now)
-            && !reservation.is_for(item.id, &item.gang.project)
+            && !reservation.is_for(world.view, item.id, &item.gang.project)
     });
     bound.map(|(name, _)| name).collect()
 }
@@ -162,7 +172,7 @@ fn unused(world: &World<'_>, at: Timestamp, item: Option<&Item<'_>>) -> BTreeMap
     let mut promised: BTreeMap<(usize, Owner<'_>), Amount> = BTreeMap::new();
     let open = view.reservations.values().filter(|reservation| {
         reservation.is_open(at)
-            && item.is_none_or(|item| !reservation.is_for(item.id, &item.gang.project))
+            && item.is_none_or(|item| !reservation.is_for(world.view, item.id, &item.gang.project))
     });
     for reservation in open {
         for seat in &reservation.seats {
@@ -172,18 +182,15 @@ fn unused(world: &World<'_>, at: Timestamp, item: Option<&Item<'_>>) -> BTreeMap
             }
         }
     }
-    // A gang with a promise of its own does not use up its project's.
-    let own: BTreeSet<GangId> = view
-        .reservations
-        .values()
-        .filter_map(|it| it.gang)
-        .collect();
     let mut left: BTreeMap<usize, Amount> = BTreeMap::new();
     for ((node, (project, gang)), amount) in promised {
         let used = world.active.iter().filter(|(id, active)| {
             active.project == project
                 && !active.surely_over_by(world.now, at)
-                && gang.map_or(!own.contains(id), |gang| gang == **id)
+                && match gang {
+                    Some(gang) => gang == **id,
+                    None => !has_its_own(view, **id, project),
+                }
         });
         let seats = used.flat_map(|(_, active)| &active.seats);
         let asks = seats.filter(|seat| seat.node == node).map(|seat| &seat.ask);

@@ -56,7 +56,7 @@ pub(super) fn check_starts(
                 // An owner that starts here uses what is its own; to others' it is like anybody.
                 let others = unused
                     .iter()
-                    .filter(|(_, it)| !owns(it, added.gang, added.project));
+                    .filter(|(_, it)| !owns(view, it, added.gang, added.project));
                 let Some((_, broken)) = others.clone().next() else {
                     continue;
                 };
@@ -93,10 +93,15 @@ fn exceeds(total: Sums, added: Sums, capacity: &Resources) -> bool {
         || over(total.2, added.2, u128::from(capacity.gpus) * 1_000)
 }
 
-fn owns(reservation: &Reservation, gang: GangId, project: &Name) -> bool {
+/// Room for one gang is that gang's; room for a project is for those of its gangs that have none.
+fn owns(view: &ClusterView, reservation: &Reservation, gang: GangId, project: &Name) -> bool {
+    if reservation.project != *project {
+        return false;
+    }
+    let of_gang = |it: &&Reservation| it.project == *project && it.gang == Some(gang);
     match reservation.gang {
-        Some(only) => only == gang && reservation.project == *project,
-        None => reservation.project == *project,
+        Some(only) => only == gang,
+        None => view.reservations.values().find(of_gang).is_none(),
     }
 }
 
@@ -163,12 +168,11 @@ fn unused<'a>(
             add(&mut entry.0, &seat.ask);
         }
     }
-    let has_own = |gang: GangId| view.reservations.values().any(|it| it.gang == Some(gang));
     let mut left = Vec::new();
-    for ((project, gang), (amount, reservation)) in promised {
-        let theirs = uses.iter().filter(|it| {
-            it.project == project && gang.map_or_else(|| !has_own(it.gang), |gang| gang == it.gang)
-        });
+    for (amount, reservation) in promised.into_values() {
+        let theirs = uses
+            .iter()
+            .filter(|it| owns(view, reservation, it.gang, it.project));
         let used = theirs.fold((0, 0, 0), |sum, it| plus(sum, it.sums));
         let rest = (
             amount.0.saturating_sub(used.0),
@@ -197,8 +201,8 @@ pub(super) fn check_stop(
     let promised = view.reservations.values().any(|it| {
         it.from <= now
             && now < it.until
-            && owns(it, in_favour_of, &other.project)
-            && !owns(it, gang, &victim.project)
+            && owns(view, it, in_favour_of, &other.project)
+            && !owns(view, it, gang, &victim.project)
             && it.seats.iter().any(|seat| {
                 let on_node = |worker: &super::super::Occupied| worker.seat.node == seat.node;
                 victim.members.iter().any(on_node)
