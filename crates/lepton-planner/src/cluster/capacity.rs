@@ -77,7 +77,13 @@ impl Free {
             && (!ask.wants_gpu() || self.fits_gpu(ask))
     }
 
+    /// Where more of a GPU is taken than there is, the others have to make up for it: whoever holds it
+    /// may be on any of them.
     fn fits_gpu(&self, ask: &Ask) -> bool {
+        let left: i64 = self.devices().iter().map(|free| i64::from(*free)).sum();
+        if left < signed(ask.gpu_milli_total()) {
+            return false;
+        }
         if ask.resources.gpus > 0 {
             return self.idle_gpus() >= ask.resources.gpus as usize;
         }
@@ -130,15 +136,16 @@ impl Free {
     }
 
     /// Takes room on given GPUs, there or not. A worker whose GPUs are not named gets the
-    /// first idle ones, and where there are too few, occupied ones: it runs, so it has them.
+    /// first idle ones, and where there are too few, the least occupied: it runs, so it has them.
     pub(super) fn occupy(&mut self, ask: &Ask, gpus: &[u16]) -> Vec<u16> {
         let mut gpus = gpus.to_vec();
         if gpus.is_empty() && ask.wants_gpu() {
             gpus = self.choose_gpus(ask);
             let wanted = ask.resources.gpus.max(1) as usize;
-            let rest: Vec<u16> = (0..self.gpu_count)
+            let mut rest: Vec<u16> = (0..self.gpu_count)
                 .filter(|gpu| !gpus.contains(gpu))
                 .collect();
+            rest.sort_by_key(|gpu| (Reverse(self.gpus[usize::from(*gpu)]), *gpu));
             let missing = wanted.saturating_sub(gpus.len());
             gpus.extend(rest.into_iter().take(missing));
         }

@@ -52,8 +52,7 @@ fn has_its_own(view: &ClusterView, id: GangId, project: &Name) -> bool {
 /// What is free for `item` at every moment at which a promise to others begins to count; none, if
 /// nothing is promised that binds it.
 pub(super) fn beside(world: &World<'_>, item: &Item<'_>) -> Option<Beside> {
-    let end = item.gang.runs_at_most.map(|most| world.now + most);
-    let binding = binding(world, item, end);
+    let binding = binding(world, item);
     let first = (*binding.first()?).clone();
     let mut free = world.free.clone();
     for at in moments(world, &binding) {
@@ -75,8 +74,7 @@ pub(super) fn beside(world: &World<'_>, item: &Item<'_>) -> Option<Beside> {
 /// Whether `item`, its `seats` already taken from what is free, leaves too little for a promise: the parts of
 /// a GPU that it got may lie on more devices than those that were free beside it.
 pub(super) fn breaks(world: &World<'_>, item: &Item<'_>, seats: &[Taken]) -> bool {
-    let end = item.gang.runs_at_most.map(|most| world.now + most);
-    let binding = binding(world, item, end);
+    let binding = binding(world, item);
     moments(world, &binding).into_iter().any(|at| {
         let unused = unused(world, at, Some(item));
         unused.into_iter().any(|(node, promised)| {
@@ -94,8 +92,7 @@ pub(super) fn breaks(world: &World<'_>, item: &Item<'_>, seats: &[Taken]) -> boo
 
 /// Takes from `free` what is promised to others than `item` and would be needed.
 pub(super) fn leave_alone(world: &World<'_>, item: &Item<'_>, free: &mut [Free]) {
-    let end = item.gang.runs_at_most.map(|most| world.now + most);
-    let binding = binding(world, item, end);
+    let binding = binding(world, item);
     let before = moments(world, &binding).into_iter().map(|at| {
         let unused = unused(world, at, Some(item));
         unused.into_iter().map(|(node, promised)| {
@@ -145,9 +142,11 @@ pub(super) fn stands_in(
     active.seats.iter().any(|seat| overrun.contains(&seat.node))
 }
 
-/// The reservations that bind `item` if it runs until `end`, by name.
-fn binding<'a>(world: &World<'a>, item: &Item<'_>, end: Option<Timestamp>) -> Vec<&'a Name> {
+/// The reservations that bind `item`, by name. A limit of no time at all is none.
+fn binding<'a>(world: &World<'a>, item: &Item<'_>) -> Vec<&'a Name> {
     let view: &'a ClusterView = world.view;
+    let end = item.gang.runs_at_most.map(|most| world.now + most);
+    let end = end.filter(|end| *end > world.now);
     let bound = view.reservations.iter().filter(|(_, reservation)| {
         reservation.until > world.now
             && reservation.from < reservation.until
