@@ -7,7 +7,4 @@
 pub mod fitted;
 pub mod onnx;
 pub mod plots;
-pub mod signature;
 pub mod tabular;
-
-pub use signature::{Datatype, Role, Signature, TensorSpec};

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use lepton_ml::onnx::signature_of;
 use lepton_ml::tabular::{
-    Budget, Column, Entry, Frame, JudgedOn, Metric, Observer, Outcome, Phase, Progress, Task,
-    TrainError, TrainOptions, Trained, train,
+    Budget, Column, Entry, Frame, JudgedOn, Metric, Observer, Outcome, Phase, Progress, TrainError,
+    TrainOptions, Trained, train,
 };
-use lepton_ml::{Datatype, Role};
+use lepton_types::signature::{Datatype, Role, Task};
 use lepton_types::{Clock, DurationMs, ManualClock, Timestamp};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -38,4 +38,4 @@ pub use lepton_ml::fitted::FittedTransform;
 pub use plan::{PlannedStep, Prepared};
 pub use read::{Input, InputFile};
 pub use run::{Limits, Observer, Outcome, OutputFile};
-pub use statistics::{ColumnStatistics, PartStatistics};
+pub use statistics::PartStatistics;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
 use lepton_ml::fitted::FittedTransform;
+use lepton_types::resources::ColumnStatistics;
 
 use self::write::fitted_on;
 use crate::description::{Format, Split};
@@ -27,7 +28,7 @@ use crate::query;
 use crate::read::{Input, InputFile, Table, TextRules};
 use crate::rows::{Chain, Known, needs};
 use crate::split::places;
-use crate::statistics::{ColumnStatistics, PartStatistics};
+use crate::statistics::PartStatistics;
 use crate::strata::Strata;
 
 /// What a preparation may use.

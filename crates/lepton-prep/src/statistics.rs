@@ -8,29 +8,6 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use serde::{Deserialize, Serialize};
 
-/// What is known of a column of the output.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ColumnStatistics {
-    /// Its name.
-    pub name: String,
-    /// `int`, `float`, `bool`, `text`, `date` or `timestamp`.
-    pub r#type: String,
-    /// Rows without a value.
-    pub missing: u64,
-    /// The least value, of numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-    /// The greatest value, of numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
-    /// The mean, of numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mean: Option<f64>,
-    /// The standard deviation, of numbers: the root of the mean squared distance from the mean.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deviation: Option<f64>,
-}
-
 /// What is known of a part of the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartStatistics {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use lepton_types::signature::Signature;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Engine, InferError, Output};
-use crate::signature::Signature;
 use crate::tensor::NamedTensor;
 
 /// What runs: ONNX Runtime, or a fake in tests.

@@ -12,11 +12,12 @@ mod values;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use lepton_types::signature::{Signature, Task, TensorSpec};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 
-use crate::signature::{InputError, Role, Signature, Task, TensorSpec};
+use crate::inputs::{self, InputError};
 use crate::tensor::{NamedTensor, Tensor};
 
 pub use library::LibraryError;
@@ -150,7 +151,7 @@ impl Engine {
     /// # Errors
     /// The inputs do not fit the signature, or the model fails on them.
     pub fn infer(&mut self, inputs: Vec<NamedTensor>) -> Result<Vec<Output>, InferError> {
-        self.signature.check(&inputs)?;
+        inputs::check(&self.signature, &inputs)?;
         let inputs = inputs
             .into_iter()
             .map(|input| {
@@ -248,12 +249,8 @@ fn input_spec(outlet: &Outlet) -> Result<TensorSpec, LoadError> {
 
 fn output_spec(outlet: &Outlet) -> Result<TensorSpec, LoadError> {
     let maps = |value: &ValueType, rows: i64| match value {
-        ValueType::Map { value, .. } => values::datatype(*value).map(|datatype| TensorSpec {
-            name: outlet.name().to_owned(),
-            datatype,
-            shape: vec![rows, -1],
-            role: Role::Tensor,
-        }),
+        ValueType::Map { value, .. } => values::datatype(*value)
+            .map(|datatype| TensorSpec::new(outlet.name(), datatype, vec![rows, -1])),
         _ => None,
     };
     let zipped = match outlet.dtype() {
@@ -267,12 +264,10 @@ fn output_spec(outlet: &Outlet) -> Result<TensorSpec, LoadError> {
 
 fn tensor_spec(outlet: &Outlet) -> Option<TensorSpec> {
     match outlet.dtype() {
-        ValueType::Tensor { ty, shape, .. } => Some(TensorSpec {
-            name: outlet.name().to_owned(),
-            datatype: values::datatype(*ty)?,
-            shape: shape.to_vec(),
-            role: Role::Tensor,
-        }),
+        ValueType::Tensor { ty, shape, .. } => {
+            let datatype = values::datatype(*ty)?;
+            Some(TensorSpec::new(outlet.name(), datatype, shape.to_vec()))
+        }
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ mod request;
 
 use serde::Serialize;
 
-use crate::signature::{Signature, TensorSpec};
+use lepton_types::signature::{Signature, Task, TensorSpec};
 
 pub use elements::DataError;
 pub(crate) use elements::excerpt;
@@ -66,7 +66,7 @@ pub struct ModelMetadata<'a> {
 #[derive(Debug, Serialize)]
 pub struct Meaning<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<crate::signature::Task>,
+    task: Option<Task>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     classes: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]

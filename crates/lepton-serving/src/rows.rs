@@ -16,13 +16,15 @@ mod predictions;
 use std::borrow::Cow;
 use std::fmt;
 
+use lepton_types::signature::Datatype;
+use lepton_types::signature::Signature;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::inputs::suggest;
 use crate::oip::JsonError;
-use crate::signature::{Signature, suggest};
-use crate::tensor::{Datatype, NamedTensor};
+use crate::tensor::NamedTensor;
 
 use cells::Cell;
 use columns::Columns;

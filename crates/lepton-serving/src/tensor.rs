@@ -1,12 +1,12 @@
 //! Tensors as requests carry them: a shape and row-major elements.
 //!
-//! Owns: the element types of the Open Inference Protocol, and stacking and splitting
+//! Owns: the elements of each type of the Open Inference Protocol, and stacking and splitting
 //! along axis 0. Must not know: JSON, ONNX Runtime.
 
 use std::fmt;
 
-use half::f16;
-use serde::{Deserialize, Serialize};
+use half::{bf16, f16};
+use lepton_types::signature::Datatype;
 
 /// A row-major tensor whose number of elements is the product of its shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,40 +41,20 @@ pub struct ElementCountMismatch {
 }
 
 macro_rules! datatypes {
-    ($($(#[$doc:meta])* $variant:ident($element:ty) = $text:literal, $bytes:expr;)+) => {
-        /// An element type, named as the Open Inference Protocol names it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum Datatype {
-            $($(#[$doc])* #[serde(rename = $text)] $variant,)+
-        }
-
+    ($($(#[$doc:meta])* $variant:ident($element:ty);)+) => {
         /// The elements of a tensor.
         #[derive(Debug, Clone, PartialEq)]
         pub enum TensorData {
             $($(#[$doc])* $variant(Vec<$element>),)+
         }
 
-        impl Datatype {
-            /// The protocol's name of the type.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-
-            /// Bytes an element, or `None` where that varies.
-            #[must_use]
-            pub const fn element_bytes(self) -> Option<usize> {
-                match self { $(Self::$variant => $bytes,)+ }
-            }
-
-            /// No elements of this type, with room for `count`.
-            #[must_use]
-            pub fn with_capacity(self, count: usize) -> TensorData {
-                match self { $(Self::$variant => TensorData::$variant(Vec::with_capacity(count)),)+ }
-            }
-        }
-
         impl TensorData {
+            /// No elements of that type, with room for `count`.
+            #[must_use]
+            pub fn with_capacity(datatype: Datatype, count: usize) -> Self {
+                match datatype { $(Datatype::$variant => Self::$variant(Vec::with_capacity(count)),)+ }
+            }
+
             /// The elements' type.
             #[must_use]
             pub const fn datatype(&self) -> Datatype {
@@ -120,37 +100,33 @@ macro_rules! datatypes {
 
 datatypes! {
     /// True or false.
-    Bool(bool) = "BOOL", Some(1);
+    Bool(bool);
     /// Unsigned, 8 bits.
-    Uint8(u8) = "UINT8", Some(1);
+    Uint8(u8);
     /// Unsigned, 16 bits.
-    Uint16(u16) = "UINT16", Some(2);
+    Uint16(u16);
     /// Unsigned, 32 bits.
-    Uint32(u32) = "UINT32", Some(4);
+    Uint32(u32);
     /// Unsigned, 64 bits.
-    Uint64(u64) = "UINT64", Some(8);
+    Uint64(u64);
     /// Signed, 8 bits.
-    Int8(i8) = "INT8", Some(1);
+    Int8(i8);
     /// Signed, 16 bits.
-    Int16(i16) = "INT16", Some(2);
+    Int16(i16);
     /// Signed, 32 bits.
-    Int32(i32) = "INT32", Some(4);
+    Int32(i32);
     /// Signed, 64 bits.
-    Int64(i64) = "INT64", Some(8);
+    Int64(i64);
     /// IEEE 754, 16 bits.
-    Fp16(f16) = "FP16", Some(2);
+    Fp16(f16);
+    /// The upper half of an IEEE 754 number of 32 bits.
+    Bf16(bf16);
     /// IEEE 754, 32 bits.
-    Fp32(f32) = "FP32", Some(4);
+    Fp32(f32);
     /// IEEE 754, 64 bits.
-    Fp64(f64) = "FP64", Some(8);
+    Fp64(f64);
     /// UTF-8 text.
-    Bytes(String) = "BYTES", None;
-}
-
-impl fmt::Display for Datatype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+    Bytes(String);
 }
 
 impl Shape {

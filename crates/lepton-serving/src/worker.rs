@@ -15,13 +15,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use lepton_types::signature::Signature;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use crate::batcher::{BatchOptions, Batcher, Model};
 use crate::body::{BODY_BYTES_MAX, BodyBudget};
 use crate::engine::{Engine, LoadError, ModelSource};
-use crate::signature::Signature;
 use crate::token::ReplicaToken;
 
 /// Body bytes that all requests of a replica may hold together: four of the largest.

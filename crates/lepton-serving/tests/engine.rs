@@ -4,8 +4,8 @@
 mod rig;
 
 use lepton_serving::engine::{Engine, InferError, LoadError, ModelSource, Output};
-use lepton_serving::signature::Task;
-use lepton_serving::tensor::{Datatype, NamedTensor, Tensor, TensorData};
+use lepton_serving::tensor::{NamedTensor, Tensor, TensorData};
+use lepton_types::signature::{Datatype, Task};
 
 fn load(name: &str) -> Engine {
     Engine::load(&rig::library(), ModelSource::File(&rig::model(name)), 1).unwrap()
@@ -58,6 +58,17 @@ fn every_element_type_goes_in_and_comes_out_as_it_was() {
     let values = TensorData::Fp16(vec![half::f16::from_f32(1.5)]);
     let outputs = half.infer(vec![named("x", &[1], values.clone())]).unwrap();
     assert_eq!(outputs[0].tensor.data(), &values);
+    let mut brain = load("brain");
+    assert_eq!(brain.signature().inputs[0].datatype, Datatype::Bf16);
+    let values = |all: [f32; 2]| TensorData::Bf16(all.map(half::bf16::from_f32).to_vec());
+    let outputs = brain
+        .infer(vec![named("x", &[2], values([1.5, -3e38]))])
+        .unwrap();
+    assert_eq!(
+        outputs[0].tensor.data(),
+        &values([3.0, f32::NEG_INFINITY]),
+        "the rounding is the type's"
+    );
 }
 
 #[test]

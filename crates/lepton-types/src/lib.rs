@@ -8,6 +8,7 @@ mod ids;
 mod names;
 mod quantities;
 pub mod resources;
+pub mod signature;
 mod time;
 pub mod trace;
 pub mod tracking;

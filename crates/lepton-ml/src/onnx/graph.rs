@@ -2,13 +2,13 @@
 //!
 //! Owns: names of values, attributes, constants. Must not know: what is computed.
 
+use lepton_types::signature::{Datatype, TensorSpec};
 use prost::Message;
 
 use super::proto::{
     Attribute, Dimension, Entry, GraphProto, Model, NodeProto, OperatorSet, Shape, Tensor,
     TensorType, ValueInfo, ValueType,
 };
-use crate::signature::{Datatype, TensorSpec};
 
 /// IR version 8 and operator sets 17 and `ai.onnx.ml` 3 are what ONNX Runtime has loaded since
 /// 1.12 and every converter of the field still reads.

@@ -4,7 +4,7 @@
 
 use prost::Message;
 
-use crate::signature::{Datatype, Signature, TensorSpec};
+use lepton_types::signature::{Datatype, Signature, TensorSpec};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Model {

@@ -10,14 +10,15 @@
 
 use std::collections::HashMap;
 
+use lepton_types::signature::{Datatype, Example, Role, Signature, Task, TensorSpec};
+
 use super::frame::{Column, ColumnType, Frame};
 use super::models::{Layers, Link, Model, Node, Trees};
 use super::pipeline::Pipeline;
 use super::prepare::{Encoding, SCALED_MAX};
-use super::target::{TargetValues, Task};
+use super::target::TargetValues;
 use crate::fitted::{Front, ValueName};
 use crate::onnx::{Constant, Graph};
-use crate::signature::{Datatype, Example, Role, Signature, TensorSpec};
 
 /// What the model takes and gives; examples are the first values of each column.
 #[must_use]

@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{TargetValues, Task};
+use lepton_types::signature::Task;
+
+use super::target::TargetValues;
 
 /// A figure of merit. Precision, recall and F1 are unweighted means over the classes
 /// (a class that is never predicted has precision 0); ROC AUC is that of the second

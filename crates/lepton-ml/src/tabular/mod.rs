@@ -35,5 +35,4 @@ pub use pace::Budget;
 pub use read::{ReadError, ReadOptions, Source, read};
 pub use remote::ReadAt;
 pub use search::{Entry, Outcome};
-pub use target::Task;
 pub use train::{JudgedOn, TrainError, TrainOptions, Trained, train};

@@ -2,11 +2,11 @@
 //!
 //! Owns: the fixed portfolio and the random proposals after it. Must not know: scores.
 
+use lepton_types::signature::Task;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::models::{Config, boosting, linear, network, tree};
-use super::target::Task;
 
 /// The candidate of a trial: first a fixed portfolio, cheap and different ones ahead, then
 /// random draws around it.

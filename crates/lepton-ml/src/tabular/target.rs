@@ -5,19 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use lepton_types::signature::Task;
 
 use super::frame::{Column, Frame, UnknownColumn};
-
-/// What kind of thing the target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// One of at least two classes.
-    Classification,
-    /// A number.
-    Regression,
-}
 
 /// The most classes; more is an identifier or a number in disguise.
 pub const CLASSES_MAX: usize = 256;

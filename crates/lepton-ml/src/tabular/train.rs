@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use lepton_types::Clock;
+use lepton_types::signature::{Signature, Task};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -22,10 +23,9 @@ use super::pace::{Budget, Pace, Until};
 use super::pipeline::{Lesson, Member, Pipeline};
 use super::prepare::{Encoding, Preparation, PrepareError, check_finite};
 use super::search::{Bench, Entry, Search, stream};
-use super::target::{Target, TargetError, TargetValues, Task};
+use super::target::{Target, TargetError, TargetValues};
 use crate::fitted::{FittedTransform, FrontError};
 use crate::plots::Plot;
-use crate::signature::Signature;
 
 /// What to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{SchemaRef, UInt8Type};
+use lepton_types::resources::ColumnStatistics;
 
 use super::{Outcome, OutputFile, Passes};
 use crate::description::Format;
@@ -17,7 +18,7 @@ use crate::output::{self, Appender};
 use crate::plan::{PART, Placed};
 use crate::read::word_of;
 use crate::rows::{Chain, Known};
-use crate::statistics::{ColumnStatistics, Moments, PartStatistics, moments};
+use crate::statistics::{Moments, PartStatistics, moments};
 use crate::translate;
 
 impl<'a> Passes<'a> {

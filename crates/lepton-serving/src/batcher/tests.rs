@@ -1,7 +1,9 @@
 use std::sync::mpsc as std_mpsc;
 
+use lepton_types::signature::{Datatype, TensorSpec};
+
 use super::*;
-use crate::tensor::{Datatype, Tensor, TensorData};
+use crate::tensor::{Tensor, TensorData};
 
 /// Doubles its one column, once a permit for the run has come.
 struct Doubler {
@@ -12,13 +14,8 @@ struct Doubler {
     pooled: bool,
 }
 
-fn spec(name: &str) -> crate::signature::TensorSpec {
-    crate::signature::TensorSpec {
-        name: name.to_owned(),
-        datatype: Datatype::Int64,
-        shape: vec![-1],
-        role: crate::signature::Role::Tensor,
-    }
+fn spec(name: &str) -> TensorSpec {
+    TensorSpec::new(name, Datatype::Int64, vec![-1])
 }
 
 impl Model for Doubler {

@@ -3,13 +3,14 @@
 //! Owns: which element types cross, and how scikit-learn's `ZipMap` (a sequence of maps
 //! from class to probability) becomes a tensor with named columns.
 
+use lepton_types::signature::Datatype;
 use ort::session::SessionInputValue;
 use ort::value::{
     DynMap, DynSequence, DynValue, Shape, Tensor as RuntimeTensor, TensorElementType, ValueType,
 };
 
 use super::{InferError, Output, shortened};
-use crate::tensor::{Datatype, Tensor, TensorData};
+use crate::tensor::{Tensor, TensorData};
 
 /// The protocol's name of a runtime's element type, where it has one.
 pub(super) const fn datatype(element: TensorElementType) -> Option<Datatype> {
@@ -24,6 +25,7 @@ pub(super) const fn datatype(element: TensorElementType) -> Option<Datatype> {
         TensorElementType::Int32 => Datatype::Int32,
         TensorElementType::Int64 => Datatype::Int64,
         TensorElementType::Float16 => Datatype::Fp16,
+        TensorElementType::Bfloat16 => Datatype::Bf16,
         TensorElementType::Float32 => Datatype::Fp32,
         TensorElementType::Float64 => Datatype::Fp64,
         TensorElementType::String => Datatype::Bytes,
@@ -53,6 +55,7 @@ pub(super) fn to_runtime(
         TensorData::Int32(values) => numbers!(values),
         TensorData::Int64(values) => numbers!(values),
         TensorData::Fp16(values) => numbers!(values),
+        TensorData::Bf16(values) => numbers!(values),
         TensorData::Fp32(values) => numbers!(values),
         TensorData::Fp64(values) => numbers!(values),
         TensorData::Bytes(values) => {
@@ -117,6 +120,7 @@ fn tensor(element: TensorElementType, value: &DynValue) -> Result<Tensor, InferE
         Some(Datatype::Int32) => numbers!(Int32),
         Some(Datatype::Int64) => numbers!(Int64),
         Some(Datatype::Fp16) => numbers!(Fp16),
+        Some(Datatype::Bf16) => numbers!(Bf16),
         Some(Datatype::Fp32) => numbers!(Fp32),
         Some(Datatype::Fp64) => numbers!(Fp64),
         Some(Datatype::Bytes) => {

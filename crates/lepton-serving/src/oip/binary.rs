@@ -1,9 +1,10 @@
 //! Tensors as raw bytes after the JSON: little-endian elements, `BYTES` each with a
 //! 32-bit length before it (Triton's binary tensor data extension).
 
-use half::f16;
+use half::{bf16, f16};
+use lepton_types::signature::Datatype;
 
-use crate::tensor::{Datatype, TensorData};
+use crate::tensor::TensorData;
 
 /// Why raw bytes are no tensor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +70,7 @@ pub(super) fn read(bytes: &[u8], datatype: Datatype) -> Result<TensorData, Binar
         Datatype::Int32 => little_endian!(Int32, i32),
         Datatype::Int64 => little_endian!(Int64, i64),
         Datatype::Fp16 => little_endian!(Fp16, f16),
+        Datatype::Bf16 => little_endian!(Bf16, bf16),
         Datatype::Fp32 => little_endian!(Fp32, f32),
         Datatype::Fp64 => little_endian!(Fp64, f64),
     })
@@ -127,6 +129,7 @@ pub(super) fn write(data: &TensorData, out: &mut Vec<u8>) {
         TensorData::Int32(values) => little_endian!(values),
         TensorData::Int64(values) => little_endian!(values),
         TensorData::Fp16(values) => little_endian!(values),
+        TensorData::Bf16(values) => little_endian!(values),
         TensorData::Fp32(values) => little_endian!(values),
         TensorData::Fp64(values) => little_endian!(values),
         TensorData::Bytes(texts) => {
@@ -168,7 +171,13 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            for datatype in [Datatype::Bytes, Datatype::Bool, Datatype::Fp16, Datatype::Int64] {
+            for datatype in [
+                Datatype::Bytes,
+                Datatype::Bool,
+                Datatype::Fp16,
+                Datatype::Bf16,
+                Datatype::Int64,
+            ] {
                 let _ = read(&bytes, datatype);
             }
         }

@@ -6,11 +6,12 @@
 
 use std::fmt;
 
-use half::f16;
+use half::{bf16, f16};
+use lepton_types::signature::Datatype;
 use serde::de::{self, DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::tensor::{Datatype, Shape, Tensor, TensorData, element_count};
+use crate::tensor::{Shape, Tensor, TensorData, element_count};
 
 /// The deepest nesting that is read; no model of the field has more axes.
 const DEPTH_MAX: usize = 16;
@@ -74,7 +75,7 @@ pub(super) fn read(
         .unwrap_or(0)
         .min(RESERVED_ELEMENTS_MAX);
     let mut sink = Sink {
-        data: datatype.with_capacity(reserved),
+        data: TensorData::with_capacity(datatype, reserved),
         lengths: Vec::new(),
         leaf_depth: None,
         error: None,
@@ -198,6 +199,9 @@ impl Sink {
             TensorData::Fp16(values) if f16::from_f64(value).is_finite() => {
                 values.push(f16::from_f64(value));
             }
+            TensorData::Bf16(values) if bf16::from_f64(value).is_finite() => {
+                values.push(bf16::from_f64(value));
+            }
             _ => return false,
         }
         true
@@ -206,6 +210,7 @@ impl Sink {
     fn push_missing(&mut self) -> bool {
         match &mut self.data {
             TensorData::Fp16(values) => values.push(f16::NAN),
+            TensorData::Bf16(values) => values.push(bf16::NAN),
             TensorData::Fp32(values) => values.push(f32::NAN),
             TensorData::Fp64(values) => values.push(f64::NAN),
             TensorData::Bytes(values) => values.push(String::new()),

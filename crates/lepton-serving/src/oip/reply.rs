@@ -1,12 +1,13 @@
 //! The answer to a request to infer, from tensors to bytes.
 
+use lepton_types::signature::Datatype;
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use serde::ser::Serializer;
 
 use super::binary;
 use super::request::RequestedOutput;
 use crate::engine::Output;
-use crate::tensor::{Datatype, TensorData};
+use crate::tensor::TensorData;
 
 /// The outputs of a run, and what of them the caller wants.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ fn find<'a>(outputs: &'a [Output], name: &str) -> Result<&'a Output, UnknownOutp
             let known: Vec<String> = outputs.iter().map(|output| output.name.clone()).collect();
             UnknownOutput {
                 name: name.to_owned(),
-                suggestion: crate::signature::suggest(name, &known),
+                suggestion: crate::inputs::suggest(name, &known),
             }
         })
 }
@@ -148,13 +149,8 @@ impl Serialize for Elements<'_> {
             TensorData::Int16(values) => values.serialize(serializer),
             TensorData::Int32(values) => values.serialize(serializer),
             TensorData::Int64(values) => values.serialize(serializer),
-            TensorData::Fp16(values) => {
-                let mut seq = serializer.serialize_seq(Some(values.len()))?;
-                for value in values {
-                    seq.serialize_element(&value.to_f32())?;
-                }
-                seq.end()
-            }
+            TensorData::Fp16(values) => serializer.collect_seq(values.iter().map(|it| it.to_f32())),
+            TensorData::Bf16(values) => serializer.collect_seq(values.iter().map(|it| it.to_f32())),
             TensorData::Fp32(values) => values.serialize(serializer),
             TensorData::Fp64(values) => values.serialize(serializer),
             TensorData::Bytes(values) => values.serialize(serializer),

@@ -1,11 +1,12 @@
 //! A request to infer, from its bytes to tensors.
 
+use lepton_types::signature::Datatype;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::binary::{self, BinaryError};
 use super::elements::{self, DataError, excerpt};
-use crate::tensor::{Datatype, ElementCountMismatch, NamedTensor, Shape, Tensor};
+use crate::tensor::{ElementCountMismatch, NamedTensor, Shape, Tensor};
 
 /// The most inputs or outputs that one request may name; no model of the field has more.
 const TENSORS_MAX: usize = 10_000;

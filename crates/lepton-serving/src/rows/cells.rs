@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use half::f16;
+use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -114,6 +114,10 @@ pub(super) fn push(column: &mut TensorData, cell: Cell<'_>, texts: Texts) -> Res
             .map(|value| values.push(value)),
         TensorData::Fp16(values) => float(&cell)
             .map(|value| (value, f16::from_f64(value)))
+            .filter(|(value, half)| value.is_nan() || half.is_finite())
+            .map(|(_, half)| values.push(half)),
+        TensorData::Bf16(values) => float(&cell)
+            .map(|value| (value, bf16::from_f64(value)))
             .filter(|(value, half)| value.is_nan() || half.is_finite())
             .map(|(_, half)| values.push(half)),
         TensorData::Uint8(values) => whole!(values),

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use lepton_types::signature::{Role, Signature, TensorSpec};
+
 use super::cells::{self, Cell, Texts};
 use super::{Place, RowsError, RowsRequest};
-use crate::signature::{Role, Signature, TensorSpec};
 use crate::tensor::{NamedTensor, Tensor, TensorData};
 
 /// The most columns a row may have; beyond it a request is a mistake or an attack.
@@ -177,7 +178,7 @@ impl<'m> Columns<'m> {
                 .collect(),
             Layout::Matrix(spec, _) => {
                 let width = self.columns.len();
-                let mut data = spec.datatype.with_capacity(rows * width);
+                let mut data = TensorData::with_capacity(spec.datatype, rows * width);
                 for row in 0..rows {
                     for column in &self.columns {
                         data.push_from(&column.data, row);
@@ -238,7 +239,7 @@ impl<'m> Columns<'m> {
         let at = self.columns.len();
         self.columns.push(Column {
             name: name.to_owned(),
-            data: spec.datatype.with_capacity(0),
+            data: TensorData::with_capacity(spec.datatype, 0),
             optional: spec.role == Role::Ignored,
         });
         self.index.insert(name.to_owned(), at);

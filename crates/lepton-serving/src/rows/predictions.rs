@@ -1,10 +1,10 @@
 //! A model's outputs as one prediction a row.
 
+use lepton_types::signature::{Signature, Task};
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use crate::engine::Output;
-use crate::signature::{Signature, Task};
 use crate::tensor::TensorData;
 
 /// An output that has not one entry a row.
@@ -187,6 +187,7 @@ impl Serialize for Element<'_> {
             TensorData::Int32(values) => values[at].serialize(serializer),
             TensorData::Int64(values) => values[at].serialize(serializer),
             TensorData::Fp16(values) => values[at].to_f32().serialize(serializer),
+            TensorData::Bf16(values) => values[at].to_f32().serialize(serializer),
             TensorData::Fp32(values) => values[at].serialize(serializer),
             TensorData::Fp64(values) => values[at].serialize(serializer),
             TensorData::Bytes(values) => values[at].serialize(serializer),

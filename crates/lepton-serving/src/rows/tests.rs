@@ -1,15 +1,11 @@
+use lepton_types::signature::{Role, Task, TensorSpec};
+
 use super::*;
 use crate::engine::Output;
-use crate::signature::{Task, TensorSpec};
 use crate::tensor::{Tensor, TensorData};
 
 fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
-    TensorSpec {
-        name: name.to_owned(),
-        datatype,
-        shape: shape.to_vec(),
-        role: crate::signature::Role::Tensor,
-    }
+    TensorSpec::new(name, datatype, shape.to_vec())
 }
 
 fn signature(inputs: Vec<TensorSpec>) -> Signature {
@@ -105,7 +101,7 @@ fn texts_are_taken_as_the_trainer_took_them_and_verbatim_for_a_foreign_model() {
 #[test]
 fn a_column_that_the_model_does_not_use_may_be_left_out() {
     let mut signature = tabular();
-    signature.inputs[0].role = crate::signature::Role::Ignored;
+    signature.inputs[0].role = Role::Ignored;
     for body in [
         r#"{"columns":["colour","visits"],"data":[["a",1]]}"#,
         r#"{"rows":[{"colour":"a","visits":1}]}"#,
@@ -116,7 +112,7 @@ fn a_column_that_the_model_does_not_use_may_be_left_out() {
         };
         assert!(ages.len() == 1 && ages[0].is_nan());
     }
-    signature.inputs[2].role = crate::signature::Role::Ignored;
+    signature.inputs[2].role = Role::Ignored;
     let whole = r#"{"rows":[{"colour":"a","age":1}]}"#;
     assert!(message(whole, &signature).starts_with("row 1 has no column `visits`"));
 }

@@ -15,6 +15,7 @@ use super::http::{Named, json};
 use super::{Loaded, Replica};
 use crate::body::{BodyLease, read_body};
 use crate::engine::Output;
+use crate::inputs;
 use crate::metrics::{Exposition, LatencyHistogram};
 use crate::oip::{HEADER_LENGTH, InferReply, InferRequest};
 use crate::rows::{Predictions, RowsRequest};
@@ -88,7 +89,7 @@ async fn answer_infer(
     let (bytes, _lease) = take_body(replica, headers, body).await?;
     let size = bytes.len();
     let request = offload(size, move || InferRequest::parse(&bytes, json_length)).await??;
-    loaded.signature.check(&request.inputs)?;
+    inputs::check(&loaded.signature, &request.inputs)?;
     let InferRequest {
         id,
         inputs,
@@ -156,7 +157,7 @@ async fn answer_rows(
 }
 
 async fn run_rows(loaded: &Loaded, request: RowsRequest) -> Result<Vec<Output>, Failure> {
-    loaded.signature.check(&request.inputs)?;
+    inputs::check(&loaded.signature, &request.inputs)?;
     Ok(loaded.batcher.infer(request.inputs).await?)
 }
 

@@ -6,9 +6,9 @@ use http::{HeaderValue, StatusCode, header};
 use crate::batcher::SubmitError;
 use crate::body::ReadBodyError;
 use crate::engine::InferError;
+use crate::inputs::InputError;
 use crate::oip::{self, RequestError, UnknownOutput};
 use crate::rows::{NotPerRow, RowsError};
-use crate::signature::InputError;
 use crate::token::REPLICA_NOT_READY_HEADER;
 
 /// Why a request is not answered with outputs.

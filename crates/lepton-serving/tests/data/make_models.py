@@ -76,6 +76,20 @@ def half():
     )
 
 
+def brain():
+    """Numbers of sixteen bits as accelerators write them, doubled by way of single precision."""
+    save(
+        "brain",
+        [
+            helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["wide", "wide"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["y"], to=TensorProto.BFLOAT16),
+        ],
+        [tensor("x", TensorProto.BFLOAT16, ["N"])],
+        [tensor("y", TensorProto.BFLOAT16, ["N"])],
+    )
+
+
 def sequence():
     """An output that no inference protocol can carry."""
     output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
@@ -179,5 +193,5 @@ def scikit():
     print(json.dumps(classifier.predict_proba(features[[0, 60, 120]]).tolist()))
 
 
-for make in (affine, echo, half, sequence, batch_sum, tabular, scikit):
+for make in (affine, echo, half, brain, sequence, batch_sum, tabular, scikit):
     make()

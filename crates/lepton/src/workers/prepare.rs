@@ -11,7 +11,7 @@ use lepton_prep::{
     DescriptionError, Input, InputFile, Limits, Observer, Outcome, PrepError, Preparation, Prepared,
 };
 use lepton_types::resources::{
-    ColumnStatistics, DatasetPart, DatasetVersion, Lineage, NamedVersion, PrepareSpec, Program,
+    DatasetPart, DatasetVersion, Lineage, NamedVersion, PrepareSpec, Program,
 };
 use lepton_types::{Id, RunId};
 
@@ -194,7 +194,7 @@ fn freeze(
             .collect(),
         fitted,
         rows,
-        columns: outcome.columns.into_iter().map(column).collect(),
+        columns: outcome.columns,
     };
     let version = client.put_dataset_version(
         &spec.dataset,
@@ -209,16 +209,4 @@ fn freeze(
         outcome.passes, version.metadata.name
     ));
     Ok(version)
-}
-
-fn column(column: lepton_prep::ColumnStatistics) -> ColumnStatistics {
-    ColumnStatistics {
-        name: column.name,
-        r#type: column.r#type,
-        missing: column.missing,
-        min: column.min,
-        max: column.max,
-        mean: column.mean,
-        deviation: column.deviation,
-    }
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use lepton_serving::signature::Signature;
 use lepton_serving::token::ReplicaToken;
 use lepton_serving::worker::{self, ServeError, ServeOptions};
+use lepton_types::signature::Signature;
 
 use crate::commands::worker::Serve;
 
