@@ -15,9 +15,10 @@ pub use objects::{
     Upkeep, UpkeepFinding, UpkeepPhase, UpkeepWork,
 };
 pub use requests::{
-    Apply, CreateAccessKey, CreateExperiment, CreateJob, CreateProject, CreateRun, CreateToken,
-    LogToRun, Manifest, ManifestMetadata, PutDatasetVersion, PutModelVersion, SetAlias,
-    SubmitInput, SubmitPrepare, SubmitProgram, SubmitTrain, UpdateModel, UpdateRun,
+    Apply, CreateAccessKey, CreateExperiment, CreateJob, CreateProject, CreateReservation,
+    CreateRun, CreateToken, LogToRun, Manifest, ManifestMetadata, PutDatasetVersion,
+    PutModelVersion, SetAlias, SubmitInput, SubmitPrepare, SubmitProgram, SubmitTrain, UpdateModel,
+    UpdateRun,
 };
 pub use responses::{
     AccessKeyView, AppliedItem, ApplyAction, ApplyReport, Bin, BlobInfo, CreatedAccessKey,

@@ -126,6 +126,26 @@ const fn one() -> u32 {
     1
 }
 
+/// Asks for room on machines, promised in advance.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateReservation {
+    /// Its name, unique among all.
+    pub name: Name,
+    /// Whose jobs and endpoints may use the room.
+    pub project: Name,
+    /// When its window opens; now where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// When it closes.
+    pub until: Timestamp,
+    /// How many workers there is to be room for.
+    #[serde(default = "one")]
+    pub workers: u32,
+    /// The room of each, on one machine.
+    pub resources: Resources,
+}
+
 /// What a job runs.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]

@@ -1,11 +1,12 @@
 //! Who calls, in which projects, and with which tokens; what answers.
 
 use lepton_api::{
-    AccessKeyView, CreateAccessKey, CreateProject, CreateToken, CreatedAccessKey, CreatedToken,
-    LineageGraph, List, S3Credentials, ServerInfo, TokenView, WhoAmI,
+    AccessKeyView, CreateAccessKey, CreateProject, CreateReservation, CreateToken,
+    CreatedAccessKey, CreatedToken, LineageGraph, List, S3Credentials, ServerInfo, TokenView,
+    WhoAmI,
 };
 use lepton_types::Name;
-use lepton_types::resources::{Kind, Pool, Project};
+use lepton_types::resources::{Kind, Pool, Project, Reservation};
 use ureq::http::Method;
 
 use crate::Client;
@@ -86,6 +87,34 @@ impl Client {
     /// One pool.
     pub fn pool(&self, name: &str) -> Result<Pool, ClientError> {
         self.get(&root(&["pools", name]))
+    }
+
+    /// The reservations that the caller sees.
+    pub fn reservations(&self, page: &Page) -> Result<List<Reservation>, ClientError> {
+        self.get(&page.onto(root(&["reservations"])))
+    }
+
+    /// One reservation.
+    pub fn reservation(&self, name: &str) -> Result<Reservation, ClientError> {
+        self.get(&root(&["reservations", name]))
+    }
+
+    /// Asks for room; whether it is promised shows in the status.
+    pub fn create_reservation(
+        &self,
+        request: &CreateReservation,
+    ) -> Result<Reservation, ClientError> {
+        self.ask(
+            &Method::POST,
+            &root(&["reservations"]),
+            request,
+            Repeat::OnlyUnsent,
+        )
+    }
+
+    /// Gives the room back.
+    pub fn delete_reservation(&self, name: &str) -> Result<(), ClientError> {
+        self.remove(&root(&["reservations", name]))
     }
 
     /// The tokens that the caller sees, without their secrets.

@@ -8,13 +8,14 @@ use lepton_planner::PlanRng;
 use lepton_planner::autoscaling::{Memory, Record, Second, ServiceTimes};
 use lepton_planner::cluster::Node;
 use lepton_planner::workloads::{
-    Change, Effect, EndpointChange, Health, JobChange, Load, Plan, View, WorkerFact, WorkerKey,
-    check, plan, scaling_record,
+    Change, Effect, EndpointChange, Health, JobChange, Load, Plan, ReservationChange, View,
+    WorkerFact, WorkerKey, check, plan, scaling_record,
 };
 use lepton_types::resources::{
     Attempt, AttemptPhase, AttemptSpec, CommandSpec, Endpoint, EndpointSpec, ExitReason, Job,
-    JobPhase, JobSpec, Kind, Program, Replica, ReplicaPhase, ReplicaSpec, Resource, Scaling,
-    ScalingStatus, WorkerPhase, WorkerStatus,
+    JobPhase, JobSpec, Kind, Program, Replica, ReplicaPhase, ReplicaSpec, ReservationPhase,
+    ReservationSpec, ReservationStatus, Resource, Scaling, ScalingStatus, WorkerPhase,
+    WorkerStatus,
 };
 use lepton_types::{CpuMillis, DurationMs, Id, MemoryBytes, Name, Resources, Timestamp};
 use proptest::prelude::*;
@@ -293,10 +294,43 @@ fn new_replica(endpoint: &Endpoint, id: Id, version: u32, node: String) -> Repli
         .owned_by(Kind::Endpoint, endpoint.metadata.id)
 }
 
+/// Promised on machines that are there and not, asked for, refused, over and long over.
+fn drawn_reservation() -> impl Strategy<Value = (ReservationSpec, ReservationStatus)> {
+    let phase = prop::sample::select(vec![
+        ReservationPhase::Pending,
+        ReservationPhase::Booked,
+        ReservationPhase::Refused,
+        ReservationPhase::Over,
+    ]);
+    let node = prop::sample::select(vec!["here", "gone"]);
+    let window = (-900_000_i64..4_000, 0_u64..900_000);
+    (window, any::<bool>(), 0_u32..4, phase, node).prop_map(
+        |((from, lasts), own, workers, phase, node)| {
+            let from = Timestamp::from_millis(NOW.as_millis() + from * 1_000);
+            let project = if own { "default" } else { "other" };
+            let spec = ReservationSpec {
+                project: project.parse().unwrap(),
+                from,
+                until: from + DurationMs::from_secs(lasts),
+                workers,
+                resources: cpus(1),
+            };
+            let promised = usize::from(phase == ReservationPhase::Booked) * workers as usize;
+            let status = ReservationStatus {
+                phase,
+                nodes: vec![node.to_owned(); promised],
+                message: None,
+            };
+            (spec, status)
+        },
+    )
+}
+
 fn drawn_view() -> impl Strategy<Value = View> {
     let jobs = proptest::collection::vec(drawn_job(), 0..6);
     let endpoints = proptest::collection::vec(drawn_endpoint(), 0..4);
-    (jobs, endpoints, 0_u64..30).prop_map(|(jobs, endpoints, room)| {
+    let reservations = proptest::collection::vec(drawn_reservation(), 0..3);
+    (jobs, endpoints, reservations, 0_u64..30).prop_map(|(jobs, endpoints, reservations, room)| {
         let mut view = View::default();
         view.nodes
             .insert("here".parse().unwrap(), Node::from(cpus(room)));
@@ -305,6 +339,13 @@ fn drawn_view() -> impl Strategy<Value = View> {
         }
         for (number, endpoint) in (10_000..).step_by(1_000).zip(&endpoints) {
             add_endpoint(&mut view, number, endpoint);
+        }
+        for (number, (spec, status)) in (90_000..).zip(reservations) {
+            let name = format!("r{number}");
+            let home = Name::default_project();
+            let mut drawn = Resource::draft(id(number), home, name, NOW, spec);
+            drawn.status = status;
+            view.reservations.insert(id(number), Arc::new(drawn));
         }
         view
     })
@@ -321,6 +362,7 @@ fn carry_out(view: &mut View, plan: Plan, ids: &mut u64) {
         match change {
             Change::Job(change) => apply_job(view, change, ids),
             Change::Endpoint(change) => apply_endpoint(view, change, ids),
+            Change::Reservation(change) => apply_reservation(view, &change),
         }
     }
     for effect in plan.effects {
@@ -402,6 +444,15 @@ fn apply_endpoint(view: &mut View, change: EndpointChange, ids: &mut u64) {
     }
 }
 
+fn apply_reservation(view: &mut View, change: &ReservationChange) {
+    if change.delete {
+        view.reservations.remove(&change.reservation);
+    } else if let Some(status) = &change.status {
+        let known = view.reservations.get_mut(&change.reservation).unwrap();
+        Arc::make_mut(known).status = status.clone();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 512,
@@ -412,7 +463,7 @@ proptest! {
     #[test]
     fn no_plan_breaks_a_rule_and_equal_views_give_equal_plans(view in drawn_view(), seed: u64) {
         let (decided, report) = plan(&view, NOW, &PlanRng::from_seed(seed));
-        prop_assert_eq!(check(&view, &decided, NOW), []);
+        prop_assert_eq!(check(&view, &decided, NOW, &PlanRng::from_seed(seed)), []);
         prop_assert_eq!((decided, report), plan(&view, NOW, &PlanRng::from_seed(seed)));
     }
 
@@ -459,7 +510,7 @@ proptest! {
         let mut launched = BTreeSet::new();
         for _ in 0..IDLE_WITHIN {
             let (decided, _) = plan(&view, NOW, &PlanRng::from_seed(1));
-            prop_assert_eq!(check(&view, &decided, NOW), []);
+            prop_assert_eq!(check(&view, &decided, NOW, &PlanRng::from_seed(1)), []);
             for effect in &decided.effects {
                 if let Effect::Launch(key, _) = effect {
                     prop_assert!(launched.insert(*key), "{:?} is launched twice", key);

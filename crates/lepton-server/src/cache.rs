@@ -1,6 +1,6 @@
 //! The working set in memory, kept up to date from the store's feed of changes.
 //!
-//! Owns: what is live (jobs and attempts that are not over, endpoints, replicas, pools) and what
+//! Owns: what is live (jobs and attempts that are not over, endpoints, replicas, pools, reservations) and what
 //! every request needs (tokens). Nothing here survives, and nothing needs to: it is read again
 //! from the store at the next start.
 
@@ -11,7 +11,7 @@ use lepton_store::{Change, Query, Store, StoreError};
 use lepton_types::Id;
 use lepton_types::resources::{
     Attempt, AttemptSpec, Endpoint, EndpointSpec, Job, JobSpec, Kind, Model, ModelSpec, Pool,
-    PoolSpec, Replica, ReplicaSpec, Resource, Spec, Token, TokenSpec,
+    PoolSpec, Replica, ReplicaSpec, Reservation, ReservationSpec, Resource, Spec, Token, TokenSpec,
 };
 
 /// What is live. Cloning is cheap enough for a pass: values are shared.
@@ -25,6 +25,7 @@ pub(crate) struct Live {
     pub(crate) replicas: BTreeMap<Id, Arc<Replica>>,
     pub(crate) pools: BTreeMap<Id, Arc<Pool>>,
     pub(crate) models: BTreeMap<Id, Arc<Model>>,
+    pub(crate) reservations: BTreeMap<Id, Arc<Reservation>>,
     pub(crate) tokens: BTreeMap<Id, Arc<Token>>,
 }
 
@@ -58,6 +59,7 @@ impl Cache {
             replicas: all::<ReplicaSpec>(store, Query::default()).await?,
             pools: all::<PoolSpec>(store, Query::default()).await?,
             models: all::<ModelSpec>(store, Query::default()).await?,
+            reservations: all::<ReservationSpec>(store, Query::default()).await?,
             tokens: all::<TokenSpec>(store, Query::default()).await?,
         };
         Ok(Self {
@@ -116,6 +118,7 @@ impl Live {
             Kind::Pool => put::<PoolSpec>(&mut self.pools, change, |_| true),
             Kind::Model => put::<ModelSpec>(&mut self.models, change, |_| true),
             Kind::Token => put::<TokenSpec>(&mut self.tokens, change, |_| true),
+            Kind::Reservation => put::<ReservationSpec>(&mut self.reservations, change, |_| true),
             Kind::Project
             | Kind::Dataset
             | Kind::DatasetVersion

@@ -19,4 +19,6 @@ pub use ids::{
 };
 pub use names::{AliasName, FreeName, Name, ParseNameError};
 pub use quantities::{CpuMillis, MemoryBytes, ParseQuantityError, Resources};
-pub use time::{Clock, DurationMs, ManualClock, ParseDurationError, SystemClock, Timestamp};
+pub use time::{
+    Clock, DurationMs, ManualClock, ParseDurationError, ParseTimestampError, SystemClock, Timestamp,
+};

@@ -54,6 +54,29 @@ impl Timestamp {
     }
 }
 
+/// A text that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a time: write it as `2026-12-01T08:00:00Z`, with `+01:00` for another zone"
+)]
+pub struct ParseTimestampError {
+    /// The first 64 characters of what was given.
+    pub text: String,
+}
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
+        match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Ok(Self(time.as_millisecond())),
+            Err(_) => Err(ParseTimestampError {
+                text: text.chars().take(64).flat_map(char::escape_debug).collect(),
+            }),
+        }
+    }
+}
+
 impl Add<DurationMs> for Timestamp {
     type Output = Self;
 

@@ -58,6 +58,7 @@ enum Command {
     Data(commands::data::Data),
     Train(commands::train::Train),
     Run(commands::run::Run),
+    Reserve(commands::reserve::Reserve),
     #[command(
         subcommand,
         after_help = "Example:\n  lepton runs compare first second"
@@ -154,6 +155,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Data(data) => data.run(ctx),
         Command::Train(train) => train.run(ctx),
         Command::Run(run) => run.run(ctx),
+        Command::Reserve(reserve) => reserve.run(ctx),
         Command::Runs(runs) => runs.run(ctx),
         Command::Deploy(deploy) => deploy.run(ctx),
         Command::Predict(predict) => predict.run(ctx),

@@ -55,6 +55,7 @@ pub(crate) fn list(
     match kind {
         Kind::Project => all!(|page| client.projects(&page)),
         Kind::Pool => all!(|page| client.pools(&page)),
+        Kind::Reservation => all!(|page| client.reservations(&page)),
         Kind::Dataset => all!(|page| client.datasets(&page)),
         Kind::Experiment => all!(|page| client.experiments(&page)),
         Kind::Model => all!(|page| client.models(&page)),
@@ -102,6 +103,7 @@ pub(crate) fn one(client: &Client, kind: Kind, name: &str, look: Look) -> Result
     let shown = match kind {
         Kind::Project => Shown::one(&client.get_project(name)?, format, now),
         Kind::Pool => Shown::one(&client.pool(name)?, format, now),
+        Kind::Reservation => Shown::one(&client.reservation(name)?, format, now),
         Kind::Dataset => Shown::one(&client.dataset(&dns(name)?)?, format, now),
         Kind::Experiment => Shown::one(&client.experiment(&free(name)?)?, format, now),
         Kind::Job => Shown::one(&client.job(name)?, format, now),
@@ -267,6 +269,7 @@ fn names(client: &Client, kind: Kind) -> Vec<String> {
     let found: Result<Vec<String>, ClientError> = match kind {
         Kind::Project => named!(client.projects(&page)),
         Kind::Pool => named!(client.pools(&page)),
+        Kind::Reservation => named!(client.reservations(&page)),
         Kind::Dataset | Kind::DatasetVersion => named!(client.datasets(&page)),
         Kind::Experiment => named!(client.experiments(&page)),
         Kind::Model | Kind::ModelVersion => named!(client.models(&page)),

@@ -160,6 +160,48 @@ fn what_waits_says_why_and_can_be_cancelled() {
 }
 
 #[test]
+fn room_is_promised_and_given_back() {
+    let lepton = Lepton::up();
+    let missing = lepton.run(&["reserve", "demo", "--lasts", "1h"]);
+    assert_eq!(missing.status, 2);
+    assert!(missing.err.contains("--cpu"), "{}", missing.err);
+    let reserve = |name, cpu| {
+        let room = ["--cpu", cpu, "--memory", "64Mi"];
+        let window = ["reserve", name, "--from", "1h", "--lasts", "30m"];
+        lepton.run(&[&window[..], &room[..]].concat())
+    };
+    let too_much = reserve("vast", "100000");
+    assert_eq!(too_much.status, 8);
+    assert!(
+        too_much.err.contains("room for 0 of 1 is sure to be free"),
+        "{}",
+        too_much.err
+    );
+    let all: serde_json::Value =
+        serde_json::from_str(&lepton.good(&["get", "pool", "local", "-o", "json"])).unwrap();
+    let cpu = &all["status"]["nodes"][0]["capacity"]["cpu"];
+    let cpu = cpu.as_str().map_or_else(|| cpu.to_string(), str::to_owned);
+    let made = reserve("demo", &cpu);
+    assert_eq!(made.status, 0, "{}", made.err);
+    assert!(made.out.contains("for project `default`"), "{}", made.out);
+    // It could still run when the window opens, but it is the owner's.
+    lepton.good(&["run", "own", "--no-code", "--wait", "--", "true"]);
+    lepton.good(&["project", "create", "other"]);
+    let other = |rest: &[&str]| {
+        let begin = ["--project", "other", "run", "x", "--no-code"];
+        lepton.run(&[&begin[..], rest].concat())
+    };
+    let short = other(&["--wait", "--timeout", "10m", "--", "true"]);
+    assert_eq!(short.status, 0, "{}", short.err);
+    let long = other(&["--wait", "--wait-timeout", "2s", "--", "true"]);
+    assert_eq!(long.status, 7, "{}", long.err);
+    assert!(long.err.contains("by reservation `demo`"), "{}", long.err);
+    lepton.good(&["delete", "reservation", "demo"]);
+    let after = other(&["--wait", "--", "true"]);
+    assert_eq!(after.status, 0, "{}", after.err);
+}
+
+#[test]
 fn applying_twice_changes_nothing() {
     let lepton = Lepton::up();
     lepton.write(

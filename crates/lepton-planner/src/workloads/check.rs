@@ -1,13 +1,18 @@
 //! An independent reading of the rules: refuses a plan that breaks one, whoever made it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lepton_types::resources::{AttemptPhase, Kind, ReplicaPhase};
-use lepton_types::{Id, Timestamp};
+use lepton_types::resources::{
+    AttemptPhase, Kind, ReplicaPhase, Reservation, ReservationPhase, ReservationSpec,
+};
+use lepton_types::{Id, Resources, Timestamp};
 
 use super::scaling::view_of;
-use super::{Change, Effect, EndpointChange, Plan, View, WorkerKey};
-use crate::autoscaling;
+use super::{
+    Change, Effect, EndpointChange, Plan, ReservationChange, View, WorkerKey, placement_view,
+};
+use crate::cluster::NodeName;
+use crate::{PlanRng, autoscaling, cluster};
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +67,17 @@ pub enum Finding {
         /// Asked for.
         wanted: u32,
     },
+    /// Who runs where breaks a rule.
+    #[error(transparent)]
+    Placement(#[from] cluster::Finding),
+    /// A reservation would be promised other room than it asks for, or more than there is.
+    #[error("reservation `{reservation}`: {why}")]
+    Promise {
+        /// Which.
+        reservation: Id,
+        /// The rule.
+        why: &'static str,
+    },
     /// The number of replicas breaks a rule.
     #[error("endpoint `{endpoint}`: {finding}")]
     Scaling {
@@ -73,10 +89,12 @@ pub enum Finding {
     },
 }
 
-/// Every rule that `plan` breaks, given `view` at `now`.
+/// Every rule that `plan`, made with `rng`, breaks, given `view` at `now`.
 #[must_use]
-pub fn check(view: &View, plan: &Plan, now: Timestamp) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub fn check(view: &View, plan: &Plan, now: Timestamp, rng: &PlanRng) -> Vec<Finding> {
+    let room = placement_view(view, now, rng);
+    let placement = cluster::check(&room, &plan.placement, now).into_iter();
+    let mut findings: Vec<Finding> = placement.map(Finding::Placement).collect();
     for effect in &plan.effects {
         check_effect(view, effect, &mut findings);
     }
@@ -129,6 +147,7 @@ pub fn check(view: &View, plan: &Plan, now: Timestamp) -> Vec<Finding> {
                     });
                 }
             }
+            Change::Reservation(change) => check_promise(view, plan, change, &mut findings),
         }
     }
     findings
@@ -146,6 +165,76 @@ fn check_scaling(view: &View, plan: &Plan, now: Timestamp, findings: &mut Vec<Fi
             finding,
         }));
     }
+}
+
+fn check_promise(
+    view: &View,
+    plan: &Plan,
+    change: &ReservationChange,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(asked) = view.reservations.get(&change.reservation) else {
+        return;
+    };
+    let Some(nodes) = booked(asked, Some(change)) else {
+        return;
+    };
+    let mut refuse = |why| {
+        findings.push(Finding::Promise {
+            reservation: change.reservation,
+            why,
+        });
+    };
+    if asked.status.phase != ReservationPhase::Pending {
+        refuse("it was decided before");
+    }
+    if nodes.len() != asked.spec.workers as usize {
+        refuse("it is for another number of workers");
+    }
+    let changes: BTreeMap<Id, &ReservationChange> = plan
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Reservation(change) => Some((change.reservation, change)),
+            Change::Job(_) | Change::Endpoint(_) => None,
+        })
+        .collect();
+    let mut sums: BTreeMap<&str, Resources> = BTreeMap::new();
+    let overlaps =
+        |spec: &ReservationSpec| spec.from < asked.spec.until && asked.spec.from < spec.until;
+    for (id, other) in &view.reservations {
+        if let Some(nodes) = booked(other, changes.get(id).copied())
+            && overlaps(&other.spec)
+        {
+            for node in nodes {
+                let sum = sums.entry(node).or_insert(Resources::ZERO);
+                *sum = sum.plus(&other.spec.resources);
+            }
+        }
+    }
+    for node in nodes {
+        let machine = node
+            .parse()
+            .ok()
+            .and_then(|name| view.nodes.get::<NodeName>(&name));
+        let promised = sums.get(node.as_str()).copied().unwrap_or_default();
+        if machine.is_none_or(|machine| !machine.capacity.covers(&promised)) {
+            return refuse("more would be promised of a machine than it has");
+        }
+    }
+}
+
+/// The machines that are promised to a reservation after this plan.
+fn booked<'a>(
+    reservation: &'a Reservation,
+    change: Option<&'a ReservationChange>,
+) -> Option<&'a [String]> {
+    if change.is_some_and(|change| change.delete) {
+        return None;
+    }
+    let changed = change.and_then(|change| change.status.as_ref());
+    let status = changed.unwrap_or(&reservation.status);
+    (status.phase == ReservationPhase::Booked).then_some(&status.nodes[..])
 }
 
 fn check_drains(view: &View, plan: &Plan, change: &EndpointChange, findings: &mut Vec<Finding>) {

@@ -1,7 +1,7 @@
-//! What to do next about every job and every endpoint of a pool: the decision that the
-//! reconciler carries out.
+//! What to do next about every job, every endpoint and every reservation of a pool: the decision
+//! that the reconciler carries out.
 //!
-//! Owns: the lifecycles of jobs, attempts, endpoints and replicas; when something is tried
+//! Owns: the lifecycles of jobs, attempts, endpoints, replicas and reservations; when something is tried
 //! again, stopped, drained, replaced. Must not know: how workers are started and watched.
 //!
 //! # Goals
@@ -17,6 +17,7 @@
 mod check;
 mod endpoints;
 mod jobs;
+mod reservations;
 mod scaling;
 mod view;
 
@@ -26,7 +27,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 use lepton_types::resources::{
-    AttemptStatus, EndpointStatus, EventSeverity, JobStatus, Kind, ReplicaStatus, RunPhase, Waiting,
+    AttemptStatus, EndpointStatus, EventSeverity, JobStatus, Kind, ReplicaStatus,
+    ReservationStatus, RunPhase, Waiting,
 };
 use lepton_types::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -53,7 +55,7 @@ pub struct Plan {
     pub scaling: BTreeMap<Id, AutoscalePlan>,
 }
 
-/// What is to be recorded about one job or endpoint, in one transaction.
+/// What is to be recorded about one job, endpoint or reservation, in one transaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
@@ -61,6 +63,21 @@ pub enum Change {
     Job(JobChange),
     /// About an endpoint.
     Endpoint(EndpointChange),
+    /// About a reservation.
+    Reservation(ReservationChange),
+}
+
+/// What is to be recorded about a reservation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReservationChange {
+    /// The reservation.
+    pub reservation: Id,
+    /// Its new status.
+    pub status: Option<ReservationStatus>,
+    /// It has been over for long.
+    pub delete: bool,
+    /// What people should read.
+    pub events: Vec<Happening>,
 }
 
 /// What is to be recorded about a job.
@@ -219,14 +236,13 @@ impl Report {
 pub fn plan(view: &View, now: Timestamp, rng: &PlanRng) -> (Plan, Report) {
     let mut plan = Plan::default();
     let mut report = Report::default();
-    let mut cluster = ClusterView {
-        nodes: view.nodes.clone(),
-        ..ClusterView::default()
-    };
-
-    let jobs = jobs::advance(view, now, rng, &mut cluster, &mut report);
-    let scaling = scaling::decide(view, now, rng);
-    let endpoints = endpoints::advance(view, now, &scaling, &mut cluster, &mut report);
+    let Question {
+        cluster,
+        jobs,
+        scaling,
+        endpoints,
+        reservations,
+    } = Question::of(view, now, rng, &mut report);
     let (placement, waiting) = cluster::plan(&cluster, now, rng);
 
     plan.effects.extend(jobs.effects);
@@ -238,6 +254,8 @@ pub fn plan(view: &View, now: Timestamp, rng: &PlanRng) -> (Plan, Report) {
     endpoints::place(view, &endpoints.asks, &placement.starts, &mut changes);
     plan.changes
         .extend(changes.into_values().map(Change::Endpoint));
+    plan.changes
+        .extend(reservations.into_iter().map(Change::Reservation));
     plan.effects.extend(leftovers(view));
 
     for (gang, reason) in &waiting.waiting {
@@ -253,15 +271,42 @@ pub fn plan(view: &View, now: Timestamp, rng: &PlanRng) -> (Plan, Report) {
 /// `lepton plan explain` takes again.
 #[must_use]
 pub fn placement_record(view: &View, now: Timestamp, rng: &PlanRng) -> cluster::Record {
-    let mut cluster = ClusterView {
-        nodes: view.nodes.clone(),
-        ..ClusterView::default()
-    };
-    let mut report = Report::default();
-    jobs::advance(view, now, rng, &mut cluster, &mut report);
-    let scaling = scaling::decide(view, now, rng);
-    endpoints::advance(view, now, &scaling, &mut cluster, &mut report);
-    cluster::Record::take(cluster, now, rng).0
+    cluster::Record::take(placement_view(view, now, rng), now, rng).0
+}
+
+/// What the question of room is, for the decision about `view`.
+fn placement_view(view: &View, now: Timestamp, rng: &PlanRng) -> ClusterView {
+    Question::of(view, now, rng, &mut Report::default()).cluster
+}
+
+/// What is decided before room is given out, and the question of room that this leaves.
+struct Question {
+    cluster: ClusterView,
+    jobs: jobs::Decided,
+    scaling: BTreeMap<Id, AutoscalePlan>,
+    endpoints: endpoints::Decided,
+    reservations: Vec<ReservationChange>,
+}
+
+impl Question {
+    fn of(view: &View, now: Timestamp, rng: &PlanRng, report: &mut Report) -> Self {
+        let mut cluster = ClusterView {
+            nodes: view.nodes.clone(),
+            ..ClusterView::default()
+        };
+        let jobs = jobs::advance(view, now, rng, &mut cluster, report);
+        let scaling = scaling::decide(view, now, rng);
+        let endpoints = endpoints::advance(view, now, &scaling, &mut cluster, report);
+        // Last: what is promised is what the others surely leave.
+        let reservations = reservations::advance(view, now, &mut cluster, report);
+        Self {
+            cluster,
+            jobs,
+            scaling,
+            endpoints,
+            reservations,
+        }
+    }
 }
 
 /// Workers that nothing on record accounts for any more: ended, then dropped.

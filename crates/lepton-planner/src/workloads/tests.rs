@@ -105,7 +105,7 @@ fn exited(code: i32) -> WorkerFact {
 
 fn decide(view: &View) -> (Plan, Report) {
     let decided = plan(view, NOW, &PlanRng::from_seed(1));
-    assert_eq!(check(view, &decided.0, NOW), []);
+    assert_eq!(check(view, &decided.0, NOW, &PlanRng::from_seed(1)), []);
     decided
 }
 
@@ -584,7 +584,7 @@ fn a_checker_of_its_own_refuses_numbers_and_drains_that_break_a_rule() {
     view.loads.insert(id(1), load(1));
     let (mut plan, _) = decide(&view);
     plan.scaling.get_mut(&id(1)).unwrap().replicas = 3;
-    let findings = check(&view, &plan, NOW);
+    let findings = check(&view, &plan, NOW, &PlanRng::from_seed(1));
     assert_eq!(
         findings[0].to_string(),
         format!(
@@ -605,7 +605,7 @@ fn a_checker_of_its_own_refuses_numbers_and_drains_that_break_a_rule() {
         ..Plan::default()
     };
     assert_eq!(
-        check(&fixed, &drained, NOW),
+        check(&fixed, &drained, NOW, &PlanRng::from_seed(1)),
         [Finding::DrainedBelow {
             endpoint: id(1),
             left: 0,

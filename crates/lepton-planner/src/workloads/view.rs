@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lepton_types::resources::{Attempt, Endpoint, ExitReason, Job, Replica};
+use lepton_types::resources::{Attempt, Endpoint, ExitReason, Job, Replica, Reservation};
 use lepton_types::{DurationMs, Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,9 @@ pub struct View {
     /// What the endpoints that follow their load were asked.
     #[serde(default)]
     pub loads: BTreeMap<Id, Load>,
+    /// Room that is promised, or asked to be.
+    #[serde(default)]
+    pub reservations: BTreeMap<Id, Arc<Reservation>>,
     /// How to decide.
     pub policy: Policy,
 }

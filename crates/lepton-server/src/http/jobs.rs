@@ -33,7 +33,7 @@ const PHASES: [&str; 6] = [
 ];
 
 /// Gangs beyond this do not fit one machine, nor a reasonable one elsewhere.
-const WORKERS_MAX: u32 = 1_024;
+pub(super) const WORKERS_MAX: u32 = 1_024;
 
 /// What a worker gets that does not ask: one processor, 1 GiB.
 const DEFAULT_RESOURCES: Resources = Resources {

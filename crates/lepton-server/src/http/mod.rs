@@ -20,6 +20,7 @@ mod objects;
 mod pools;
 mod preparations;
 pub(crate) mod projects;
+mod reservations;
 mod runs;
 mod series;
 mod system;
@@ -96,6 +97,8 @@ pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(named_keys::shred))
         .routes(routes!(pools::list))
         .routes(routes!(pools::get))
+        .routes(routes!(reservations::list, reservations::create))
+        .routes(routes!(reservations::get, reservations::delete))
         .routes(routes!(decisions::latest))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

@@ -65,10 +65,10 @@ pub(super) async fn watch(
         }
         kinds.push(kind);
     }
-    // Tokens carry digests of secrets. Projects all live in one, where not everybody may see them.
+    // Tokens carry digests of secrets. Projects and reservations all live in one, where not everybody may see them.
     let hidden: &[Kind] = match caller.may_globally(Access::Administer, Kind::Project) {
         Ok(()) => &[Kind::Token],
-        Err(_) => &[Kind::Token, Kind::Project],
+        Err(_) => &[Kind::Token, Kind::Project, Kind::Reservation],
     };
     let since = wanted
         .since

@@ -121,6 +121,7 @@ fn new_ids(app: &App, change: &Change) -> Vec<Id> {
     let count = match change {
         Change::Job(change) => usize::from(change.start.is_some()),
         Change::Endpoint(change) => change.start.len(),
+        Change::Reservation(_) => 0,
     };
     std::iter::repeat_with(|| app.ids.next_id())
         .take(count)
@@ -140,6 +141,7 @@ async fn commit(app: &App, view: &View, change: Change, ids: Vec<Id>) -> Result<
             record::job(app, view, &change, &ids).await?
         }
         Change::Endpoint(change) => record::endpoint(app, view, &change, &ids).await?,
+        Change::Reservation(change) => record::reservation(app, view, &change),
     };
     let Some(transaction) = transaction else {
         return Ok(());

@@ -55,6 +55,7 @@ pub(super) async fn gather(
         replicas: live.replicas.clone(),
         versions: versions(live),
         loads: loads(app, live),
+        reservations: live.reservations.clone(),
         workers,
         health,
         policy: Policy::default(),

@@ -136,7 +136,7 @@ impl Reconciler {
         // The seed is the store's counter: the same state gives the same jitter on every replica.
         let rng = PlanRng::from_seed(app.cache.read(|live| live.version));
         let (mut plan, report) = workloads::plan(&view, now, &rng);
-        let findings = workloads::check(&view, &plan, now);
+        let findings = workloads::check(&view, &plan, now, &rng);
         if !findings.is_empty() {
             for finding in &findings {
                 tracing::error!(%finding, "the planner's decision breaks a rule and is not carried out");

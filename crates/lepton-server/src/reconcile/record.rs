@@ -1,10 +1,12 @@
-//! Recording: what a plan changes about one job or endpoint, as one transaction.
+//! Recording: what a plan changes about one job, endpoint or reservation, as one transaction.
 
-use lepton_planner::workloads::{EndpointChange, Happening, JobChange, NewAttempt, View};
+use lepton_planner::workloads::{
+    EndpointChange, Happening, JobChange, NewAttempt, ReservationChange, View,
+};
 use lepton_store::{EventDraft, StoreError, Transaction};
 use lepton_types::resources::{
     Attempt, AttemptSpec, Endpoint, Job, Kind, LineageRelation, ModelVersionSpec, ReplicaSpec,
-    Resource, RunSpec, WorkerPhase, WorkerStatus,
+    Reservation, Resource, RunSpec, WorkerPhase, WorkerStatus,
 };
 use lepton_types::{Id, Name, Timestamp};
 
@@ -156,6 +158,33 @@ pub(super) async fn endpoint(
     };
     record_events(&mut transaction, &subject, &change.events, now);
     Ok(Some(transaction))
+}
+
+/// The transaction of a reservation's change; none if the reservation is gone.
+pub(super) fn reservation(
+    app: &App,
+    view: &View,
+    change: &ReservationChange,
+) -> Option<Transaction> {
+    let reservation = view.reservations.get(&change.reservation)?;
+    let mut transaction = Transaction::new();
+    if change.delete {
+        transaction.delete(reservation.as_ref());
+        return Some(transaction);
+    }
+    if let Some(status) = &change.status {
+        transaction.update(&Reservation {
+            status: status.clone(),
+            ..reservation.as_ref().clone()
+        });
+    }
+    let subject = Subject {
+        kind: Kind::Reservation,
+        id: change.reservation,
+        resource: &reservation.metadata,
+    };
+    record_events(&mut transaction, &subject, &change.events, app.now());
+    Some(transaction)
 }
 
 /// Records that an endpoint is about to serve a version.

@@ -13,6 +13,7 @@ mod lineage;
 mod model;
 mod pool;
 mod project;
+mod reservation;
 mod run;
 mod token;
 
@@ -48,6 +49,7 @@ pub use model::{
 };
 pub use pool::{Node, Pool, PoolSpec, PoolStatus};
 pub use project::{Project, ProjectQuota, ProjectSpec, ProjectStatus, ProjectStored};
+pub use reservation::{Reservation, ReservationPhase, ReservationSpec, ReservationStatus};
 pub use run::{MetricPoint, Run, RunPhase, RunSpec, RunStatus};
 pub use token::{Role, Token, TokenSpec, TokenStatus};
 
@@ -85,6 +87,8 @@ pub enum Kind {
     Replica = 12,
     /// A credential.
     Token = 13,
+    /// Room on machines, promised in advance.
+    Reservation = 14,
 }
 
 /// A word that names no kind.
@@ -97,7 +101,7 @@ pub struct UnknownKind {
 
 impl Kind {
     /// Every kind, in the order of their codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Project,
         Self::Pool,
         Self::Dataset,
@@ -111,6 +115,7 @@ impl Kind {
         Self::Endpoint,
         Self::Replica,
         Self::Token,
+        Self::Reservation,
     ];
 
     /// The stored code.
@@ -142,6 +147,7 @@ impl Kind {
             Self::Endpoint => "endpoint",
             Self::Replica => "replica",
             Self::Token => "token",
+            Self::Reservation => "reservation",
         }
     }
 

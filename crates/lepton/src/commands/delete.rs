@@ -13,7 +13,7 @@ use crate::kinds;
     after_help = "Examples:\n  lepton delete endpoint wine\n  lepton delete model-version wine:3\n  lepton delete job wine --ignore-not-found"
 )]
 pub(crate) struct Delete {
-    /// project, dataset, experiment, job, run, model, model-version or endpoint
+    /// project, dataset, experiment, job, run, model, model-version, endpoint or reservation
     kind: String,
     /// Names or ids
     #[arg(required = true)]
@@ -46,6 +46,7 @@ impl Delete {
 fn delete(client: &Client, kind: Kind, name: &str) -> Result<(), Failure> {
     let done: Result<(), ClientError> = match kind {
         Kind::Project => client.delete_project(name),
+        Kind::Reservation => client.delete_reservation(name),
         Kind::Dataset => client.delete_dataset(&kinds::dns(name)?),
         Kind::Experiment => client.delete_experiment(&kinds::free(name)?),
         Kind::Job => client.delete_job(name),

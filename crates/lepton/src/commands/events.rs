@@ -91,6 +91,7 @@ fn about(client: &Client, text: &str) -> Result<Id, Failure> {
     let id = match kind {
         Kind::Project => client.get_project(name).map(|it| it.metadata.id),
         Kind::Pool => client.pool(name).map(|it| it.metadata.id),
+        Kind::Reservation => client.reservation(name).map(|it| it.metadata.id),
         Kind::Dataset => client.dataset(&kinds::dns(name)?).map(|it| it.metadata.id),
         Kind::Experiment => client
             .experiment(&kinds::free(name)?)

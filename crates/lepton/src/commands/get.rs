@@ -4,7 +4,7 @@ use lepton_api::{RunView, WatchEvent, WatchKind};
 use lepton_client::{Client, ClientError};
 use lepton_types::resources::{
     Attempt, Dataset, DatasetVersion, Endpoint, Experiment, Job, Kind, Model, ModelVersion, Pool,
-    Project, Replica,
+    Project, Replica, Reservation,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -110,6 +110,7 @@ fn row(ctx: &Context, change: &WatchEvent) -> Result<Option<Table>, Failure> {
     let table = match change.kind {
         Kind::Project => line::<Project>(ctx, resource),
         Kind::Pool => line::<Pool>(ctx, resource),
+        Kind::Reservation => line::<Reservation>(ctx, resource),
         Kind::Dataset => line::<Dataset>(ctx, resource),
         Kind::DatasetVersion => line::<DatasetVersion>(ctx, resource),
         Kind::Experiment => line::<Experiment>(ctx, resource),

@@ -21,6 +21,7 @@ pub(crate) mod model;
 pub(crate) mod objects;
 pub(crate) mod predict;
 pub(crate) mod project;
+pub(crate) mod reserve;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod token;

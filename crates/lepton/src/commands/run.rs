@@ -65,9 +65,9 @@ pub(crate) struct Run {
     command: Vec<String>,
 }
 
-/// What each worker may use, and where.
+/// What each worker may use.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Room {
+pub(crate) struct Each {
     /// Processors of each worker: 2, 0.5 or 500m
     #[arg(long, value_name = "CPU")]
     cpu: Option<CpuMillis>,
@@ -77,6 +77,27 @@ pub(crate) struct Room {
     /// Accelerators of each worker
     #[arg(long, value_name = "COUNT")]
     gpus: Option<u32>,
+}
+
+impl Each {
+    /// What is asked for; one processor and 1 GiB complete what is not.
+    pub(crate) fn resources(&self) -> Option<Resources> {
+        if self.cpu.is_none() && self.memory.is_none() && self.gpus.is_none() {
+            return None;
+        }
+        Some(Resources {
+            cpu: self.cpu.unwrap_or(CpuMillis::from_millis(1_000)),
+            memory: self.memory.unwrap_or(MemoryBytes::from_mib(1_024)),
+            gpus: self.gpus.unwrap_or(0),
+        })
+    }
+}
+
+/// What each worker may use, and where.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Room {
+    #[command(flatten)]
+    each: Each,
     /// Higher goes first
     #[arg(
         long,
@@ -94,16 +115,9 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// What is asked for; one processor and 1 GiB complete what is not.
+    /// What is asked for of each worker.
     pub(crate) fn resources(&self) -> Option<Resources> {
-        if self.cpu.is_none() && self.memory.is_none() && self.gpus.is_none() {
-            return None;
-        }
-        Some(Resources {
-            cpu: self.cpu.unwrap_or(CpuMillis::from_millis(1_000)),
-            memory: self.memory.unwrap_or(MemoryBytes::from_mib(1_024)),
-            gpus: self.gpus.unwrap_or(0),
-        })
+        self.each.resources()
     }
 
     pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {

@@ -3,7 +3,7 @@
 use lepton_api::{AccessKeyView, RunView, TokenView};
 use lepton_types::resources::{
     Attempt, Dataset, DatasetVersion, Endpoint, Event, EventSeverity, Experiment, FileEntry, Job,
-    Model, ModelVersion, Pool, Program, Project, Replica, Resource, Spec,
+    Model, ModelVersion, Pool, Program, Project, Replica, Reservation, Resource, Spec,
 };
 use lepton_types::{Resources, Timestamp};
 
@@ -104,6 +104,28 @@ impl Listed for Pool {
             all.cpu.to_string().into(),
             bytes(all.memory.as_bytes()).into(),
             all.gpus.to_string().into(),
+        ]
+    }
+}
+
+impl Listed for Reservation {
+    const PLURAL: &'static str = "reservations";
+    const HEADERS: &'static [&'static str] = &[
+        "NAME", "PROJECT", "PHASE", "FROM", "UNTIL", "WORKERS", "EACH", "MACHINES",
+    ];
+    const NARROW: usize = 7;
+
+    fn cells(&self, _now: Timestamp) -> Vec<Cell> {
+        let spec = &self.spec;
+        vec![
+            name(self),
+            spec.project.to_string().into(),
+            Cell::phase(self.status.phase.as_str()),
+            spec.from.to_string().into(),
+            spec.until.to_string().into(),
+            spec.workers.to_string().into(),
+            spec.resources.to_string().into(),
+            self.status.nodes.join(", ").into(),
         ]
     }
 }

@@ -39,11 +39,12 @@ impl Tone {
     /// The tone of a lifecycle's word.
     pub(crate) fn of_phase(phase: &str) -> Self {
         match phase.to_ascii_lowercase().as_str() {
-            "succeeded" | "ready" | "finished" | "active" | "frozen" | "stopped" | "create" => {
-                Self::Good
+            "succeeded" | "ready" | "finished" | "active" | "frozen" | "stopped" | "create"
+            | "booked" => Self::Good,
+            "failed" | "failing" | "lost" | "revoked" | "expired" | "killed" | "refused" => {
+                Self::Bad
             }
-            "failed" | "failing" | "lost" | "revoked" | "expired" | "killed" => Self::Bad,
-            "unchanged" | "cancelled" => Self::Faint,
+            "unchanged" | "cancelled" | "over" => Self::Faint,
             _ => Self::Busy,
         }
     }

@@ -6,7 +6,7 @@ mod versioned;
 
 use lepton_client::{Client, ClientError, EventFilter, Pages};
 use lepton_types::Resources;
-use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Scaling, Waiting};
+use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Reservation, Scaling, Waiting};
 
 use crate::commands::objects::tell_stored;
 use crate::context::Context;
@@ -61,6 +61,7 @@ impl Describe {
             Kind::Model | Kind::ModelVersion => versioned::model(ctx, client, name)?,
             Kind::Endpoint => endpoint(ctx, client, &client.endpoint(&kinds::dns(name)?)?)?,
             Kind::Pool => pool(ctx, client, &client.pool(name)?)?,
+            Kind::Reservation => reservation(ctx, &client.reservation(name)?),
             Kind::Project => project(ctx, client, name)?,
             Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
                 return Ok(None);
@@ -210,6 +211,27 @@ fn scales(scaling: Scaling) -> String {
         "{min_replicas} to {max_replicas}, {concurrency} requests each at once, {late_per_mille} in \
          1000 may wait over {late_after}{idle}"
     )
+}
+
+fn reservation(ctx: &Context, reservation: &Reservation) -> Page {
+    let mut page = Page::new(ctx.columns);
+    identity(&mut page, ctx, Kind::Reservation, &reservation.metadata);
+    let spec = &reservation.spec;
+    page.fact(
+        "For",
+        format!("the jobs and endpoints of project `{}`", spec.project),
+    );
+    page.fact("Window", format!("{} until {}", spec.from, spec.until));
+    page.fact("Room", format!("{} times {}", spec.workers, spec.resources));
+    page.fact("Phase", reservation.status.phase.as_str());
+    page.maybe("Why", reservation.status.message.as_deref());
+    if !reservation.status.nodes.is_empty() {
+        page.heading("Machines");
+        for node in &reservation.status.nodes {
+            page.line(node);
+        }
+    }
+    page
 }
 
 fn pool(ctx: &Context, client: &Client, pool: &Pool) -> Result<Page, Failure> {
