@@ -304,7 +304,11 @@ pub struct Apply {
 
 /// What is wanted of one resource.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "a mapping with `apiVersion`, `kind`, `metadata` and `spec`"
+)]
 pub struct Manifest {
     /// `lepton/v1`.
     pub api_version: String,
@@ -320,7 +324,7 @@ pub struct Manifest {
 
 /// What a resource is called.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `name`")]
 pub struct ManifestMetadata {
     /// Its name.
     pub name: String,

@@ -91,6 +91,9 @@ pub enum DiscoverError {
         /// What was given.
         url: String,
     },
+    /// The token cannot be sent.
+    #[error("LEPTON_TOKEN is no token: it has characters that no token has")]
+    BadToken,
     /// The project's name is not valid.
     #[error("LEPTON_PROJECT: {0}")]
     BadProject(#[from] ParseNameError),
@@ -149,9 +152,10 @@ impl Discovery {
     /// If nothing is known, or what is known cannot be used.
     pub fn find(&self) -> Result<Found, DiscoverError> {
         let project = self.project.as_deref().map(str::parse).transpose()?;
-        let (url, token) = match (&self.url, &self.token) {
-            (Some(url), Some(token)) => (clean_url(url)?, token.clone()),
-            (named, given) => self.complete(named.as_deref(), given.as_deref())?,
+        let given = self.token.as_deref().map(clean_token).transpose()?;
+        let (url, token) = match (&self.url, given) {
+            (Some(url), Some(token)) => (clean_url(url)?, token.to_owned()),
+            (named, given) => self.complete(named.as_deref(), given)?,
         };
         Ok(Found {
             url,
@@ -214,6 +218,15 @@ fn read_credentials(path: &Path) -> Result<Option<CredentialFile>, DiscoverError
 
 /// A credential is some 200 bytes; what is longer is something else.
 const CREDENTIAL_BYTES_MAX: u64 = 64 << 10;
+
+/// Without the line end that files and secrets of a cluster have; refuses what cannot be sent.
+fn clean_token(token: &str) -> Result<&str, DiscoverError> {
+    let clean = token.trim();
+    match clean.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(clean),
+        false => Err(DiscoverError::BadToken),
+    }
+}
 
 /// Without a `/` at its end; refuses what is not `http://…` or `https://…`.
 fn clean_url(url: &str) -> Result<String, DiscoverError> {
@@ -292,6 +305,17 @@ mod tests {
     fn urls_without_scheme_or_with_credentials_are_refused() {
         for bad in ["127.0.0.1:5110", "ftp://x", "http://", "http://a@b", ""] {
             assert!(clean_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_loses_its_line_end_and_keeps_to_ascii() {
+        let (_home, mut discovery) = home_with("http://127.0.0.1:5110", 0o600);
+        discovery.token = Some("lpt_env\n".to_owned());
+        assert_eq!(discovery.find().unwrap().token, "lpt_env");
+        for bad in ["lpt_\u{fc}", "lpt a"] {
+            discovery.token = Some(bad.to_owned());
+            assert!(matches!(discovery.find(), Err(DiscoverError::BadToken)));
         }
     }
 

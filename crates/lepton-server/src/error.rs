@@ -31,7 +31,17 @@ impl ApiError {
 
     /// There is no such thing.
     pub(crate) fn not_found(kind: Kind, name: impl std::fmt::Display) -> Self {
-        Self::new(ErrorCode::NotFound, format!("{kind} `{name}` not found"))
+        let name = name.to_string();
+        let message = match (kind, name.rsplit_once('/')) {
+            (Kind::DatasetVersion, Some((of, number))) => {
+                format!("dataset `{of}` has no version {number}")
+            }
+            (Kind::ModelVersion, Some((of, number))) => {
+                format!("model `{of}` has no version {number}")
+            }
+            _ => format!("{kind} `{name}` not found"),
+        };
+        Self::new(ErrorCode::NotFound, message)
     }
 
     /// The request is not of the right form.

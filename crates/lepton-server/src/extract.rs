@@ -38,8 +38,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         let value = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
         value
             .map(Self)
-            .map_err(|error| ApiError::invalid(format!("the JSON body does not fit: {error}")))
+            .map_err(|error| ApiError::invalid(misfit(&bytes, &error)))
     }
+}
+
+/// Why a body is not what was expected. Every body is an object: what is none is told so, without
+/// the name that the type has inside.
+fn misfit(body: &[u8], error: &serde_json::Error) -> String {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if error.is_data() && first.is_some_and(|byte| *byte != b'{') {
+        return "the JSON body does not fit: an object is expected".to_owned();
+    }
+    format!("the JSON body does not fit: {error}")
 }
 
 /// Reads a body of at most `limit` bytes; a longer one is refused before it is read, if it
@@ -81,7 +91,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(value)) => Ok(Self(value)),
             Err(PathRejection::FailedToDeserializePathParams(refused)) => {
-                Err(ApiError::new(ErrorCode::InvalidName, refused.body_text()))
+                let message = format!("the path does not fit: {refused}");
+                Err(ApiError::new(ErrorCode::InvalidName, message))
             }
             Err(refused) => Err(ApiError::invalid(refused.body_text())),
         }
@@ -98,7 +109,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Self(value)),
             Err(QueryRejection::FailedToDeserializeQueryString(refused)) => {
-                Err(ApiError::invalid(refused.body_text()))
+                let why = std::error::Error::source(&refused);
+                let why = why.map_or_else(|| refused.body_text(), ToString::to_string);
+                Err(ApiError::invalid(format!("the query does not fit: {why}")))
             }
             Err(refused) => Err(ApiError::invalid(refused.body_text())),
         }

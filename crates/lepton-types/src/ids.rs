@@ -99,16 +99,24 @@ impl IdSource for SystemIds {
 
 macro_rules! serde_as_text {
     ($name:ident, $expected:literal) => {
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
+        crate::ids::written_as_text!($name, $expected);
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
+
+/// The half of `serde_as_text` that writes.
+macro_rules! written_as_text {
+    ($name:ident, $expected:literal) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 
@@ -124,7 +132,7 @@ macro_rules! serde_as_text {
         impl utoipa::ToSchema for $name {}
     };
 }
-pub(crate) use serde_as_text;
+pub(crate) use written_as_text;
 
 macro_rules! typed_ids {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(

@@ -1,12 +1,14 @@
 //! Amounts of machine: processor, memory, accelerators.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::serde_as_text;
+use crate::ids::written_as_text;
 
 /// Thousandths of a processor; written `2`, `0.5` or `500m`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -243,8 +245,47 @@ fn decimal(text: &str, scale: u64) -> Option<u64> {
     u64::try_from(parts * u128::from(scale) / unit).ok()
 }
 
-serde_as_text!(CpuMillis, "processors: `2`, `0.5` or `500m`");
-serde_as_text!(MemoryBytes, "bytes: `1Gi`, `512Mi` or a number");
+written_as_text!(CpuMillis, "processors: `2`, `0.5` or `500m`");
+written_as_text!(MemoryBytes, "bytes: `1Gi`, `512Mi` or a number");
+
+impl<'de> Deserialize<'de> for CpuMillis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Amount(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for MemoryBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Amount(PhantomData))
+    }
+}
+
+/// An amount as text, or as the number that YAML and TOML make of `cpu: 2`.
+struct Amount<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = ParseQuantityError>> Visitor<'_> for Amount<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an amount as text or as a number")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -270,6 +311,29 @@ mod tests {
         ] {
             assert!(bad.parse::<MemoryBytes>().is_err(), "{bad}");
             assert!(bad.parse::<CpuMillis>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_read_from_text_and_from_numbers() {
+        let read = |json: &str| serde_json::from_str::<Resources>(json);
+        let written = read(r#"{"cpu": "500m", "memory": "2Gi"}"#).unwrap();
+        assert_eq!(
+            read(r#"{"cpu": 0.5, "memory": 2147483648}"#).unwrap(),
+            written
+        );
+        assert_eq!(read(r#"{"cpu": 2}"#).unwrap().cpu, CpuMillis(2_000));
+        for (bad, why) in [
+            (
+                "-1",
+                "`-1` is not an amount of cpu: write it as `2`, `0.5` or `500m`",
+            ),
+            ("-0.5", "`-0.5` is not an amount of cpu"),
+            ("[]", "expected an amount as text or as a number"),
+            ("true", "expected an amount as text or as a number"),
+        ] {
+            let refused = read(&format!(r#"{{"cpu": {bad}}}"#)).unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use lepton_types::Name;
 
 use crate::commands;
@@ -116,7 +116,10 @@ enum Command {
 
 /// Parses the command line, does what it says, and tells how it went.
 pub(crate) fn run() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments()) {
+    let parsed = command()
+        .try_get_matches_from(arguments())
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -136,6 +139,21 @@ pub(crate) fn run() -> ExitCode {
             failure.status().into()
         }
     }
+}
+
+/// The command line as it is parsed: what an option is given may begin with a minus, and the option
+/// says what is wrong with it.
+fn command() -> clap::Command {
+    fn take_negative(command: clap::Command) -> clap::Command {
+        let takes = |arg: &clap::Arg| !arg.is_positional() && arg.get_action().takes_values();
+        command
+            .mut_args(|arg| match takes(&arg) {
+                true => arg.allow_negative_numbers(true),
+                false => arg,
+            })
+            .mut_subcommands(take_negative)
+    }
+    take_negative(Cli::command())
 }
 
 /// `lepton --version` is `lepton version`.
@@ -178,7 +196,7 @@ fn dispatch(command: Command, ctx: &Context) -> Result<ExitCode, Failure> {
         Command::Config(action) => action.run(ctx),
         Command::Simulate(simulate) => simulate
             .run(ctx.format, &mut ctx.out())
-            .map_err(|error| Failure::part(&error)),
+            .map_err(Failure::from),
         Command::Plan(plan) => plan.run(ctx),
         Command::Completions(completions) => completions.run(ctx),
         Command::Version(version) => version.run(ctx),
@@ -199,11 +217,41 @@ fn tell(ctx: &Context, failure: &Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_negative_number_is_refused_by_its_option() {
+        for (line, why) in [
+            ("get jobs --limit -1", "'--limit <COUNT>'"),
+            ("train x --data d --target t --seed -1", "'--seed <NUMBER>'"),
+            ("objects quota lab --storage -1", "'--storage <BYTES|none>'"),
+        ] {
+            let words = std::iter::once("lepton").chain(line.split(' '));
+            let error = command()
+                .try_get_matches_from(words)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_help_fits_a_line_or_is_one() {
+        // Clap breaks what is longer anew, and leaves half a line where it was broken by hand.
+        fn visit(command: &clap::Command) {
+            let after = command.get_after_help().map(ToString::to_string);
+            for paragraph in after.unwrap_or_default().split("\n\n") {
+                let fits = paragraph.lines().all(|line| line.chars().count() <= 98);
+                let name = command.get_name();
+                assert!(fits || !paragraph.contains('\n'), "{name}: {paragraph}");
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
     }
 
     #[test]

@@ -134,7 +134,14 @@ impl Failure {
             Self::StillWaiting { .. } => Status::TimedOut,
             Self::Invalid { .. } => Status::Invalid,
             // A name of a file that is none.
-            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Self::File { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::IsADirectory
+                        | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Status::Invalid
             }
             Self::Unreachable { .. } => Status::Unreachable,
@@ -168,6 +175,7 @@ fn status_of_call(error: &ClientError) -> Status {
         ClientError::Discover(error) => match error {
             lepton_client::DiscoverError::NothingKnown => Status::Unreachable,
             lepton_client::DiscoverError::NoToken { .. }
+            | lepton_client::DiscoverError::BadToken
             | lepton_client::DiscoverError::TooOpen(_) => Status::Denied,
             _ => Status::Usage,
         },

@@ -30,10 +30,31 @@ pub(crate) fn follow_log(ctx: &Context, client: &Client, job: &Job) -> Result<()
     let id = job.metadata.id.to_string();
     // The job outlives a restart of the server, and so does whoever follows it.
     let client = &client.with_retry(RetryPolicy::patient());
+    until_started(ctx, client, job)?;
     match job.spec.workers {
         0 | 1 => logs::copy(ctx, client.follow_job_log(&id, LogQuery::default())?),
         workers => gang_log::follow(ctx, client, &id, workers, &LogQuery::default()),
     }
+}
+
+/// Until there can be output: says what the job waits for, as nothing else would.
+fn until_started(ctx: &Context, client: &Client, job: &Job) -> Result<(), Failure> {
+    let id = job.metadata.id.to_string();
+    let name = &job.metadata.name;
+    let mut told = String::new();
+    waiting::until(&format!("job `{name}`"), None, || {
+        let job = client.job(&id)?;
+        let state = state(&job);
+        if job.status.phase != JobPhase::Queued {
+            return Ok(Look::Done(()));
+        }
+        // That it is queued tells nothing; why does.
+        if job.status.waiting.is_some() && state != told {
+            ctx.note(&format!("job {name}: {state}"));
+            told.clone_from(&state);
+        }
+        Ok(Look::NotYet(state))
+    })
 }
 
 /// Waits until the job is over.

@@ -26,8 +26,37 @@ pub(crate) struct Narrow {
     #[arg(long, value_name = "CONDITION")]
     pub(crate) metric: Vec<String>,
     /// How many at most, newest first where there are many
-    #[arg(long, value_name = "COUNT", default_value_t = 100)]
-    pub(crate) limit: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+impl Narrow {
+    /// A condition that nothing of this kind can meet is refused: the list would be of all.
+    fn must_suit(&self, kind: Kind) -> Result<(), Failure> {
+        let of_runs = kind == Kind::Run;
+        let given = [
+            (
+                self.phase.is_some(),
+                of_runs || kind == Kind::Job,
+                "--phase",
+            ),
+            (self.experiment.is_some(), of_runs, "--experiment"),
+            (!self.metric.is_empty(), of_runs, "--metric"),
+        ];
+        match given.iter().find(|(given, suits, _)| *given && !suits) {
+            None => Ok(()),
+            Some((.., option)) => {
+                let of = if *option == "--phase" {
+                    "jobs and runs"
+                } else {
+                    "runs"
+                };
+                Err(Failure::usage(format!(
+                    "{option} is for {of}, not for {kind}s"
+                )))
+            }
+        }
+    }
 }
 
 /// What lists are shown with.
@@ -47,11 +76,12 @@ pub(crate) fn list(
     macro_rules! all {
         ($fetch:expr) => {{
             let items = Pages::new($fetch)
-                .take(narrow.limit)
+                .take(narrow.limit as usize)
                 .collect::<Result<Vec<_>, ClientError>>()?;
             Ok(Shown::list(&items, look.format, look.now))
         }};
     }
+    narrow.must_suit(kind)?;
     match kind {
         Kind::Project => all!(|page| client.projects(&page)),
         Kind::Pool => all!(|page| client.pools(&page)),
@@ -101,6 +131,9 @@ pub(crate) fn list(
 pub(crate) fn one(client: &Client, kind: Kind, name: &str, look: Look) -> Result<Shown, Failure> {
     let Look { format, now } = look;
     let shown = match kind {
+        // `NAME:VERSION` is one version, as `describe` takes it.
+        Kind::Dataset if name.contains(':') => return dataset_versions(client, name, look),
+        Kind::Model if is_of_a_version(name) => return model_versions(client, name, look),
         Kind::Project => Shown::one(&client.get_project(name)?, format, now),
         Kind::Pool => Shown::one(&client.pool(name)?, format, now),
         Kind::Reservation => Shown::one(&client.reservation(name)?, format, now),
@@ -123,6 +156,12 @@ pub(crate) fn one(client: &Client, kind: Kind, name: &str, look: Look) -> Result
         Kind::ModelVersion => return model_versions(client, name, look),
     };
     Ok(shown)
+}
+
+/// Whether a model is named with `:VERSION` or `@ALIAS`.
+fn is_of_a_version(name: &str) -> bool {
+    name.parse::<ModelRef>()
+        .is_ok_and(|named| named.selector != ModelSelector::Latest)
 }
 
 fn dataset_versions(client: &Client, name: &str, look: Look) -> Result<Shown, Failure> {
@@ -217,6 +256,7 @@ fn job_phase(word: &str) -> Result<JobPhase, Failure> {
     phase_of(
         word,
         &[Queued, Running, Succeeded, Failed, Cancelled],
+        &[],
         JobPhase::as_str,
     )
 }
@@ -226,11 +266,17 @@ fn run_phase(word: &str) -> Result<RunPhase, Failure> {
     phase_of(
         word,
         &[Scheduled, Running, Finished, Failed, Killed],
+        &["deleted"],
         RunPhase::as_str,
     )
 }
 
-fn phase_of<P: Copy>(word: &str, all: &[P], name: fn(P) -> &'static str) -> Result<P, Failure> {
+fn phase_of<P: Copy>(
+    word: &str,
+    all: &[P],
+    more: &[&str],
+    name: fn(P) -> &'static str,
+) -> Result<P, Failure> {
     all.iter()
         .copied()
         .find(|phase| name(*phase).eq_ignore_ascii_case(word))
@@ -238,6 +284,7 @@ fn phase_of<P: Copy>(word: &str, all: &[P], name: fn(P) -> &'static str) -> Resu
             let words: Vec<_> = all
                 .iter()
                 .map(|phase| name(*phase).to_ascii_lowercase())
+                .chain(more.iter().map(ToString::to_string))
                 .collect();
             Failure::usage(format!(
                 "`{word}` is not a phase: use one of {}",
@@ -315,6 +362,12 @@ pub(crate) fn or_near_names(
     if !error.is_not_found() {
         return error.into();
     }
+    let named = model_ref(name).ok();
+    let name = match kind {
+        Kind::Dataset | Kind::DatasetVersion => name.split(':').next().unwrap_or(name),
+        Kind::Model | Kind::ModelVersion => named.as_ref().map_or(name, |it| it.model.as_str()),
+        _ => name,
+    };
     let known = names(client, kind);
     // What is missing is not what is called so, but something of it: the server says it better.
     if known.iter().any(|known| known == name) {

@@ -10,6 +10,7 @@ use flate2::{Compression, GzBuilder};
 use ignore::WalkBuilder;
 use ignore::overrides::OverrideBuilder;
 
+use crate::commands::data::unreadable;
 use crate::failure::Failure;
 use crate::output::bytes;
 
@@ -55,6 +56,11 @@ pub(crate) fn pack(folder: &Path, bytes_max: u64) -> Result<Packed, Failure> {
             "`{}` is where a Lepton keeps its keys and everybody's data: start elsewhere, or with --no-code",
             folder.display()
         )));
+    }
+    let facts = std::fs::metadata(folder).map_err(unreadable(folder))?;
+    if !facts.is_dir() {
+        let folder = folder.display();
+        return Err(Failure::invalid(format!("`{folder}` is not a folder")));
     }
     let found = list(folder)?;
     let total = found.iter().map(|entry| entry.bytes).sum();

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead, Write};
+use std::path::Path;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap as _;
@@ -11,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::commands::data::unreadable;
 use crate::failure::Failure;
+use crate::output::count;
 
 /// How rows are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +101,7 @@ pub(crate) struct Reading<'a> {
 
 /// Tells the form from the file's name, else from its first character.
 pub(crate) fn form_of(name: &str, source: &mut dyn BufRead) -> Result<Form, Failure> {
-    let first = first_character(source)?;
+    let first = first_character(name, source)?;
     let by_name = |ending: &str| name.to_ascii_lowercase().ends_with(ending);
     Ok(match first {
         None => return Err(Failure::invalid(format!("`{name}` is empty"))),
@@ -114,9 +117,9 @@ pub(crate) fn form_of(name: &str, source: &mut dyn BufRead) -> Result<Form, Fail
 }
 
 /// The first character that is not blank; blanks and a byte order mark before it are taken away.
-fn first_character(source: &mut dyn BufRead) -> Result<Option<u8>, Failure> {
+fn first_character(name: &str, source: &mut dyn BufRead) -> Result<Option<u8>, Failure> {
     loop {
-        let buffer = source.fill_buf()?;
+        let buffer = source.fill_buf().map_err(unreadable(Path::new(name)))?;
         if buffer.is_empty() {
             return Ok(None);
         }
@@ -157,8 +160,15 @@ fn csv_batches(
     reading: &Reading<'_>,
     each: &mut dyn FnMut(Batch) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let bad = |error: csv::Error| Failure::invalid(format!("`{}`: {error}", reading.name));
-    let mut reader = csv::Reader::from_reader(source);
+    let bad = |error: csv::Error| Failure::invalid(format!("`{}`{}", reading.name, told(&error)));
+    let head = source
+        .fill_buf()
+        .map_err(unreadable(Path::new(reading.name)))?;
+    // As trainings find it out.
+    let separator = lepton_ml::tabular::separator(head);
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .from_reader(source);
     let headers = reader.headers().map_err(bad)?.clone();
     let dropped: BTreeSet<_> = reading.drop.iter().map(String::as_str).collect();
     if let Some(absent) = dropped
@@ -195,6 +205,29 @@ fn csv_batches(
         return Ok(());
     }
     each(Batch::Table { columns, data })
+}
+
+/// What is wrong in a CSV, in words, with its line.
+fn told(error: &csv::Error) -> String {
+    let line = |at: &Option<csv::Position>| {
+        at.as_ref()
+            .map_or_else(String::new, |at| format!(", line {}", at.line()))
+    };
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths {
+            pos,
+            expected_len,
+            len,
+        } => format!(
+            "{}: {} where the header has {expected_len}",
+            line(pos),
+            count(*len, "field")
+        ),
+        csv::ErrorKind::Utf8 { pos, .. } => {
+            format!("{}: not UTF-8: save the file as UTF-8", line(pos))
+        }
+        _ => format!(": {error}"),
+    }
 }
 
 fn no_such_column(name: &str, absent: &str, known: &[&str]) -> Failure {
@@ -440,6 +473,18 @@ mod tests {
     }
 
     #[test]
+    fn the_separator_is_found_out() {
+        for text in ["a;b\n1;2\n", "a\tb\n1\t2\n", "a|b\n1|2\n", "\"a\",b\n1,2\n"] {
+            assert_eq!(
+                batches(text, "r.csv", &[], 2).unwrap(),
+                [r#"{"columns":["a","b"],"data":[["1","2"]]}"#]
+            );
+        }
+        let one = batches("\"a;b\"\n1\n", "r.csv", &[], 2).unwrap();
+        assert_eq!(one, [r#"{"columns":["a;b"],"data":[["1"]]}"#]);
+    }
+
+    #[test]
     fn json_keeps_its_order_and_its_numbers() {
         let array = r#" [{"b": 1.50, "a": null}, {"b": 2, "a": "x"}, {"b": 1e3, "a": "y"}] "#;
         let lines =
@@ -456,7 +501,7 @@ mod tests {
     fn what_is_no_rows_says_so() {
         insta::assert_snapshot!(batches("", "-", &[], 2).unwrap_err(), @"`-` is empty");
         insta::assert_snapshot!(batches("[1]", "-", &[], 2).unwrap_err(), @"`-`: invalid type: integer `1`, expected an object: one row, with its columns as keys at line 1 column 3");
-        insta::assert_snapshot!(batches("a,b\n1\n", "r.csv", &[], 2).unwrap_err(), @"`r.csv`: CSV error: record 1 (line: 2, byte: 4): found record with 1 fields, but the previous record has 2 fields");
+        insta::assert_snapshot!(batches("a,b\n1\n", "r.csv", &[], 2).unwrap_err(), @"`r.csv`, line 2: 1 field where the header has 2");
         insta::assert_snapshot!(batches("a,b\n1,2\n", "r.json", &[], 2).unwrap_err(), @"`r.json` is not JSON rows: write an array of objects, or one object a line");
     }
 

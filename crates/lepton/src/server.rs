@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use lepton_server::{Config, Server};
+use lepton_server::{Config, Server, StartError};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{config, up, worker};
@@ -27,7 +27,7 @@ pub(crate) fn shim() -> Option<ExitCode> {
 pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
     log_to_stderr();
     let mut config = match &options.config {
-        Some(file) => Config::read(file).map_err(|error| Failure::part(&error))?,
+        Some(file) => Config::read(file).map_err(|error| unusable(&error))?,
         None => Config::default(),
     };
     if let Some(data_dir) = &options.data_dir {
@@ -40,7 +40,10 @@ pub(crate) fn up(options: &up::Up) -> Result<(), Failure> {
         config.s3.listen = Some(listen);
     }
     config.behind_proxy |= options.behind_proxy;
-    lepton_server::run(config, announce).map_err(|error| Failure::part(&error))
+    lepton_server::run(config, announce).map_err(|error| match &error {
+        StartError::Config(error) => unusable(error),
+        _ => Failure::part(&error),
+    })
 }
 
 /// Says where it answers, on standard error, as the result of `up` is the server itself.
@@ -81,7 +84,6 @@ pub(crate) fn worker(role: &worker::Role) -> Result<(), Failure> {
     }
 }
 
-/// Checks or shows the server's configuration.
 /// What is said of a configuration.
 pub(crate) enum Told {
     /// In words.
@@ -90,6 +92,7 @@ pub(crate) enum Told {
     Settings(String, serde_json::Value),
 }
 
+/// Checks or shows the server's configuration.
 pub(crate) fn config(action: &config::Action) -> Result<Told, Failure> {
     let read = |file: &Path| -> Result<Config, Failure> {
         let config = Config::read(file).map_err(|error| unusable(&error))?;

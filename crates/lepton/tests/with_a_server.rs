@@ -110,6 +110,119 @@ fn data_goes_in_and_comes_out() {
 }
 
 #[test]
+fn a_version_is_named_alike_for_people_and_programs() {
+    let lepton = Lepton::up();
+    lepton.write("t.csv", "a,b\n1,x\n2,\n");
+    lepton.good(&["data", "put", "table", "t.csv"]);
+    for verb in ["get", "describe"] {
+        let told = lepton.good(&[verb, "dataset", "table:1", "-o", "json"]);
+        let version: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(version["spec"]["version"], 1, "{told}");
+    }
+    let missed = lepton.run(&["describe", "dataset", "table:9"]);
+    assert_eq!(missed.status, 3);
+    assert!(
+        missed.err.contains("dataset `table` has no version 9"),
+        "{}",
+        missed.err
+    );
+    let missed = lepton.run(&["describe", "model", "table:9"]);
+    assert!(
+        missed.err.contains("no model is called `table`"),
+        "{}",
+        missed.err
+    );
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let lepton = Lepton::up();
+    lepton.write("t.csv", "a\n1\n");
+    std::fs::create_dir(lepton.home.path().join("folder")).unwrap();
+    for (line, status, why) in [
+        // The list would be of all, and a script would delete all.
+        (
+            "get jobs --experiment x",
+            2,
+            "--experiment is for runs, not for jobs",
+        ),
+        (
+            "get models --phase failed",
+            2,
+            "--phase is for jobs and runs",
+        ),
+        ("get runs --phase lost", 2, "killed, deleted"),
+        ("get jobs --limit 0", 2, "--limit"),
+        ("predict e --data folder", 8, "cannot read `folder`"),
+        ("run j --code t.csv -- true", 8, "`t.csv` is not a folder"),
+        (
+            "run j --no-code -e GONE -- true",
+            2,
+            "`GONE` is not set here",
+        ),
+        ("data put d folder", 8, "no files are in `folder`"),
+        ("runs compare a b --plot p.png", 2, "end in .svg"),
+        ("runs export --to runs.csv", 2, "four Parquet tables"),
+        (
+            "objects usage --month 2026-13",
+            8,
+            "`2026-13` is not a month",
+        ),
+        (
+            "token create t --expires-in 99999999999d",
+            8,
+            "at most 100 years",
+        ),
+    ] {
+        let ran = lepton.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(ran.status, status, "{line}: {}", ran.err);
+        assert!(ran.err.contains(why), "{line}: {}", ran.err);
+    }
+}
+
+#[test]
+fn an_experiment_is_described_with_its_runs() {
+    let lepton = Lepton::up();
+    lepton.good(&["run", "fit", "--no-code", "--wait", "--", "true"]);
+    let missed = lepton.run(&["runs", "export", "--experiment", "fti", "--to", "out"]);
+    assert_eq!(missed.status, 3, "{}", missed.err);
+    let left = std::fs::read_dir(lepton.home.path().join("out")).unwrap();
+    assert_eq!(left.count(), 0, "parts of files stay");
+    lepton.good(&["runs", "export", "--experiment", "fit", "--to", "out"]);
+    assert!(lepton.home.path().join("out/runs.parquet").is_file());
+    let page = lepton.good(&["describe", "experiment", "fit"]);
+    assert!(
+        page.contains("Created") && page.contains("finished"),
+        "{page}"
+    );
+}
+
+#[test]
+fn who_follows_a_job_that_waits_is_told_why() {
+    let mut lepton = Lepton::up();
+    let mut follower = command(lepton.home.path())
+        .args([
+            "run",
+            "huge",
+            "-f",
+            "--no-code",
+            "--cpu",
+            "9000",
+            "--",
+            "true",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stderr.take().unwrap()).lines();
+    let told = lines.any(|line| line.unwrap().contains("larger than the pool"));
+    assert!(told, "nothing said why");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    lepton.server.kill().unwrap();
+}
+
+#[test]
 fn jobs_run_with_their_code_and_their_status_is_told() {
     let lepton = Lepton::up();
     lepton.write(

@@ -358,8 +358,9 @@ impl<'a> Records<'a> {
     }
 }
 
-/// The most frequent separator of the first line, outside quotes; the comma on a tie.
-fn separator(start: &[u8]) -> u8 {
+/// The most frequent separator of the first line of a CSV, outside quotes; the comma on a tie.
+#[must_use]
+pub fn separator(start: &[u8]) -> u8 {
     const SEPARATORS: [u8; 4] = *b",;\t|";
     let mut counts = [0_usize; SEPARATORS.len()];
     let mut quoted = false;

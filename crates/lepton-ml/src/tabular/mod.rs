@@ -26,6 +26,7 @@ pub mod summary;
 pub mod target;
 mod train;
 
+pub use csv::separator;
 pub use evaluate::Importance;
 pub use frame::{Column, ColumnType, Frame};
 pub use learning::LearningPoint;

@@ -12,6 +12,7 @@ use lepton_types::resources::{Kind, Role};
 use lepton_types::{Name, Timestamp};
 
 use super::require_project;
+use super::tokens::expiry;
 use crate::app::App;
 use crate::auth::{Caller, presented};
 use crate::error::ApiError;
@@ -68,7 +69,7 @@ pub(super) async fn create(
         role: request.role,
         created_at: app.now(),
         created_by: caller.0.label(),
-        expires_at: request.expires_in.map(|lasting| app.now() + lasting),
+        expires_at: expiry(app.now(), request.expires_in)?,
         revoked_at: None,
         sealed,
     };

@@ -33,7 +33,7 @@ use lepton_access::Access;
 use lepton_api::ErrorCode;
 use lepton_store::{CommitError, Conflict, Transaction};
 use lepton_types::Name;
-use lepton_types::resources::{Kind, ProjectSpec, Resource, Spec};
+use lepton_types::resources::{Kind, ProjectSpec, ReplicaSpec, ReplicaStatus, Resource, Spec};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -54,7 +54,7 @@ pub(crate) use runs::set_phase;
                        `Authorization: Bearer TOKEN`. Errors are an `ErrorBody` with the status of its code.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(lepton_api::ErrorBody)),
+    components(schemas(lepton_api::ErrorBody, ReplicaSpec, ReplicaStatus)),
     modifiers(&BearerToken),
     security(("token" = []))
 )]
@@ -73,6 +73,40 @@ impl utoipa::Modify for BearerToken {
 
 /// The routes and their description.
 pub(crate) fn api() -> (Router<App>, utoipa::openapi::OpenApi) {
+    let (routes, mut description) = described_routes();
+    tell_of_errors(&mut description);
+    (routes, description)
+}
+
+/// Whatever an operation does not name is answered with an error's body.
+fn tell_of_errors(description: &mut utoipa::openapi::OpenApi) {
+    use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+    let body = Ref::from_schema_name("ErrorBody");
+    let error = ResponseBuilder::new()
+        .description("The error, with the status of its code")
+        .content(
+            "application/json",
+            ContentBuilder::new().schema(Some(body)).build(),
+        )
+        .build();
+    for path in description.paths.paths.values_mut() {
+        let operations = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses
+                .entry("default".to_owned())
+                .or_insert_with(|| error.clone().into());
+        }
+    }
+}
+
+fn described_routes() -> (Router<App>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
@@ -293,6 +327,27 @@ async fn remove<S: Spec>(app: &App, resource: &Resource<S, S::Status>) -> Result
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn every_schema_that_is_named_is_there_and_words_are_those_that_are_sent() {
+        let (_, description) = super::api();
+        let document = serde_json::to_value(&description).unwrap();
+        let text = document.to_string();
+        let named = text.split("#/components/schemas/").skip(1);
+        for name in named.map(|rest| rest.split('"').next().unwrap()) {
+            assert!(
+                document["components"]["schemas"].get(name).is_some(),
+                "no schema `{name}` is there"
+            );
+        }
+        let role = &document["components"]["schemas"]["Role"];
+        assert_eq!(
+            role["enum"],
+            serde_json::json!(["owner", "admin", "editor", "viewer"])
+        );
+        let whoami = &document["paths"]["/api/v1/whoami"]["get"]["responses"];
+        assert!(whoami.get("default").is_some(), "{whoami}");
+    }
+
     /// The document in `docs/` is the one that is served. `UPDATE_OPENAPI=1` writes it anew.
     #[test]
     fn the_checked_in_openapi_document_is_current() {

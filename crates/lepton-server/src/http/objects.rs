@@ -48,9 +48,15 @@ impl Month {
             {
                 Ok(month.clone())
             }
-            _ => Err(ApiError::invalid(
-                "`month` is not a month: write it as 2026-11",
-            )),
+            _ => {
+                let shown: String = month
+                    .chars()
+                    .take(16)
+                    .flat_map(char::escape_debug)
+                    .collect();
+                let message = format!("`{shown}` is not a month: write it as 2026-11");
+                Err(ApiError::invalid(message))
+            }
         }
     }
 }

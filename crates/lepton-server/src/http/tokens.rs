@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use lepton_access::{Access, Principal, SecretToken};
 use lepton_api::{CreateToken, CreatedToken, ErrorCode, List, TokenView};
 use lepton_types::resources::{Kind, Resource, Role, Token, TokenSpec};
-use lepton_types::{Name, Timestamp, TokenId};
+use lepton_types::{DurationMs, Name, Timestamp, TokenId};
 
 use super::{change, find, insert, require_project};
 use crate::app::App;
@@ -57,7 +57,7 @@ pub(super) async fn create(
     }
     let id = app.ids.next_id();
     let (secret, secret_digest) = SecretToken::generate(TokenId::from(id));
-    let expires_at = request.expires_in.map(|lasting| app.now() + lasting);
+    let expires_at = expiry(app.now(), request.expires_in)?;
     let spec = TokenSpec {
         role: request.role,
         scope,
@@ -102,6 +102,25 @@ pub(super) async fn revoke(
     Ok(axum::Json(view(&revoked, now)))
 }
 
+/// What lasts longer than this should last until it is revoked.
+const LASTING_MAX: DurationMs = DurationMs::from_secs(100 * 366 * 24 * 3_600);
+
+/// When something that is made now stops working.
+pub(super) fn expiry(
+    now: Timestamp,
+    lasting: Option<DurationMs>,
+) -> Result<Option<Timestamp>, ApiError> {
+    let Some(lasting) = lasting else {
+        return Ok(None);
+    };
+    if lasting == DurationMs::ZERO || lasting > LASTING_MAX {
+        return Err(ApiError::invalid(
+            "`expires_in` must be more than 0s and at most 100 years; leave it out for what lasts until it is revoked",
+        ));
+    }
+    Ok(Some(now + lasting))
+}
+
 fn may_administer(caller: &Caller, scope: Option<&Name>) -> Result<(), ApiError> {
     match scope {
         Some(project) => caller.may(Access::Administer, Kind::Token, project),
@@ -127,5 +146,21 @@ fn view(token: &Token, now: Timestamp) -> TokenView {
         created_at: token.metadata.created_at,
         expires_at: token.spec.expires_at,
         phase: phase.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expires_does_so_within_a_century() {
+        let now = Timestamp::from_millis(1_000);
+        assert_eq!(expiry(now, None).unwrap(), None);
+        let hour = DurationMs::from_secs(3_600);
+        assert_eq!(expiry(now, Some(hour)).unwrap(), Some(now + hour));
+        for bad in [DurationMs::ZERO, DurationMs::from_millis(u64::MAX)] {
+            assert!(expiry(now, Some(bad)).is_err(), "{bad}");
+        }
     }
 }

@@ -30,6 +30,10 @@ impl Reconciler {
             let model = endpoint.spec.model.model.to_string();
             let mut route = Route::new(model, version, Vec::new());
             route.wait_max = self.app.config.serving.queue_timeout.to_std();
+            if endpoint.spec.scaling.is_none() && endpoint.spec.replicas == 0 {
+                // Nothing will come that could answer.
+                route.wait_max = std::time::Duration::ZERO;
+            }
             if let Some(scaling) = endpoint.spec.scaling {
                 route.limit = Some(Limit {
                     concurrency: scaling.concurrency,

@@ -220,7 +220,14 @@ fn gather(sources: &[PathBuf]) -> Result<Vec<Local>, Failure> {
         }
     }
     if found.is_empty() {
-        return Err(Failure::invalid("no files are there"));
+        let sources: Vec<_> = sources
+            .iter()
+            .map(|source| format!("`{}`", source.display()))
+            .collect();
+        return Err(Failure::invalid(format!(
+            "no files are in {}",
+            sources.join(", ")
+        )));
     }
     Ok(found)
 }

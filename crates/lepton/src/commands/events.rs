@@ -23,7 +23,7 @@ pub(crate) struct Events {
     #[arg(long, value_name = "KIND/NAME")]
     about: Option<String>,
     /// How many, the newest
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 

@@ -1,7 +1,7 @@
 //! `lepton predict`: rows in, predictions out, a batch at a time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use crate::commands::data::unreadable;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::kinds;
-use crate::output::Format;
+use crate::output::{Format, count};
+use crate::progress::Progress;
 use crate::rows::{self, Batch, Form, PredictionWriter, Reading};
 
 /// Asks an endpoint for predictions of rows
@@ -48,12 +49,21 @@ impl Predict {
         };
         let mut writer = Writer::of(ctx, form);
         let mut busy = Duration::ZERO;
+        // Where predictions go to a file, nothing else tells how far it is.
+        let progress =
+            (!std::io::stdout().is_terminal()).then(|| Progress::of_waiting(ctx, "predicting"));
+        let mut asked = 0;
         rows::for_each_batch(&mut *source, form, &reading, &mut |batch| {
             let start = Instant::now();
             let predictions = self.ask(client, &batch)?;
             busy += start.elapsed();
+            asked += batch.len() as u64;
+            if let Some(progress) = &progress {
+                progress.say(count(asked, "row"));
+            }
             writer.write(predictions)
         })?;
+        drop(progress);
         if busy == Duration::ZERO {
             return Err(Failure::invalid(format!("`{name}` has no rows")));
         }

@@ -125,6 +125,9 @@ impl Room {
     }
 }
 
+/// The option whose keys may stand alone.
+const ENV: &str = "--env";
+
 /// `KEY=VALUE`s; a `KEY` alone has the value that `absent` gives.
 fn pairs(
     option: &str,
@@ -136,6 +139,11 @@ fn pairs(
         let pair = match text.split_once('=') {
             Some((key, value)) if !key.is_empty() => (key.to_owned(), value.to_owned()),
             None if absent(text).is_some() => (text.clone(), absent(text).unwrap_or_default()),
+            None if option == ENV => {
+                return Err(Failure::usage(format!(
+                    "`{text}` is not set here: give its value as {ENV} {text}=VALUE"
+                )));
+            }
             _ => {
                 return Err(Failure::usage(format!(
                     "`{text}` is not KEY=VALUE, as {option} takes it"

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use lepton_api::{CreateJob, RunView, SubmitProgram, SubmitTrain};
 use lepton_client::{Client, ClientError, Pages};
-use lepton_types::resources::{Job, Kind, ModelVersion, Program, TrainBudget};
+use lepton_types::resources::{ExitReason, Job, Kind, ModelVersion, Program, TrainBudget};
 use lepton_types::{DurationMs, FreeName, Name, RunId};
 use serde::Serialize;
 
@@ -126,6 +126,10 @@ pub(crate) fn verdict(client: &Client, job: &Job) -> Result<(), Failure> {
     let Err(failure) = job_wait::verdict(job) else {
         return Ok(());
     };
+    // A training that was ended from outside can only say that it was.
+    if !matches!(job.status.reason, Some(ExitReason::Exited { .. })) {
+        return Err(failure);
+    }
     let run = client.run_view(job.spec.run)?;
     Err(match run.tags.get(ERROR_TAG) {
         Some(why) => Failure::JobEnded {

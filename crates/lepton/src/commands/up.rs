@@ -18,10 +18,10 @@ pub(crate) struct Up {
     )]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where to listen; 127.0.0.1:5110 where absent
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Where S3 is to listen; the port after the main one where absent
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) s3_listen: Option<SocketAddr>,
     /// The configuration file; `lepton config show` tells all its settings
     #[arg(long, value_name = "FILE")]
@@ -29,4 +29,9 @@ pub(crate) struct Up {
     /// Allows to listen beyond this machine without TLS, as a proxy in front adds it
     #[arg(long)]
     pub(crate) behind_proxy: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write it as 127.0.0.1:5110: an address of this machine and a port".to_owned())
 }

@@ -135,7 +135,8 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Lines of at most `columns` characters: the last column gives way first.
+    /// Lines of at most `columns` characters: the last column gives way first, down to
+    /// [`LAST_LEAST`].
     pub(crate) fn render(&self, columns: usize) -> String {
         if self.rows.is_empty() {
             return self.empty.clone();
@@ -178,11 +179,18 @@ impl Table {
     }
 }
 
+/// What the last column keeps on a narrow terminal, which then breaks the line: a reason that is cut
+/// after a word tells nothing.
+const LAST_LEAST: usize = 60;
+
 fn line(text: &mut String, cells: &[Cell], widths: &[usize], columns: usize) {
     let mut used = 0;
     for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let last = index + 1 == cells.len();
-        let room = columns.saturating_sub(used);
+        let room = match columns.saturating_sub(used) {
+            room if last => room.max(LAST_LEAST),
+            room => room,
+        };
         let shown = shorten(&one_line(&cell.text), room);
         let style = cell.tone.style();
         write!(text, "{style}{shown}{style:#}").expect("invariant: a String takes all text");
@@ -245,13 +253,17 @@ mod tests {
         insta::assert_snapshot!(plain(&table, 40), @r"
         NAME    PHASE   WAITING
         a       ready
-        日本語  queued  waits for room in `loca…
+        日本語  queued  waits for room in `local`
         ");
-        insta::assert_snapshot!(plain(&table, 24), @r"
-        NAME    PHASE   WAITING
-        a       ready
-        日本語  queued  waits f…
-        ");
+        table.push(vec![
+            "b".into(),
+            Cell::phase("queued"),
+            "x".repeat(80).into(),
+        ]);
+        let told = |columns| plain(&table, columns).lines().last().unwrap().to_owned();
+        assert_eq!(told(100), format!("b       queued  {}", "x".repeat(80)));
+        assert_eq!(told(80), format!("b       queued  {}…", "x".repeat(63)));
+        assert_eq!(told(24), format!("b       queued  {}…", "x".repeat(59)));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) struct AutoscalingArgs {
     #[arg(long)]
     warm: Option<u32>,
     /// Hours that a synthetic trace is long
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     hours: u32,
     /// Cost and lateness count from here on; what comes before is replayed, and learnt from
     #[arg(long, default_value = "0s")]

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use lepton_planner::simulate::TraceError;
 
+use crate::failure::{Failure, with_causes};
 use crate::output::Format;
 
 /// A replay to run.
@@ -88,6 +89,23 @@ pub(crate) enum SimulateError {
     /// The figures cannot be written.
     #[error("the figures cannot be written")]
     Write(#[from] std::io::Error),
+}
+
+impl From<SimulateError> for Failure {
+    fn from(error: SimulateError) -> Self {
+        match error {
+            SimulateError::Write(error) => Self::Output(error),
+            SimulateError::Read { path, source } => Self::File {
+                action: "read",
+                path,
+                source,
+            },
+            SimulateError::Trace { .. } => Self::invalid(with_causes(&error)),
+            SimulateError::Policy { .. }
+            | SimulateError::Missing { .. }
+            | SimulateError::Senseless(_) => Self::usage(with_causes(&error)),
+        }
+    }
 }
 
 impl Simulate {

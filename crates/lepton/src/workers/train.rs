@@ -181,9 +181,10 @@ impl Observer for Reporter<'_> {
             && let (Some(best), Some(model)) = (progress.best, &progress.model)
         {
             self.best = progress.best;
+            // Counted from 0, as in the leaderboard.
+            let trial = progress.trials.saturating_sub(1);
             say(&format!(
-                "trial {}: {model} is best so far with {best:.5}",
-                progress.trials
+                "trial {trial}: {model} is best so far with {best:.5}"
             ));
         }
     }

@@ -18,7 +18,7 @@ use crate::job_wait::{self, Stay};
 use crate::kinds;
 use crate::waiting;
 
-pub(super) const PREPARE_HELP: &str = "Examples:\n  lepton data prepare wine-ready -f prep.yaml --wait\n  lepton data prepare by-city --sql 'SELECT city, avg(pay) AS pay FROM people GROUP BY city' --input people=people:3\n  lepton data prepare wine-ready -f prep.yaml --dry-run   checks it and shows the plan\n\nA description names its inputs and steps; see docs/prepare.md.";
+pub(super) const PREPARE_HELP: &str = "Examples:\n  lepton data prepare wine-ready -f prep.yaml --wait\n  lepton data prepare cities --sql 'SELECT city, sum(pay) FROM p GROUP BY city' --input p=people:3\n  lepton data prepare wine-ready -f prep.yaml --dry-run   checks it and shows the plan\n\nA description names its inputs and steps; see docs/prepare.md.";
 
 /// What to prepare, and how.
 #[derive(Debug, clap::Args)]

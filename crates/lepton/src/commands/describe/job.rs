@@ -6,7 +6,7 @@ use lepton_types::resources::{Attempt, Job, Kind, Program, TrainBudget, WorkerSt
 use super::{events, identity, phase, waiting};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{Cell, Page, Table, bytes, shell_words, took};
+use crate::output::{Cell, Page, Table, bytes, count, shell_words, took};
 
 /// More workers than this fill the screen with the same.
 const WORKERS_SHOWN: usize = 16;
@@ -65,7 +65,7 @@ fn program(page: &mut Page, program: &Program) {
         Program::Train(train) => {
             let budget = match train.budget {
                 TrainBudget::Time(time) => time.to_string(),
-                TrainBudget::Trials(trials) => format!("{trials} trials"),
+                TrainBudget::Trials(trials) => count(trials.into(), "trial"),
             };
             page.fact(
                 "Trains",

@@ -4,7 +4,7 @@ mod job;
 mod run;
 mod versioned;
 
-use lepton_client::{Client, ClientError, EventFilter, Pages};
+use lepton_client::{Client, ClientError, EventFilter, Pages, RunFilter};
 use lepton_types::Resources;
 use lepton_types::resources::{Endpoint, Kind, Meta, Node, Pool, Reservation, Scaling, Waiting};
 
@@ -63,9 +63,8 @@ impl Describe {
             Kind::Pool => pool(ctx, client, &client.pool(name)?)?,
             Kind::Reservation => reservation(ctx, &client.reservation(name)?),
             Kind::Project => project(ctx, client, name)?,
-            Kind::Experiment | Kind::Attempt | Kind::Replica | Kind::Token => {
-                return Ok(None);
-            }
+            Kind::Experiment => experiment(ctx, client, name)?,
+            Kind::Attempt | Kind::Replica | Kind::Token => return Ok(None),
         };
         Ok(Some(page))
     }
@@ -80,6 +79,31 @@ fn project(ctx: &Context, client: &Client, name: &str) -> Result<Page, Failure> 
         page.fact("Description", found.spec.description.as_str());
     }
     tell_stored(&mut page, &usage);
+    events(&mut page, ctx, client, &found.metadata)?;
+    Ok(page)
+}
+
+/// Runs beyond this many are listed by `lepton get runs --experiment NAME`.
+const RUNS_SHOWN: usize = 10;
+
+fn experiment(ctx: &Context, client: &Client, name: &str) -> Result<Page, Failure> {
+    let called = kinds::free(name)?;
+    let found = client.experiment(&called)?;
+    let mut page = Page::new(ctx.columns);
+    identity(&mut page, ctx, Kind::Experiment, &found.metadata);
+    run::pairs(&mut page, "Tags", found.spec.tags.iter());
+    let newest = RunFilter {
+        experiment: Some(called),
+        newest: true,
+        ..RunFilter::default()
+    };
+    let runs: Vec<_> = Pages::new(|page| client.runs(&newest, &page))
+        .take(RUNS_SHOWN)
+        .collect::<Result<_, _>>()?;
+    if !runs.is_empty() {
+        page.heading("Runs, the newest of them")
+            .table(&table_of(&runs, ctx.format, ctx.now()));
+    }
     events(&mut page, ctx, client, &found.metadata)?;
     Ok(page)
 }

@@ -64,7 +64,7 @@ fn experiment(client: &Client, id: ExperimentId) -> Result<String, Failure> {
     Ok(id.to_string())
 }
 
-fn pairs<'a>(
+pub(super) fn pairs<'a>(
     page: &mut Page,
     title: &str,
     pairs: impl ExactSizeIterator<Item = (&'a String, &'a String)>,

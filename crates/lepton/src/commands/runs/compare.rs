@@ -78,6 +78,14 @@ impl Compare {
             let message = format!("at most {RUNS_MAX} runs are compared at once");
             return Err(Failure::usage(message));
         }
+        if let Some(file) = &self.plot
+            && file.extension().is_some_and(|ending| ending != "svg")
+        {
+            return Err(Failure::usage(format!(
+                "`{}` would get an SVG: let its name end in .svg",
+                file.display()
+            )));
+        }
         let client = ctx.client()?;
         let views = self
             .runs

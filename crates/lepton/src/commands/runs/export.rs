@@ -20,7 +20,7 @@ use crate::progress::Progress;
 /// Writes runs with their parameters, tags and series to Parquet or JSON lines
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton runs export --to runs.jsonl\n  lepton runs export wine-a wine-b --to ./wine-runs\n  lepton runs export --experiment wine --metric 'accuracy>0.9' --to ./good-runs\n  lepton runs export --to - | jq .run.metadata.name\n\nA folder gets runs.parquet, params.parquet, tags.parquet and metrics.parquet, one row a run, parameter, tag\nor point, joined by run_id. A file that ends in .jsonl or .json, or `-`, gets one line a run, with\n\"series\": {KEY: [[step, milliseconds, value], …]}."
+    after_help = "Examples:\n  lepton runs export --to runs.jsonl\n  lepton runs export wine-a wine-b --to ./wine-runs\n  lepton runs export --experiment wine --metric 'accuracy>0.9' --to ./good-runs\n  lepton runs export --to - | jq .run.metadata.name\n\nA folder gets runs.parquet, params.parquet, tags.parquet and metrics.parquet, one row a run, parameter, tag or point, joined by run_id. A file that ends in .jsonl or .json, or `-`, gets one line a run, with \"series\": {KEY: [[step, milliseconds, value], …]}."
 )]
 pub(crate) struct Export {
     /// Ids of runs, or names; all runs where none is given
@@ -58,6 +58,7 @@ struct Written {
 
 impl Export {
     pub(crate) fn run(self, ctx: &Context) -> Result<(), Failure> {
+        self.must_be_a_folder_or_lines()?;
         let client = ctx.client()?;
         let progress = Progress::of_waiting(ctx, "exporting");
         let written = match self.form() {
@@ -84,6 +85,20 @@ impl Export {
         })
     }
 
+    /// A file's name that would become a folder's is a mistake.
+    fn must_be_a_folder_or_lines(&self) -> Result<(), Failure> {
+        let ending = self.to.extension().and_then(|ending| ending.to_str());
+        match ending {
+            Some(ending @ ("csv" | "parquet" | "txt" | "tsv" | "xlsx")) if self.r#as.is_none() => {
+                Err(Failure::usage(format!(
+                    "runs are not written to one .{ending} file: give a folder, which gets four Parquet \
+                     tables, or a name that ends in .jsonl"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Calls `each` for every run that is meant.
     fn each_run(
         &self,
@@ -108,11 +123,9 @@ impl Export {
     }
 
     fn write_file(&self, client: &Client, progress: &Progress) -> Result<Written, Failure> {
-        let unwritable = |source| unwritable(&self.to, source);
-        let part = part_of(&self.to);
-        let file = File::create(&part).map_err(unwritable)?;
+        let (part, file) = Part::create(&self.to)?;
         let written = self.write_lines(client, progress, file)?;
-        std::fs::rename(&part, &self.to).map_err(unwritable)?;
+        part.keep()?;
         Ok(written)
     }
 
@@ -206,11 +219,34 @@ fn each_page(
     Ok(())
 }
 
-/// Where a file grows until it is whole.
-pub(super) fn part_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+/// A file that grows beside its place, gets its name when it is whole, and goes if it never is.
+pub(super) struct Part {
+    pub(super) file: PathBuf,
+    grows: PathBuf,
+}
+
+impl Part {
+    pub(super) fn create(file: &Path) -> Result<(Self, File), Failure> {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".part");
+        let part = Self {
+            file: file.to_owned(),
+            grows: name.into(),
+        };
+        let opened = File::create(&part.grows).map_err(|source| unwritable(file, source))?;
+        Ok((part, opened))
+    }
+
+    pub(super) fn keep(self) -> Result<(), Failure> {
+        std::fs::rename(&self.grows, &self.file).map_err(|source| unwritable(&self.file, source))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Gone already, if it was kept; and nobody can be told of what cannot be removed.
+        let _ = std::fs::remove_file(&self.grows);
+    }
 }
 
 pub(super) fn unwritable(file: &Path, source: std::io::Error) -> Failure {

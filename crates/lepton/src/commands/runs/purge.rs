@@ -10,7 +10,7 @@ use crate::output::count;
 /// Deletes for good the runs, experiments and logged models in the bin
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton get runs --phase deleted\n  lepton runs purge --dry-run\n  lepton runs purge --older-than 7d\n  lepton runs purge --older-than 0s\n\nWhat MLflow's clients delete stays in the bin and can be restored. The server empties it by itself of what\nwas deleted longer ago than `runs.keep_deleted`, 30 days. Series, artifacts and traces go along."
+    after_help = "Examples:\n  lepton get runs --phase deleted\n  lepton runs purge --dry-run\n  lepton runs purge --older-than 7d\n  lepton runs purge --older-than 0s\n\nWhat MLflow's clients delete stays in the bin and can be restored. The server empties it by itself of what was deleted longer ago than `runs.keep_deleted`, 30 days. Series, artifacts and traces go along."
 )]
 pub(crate) struct Purge {
     /// Only what was deleted so long ago; what the server keeps no longer where absent

@@ -20,7 +20,7 @@ const PLOT_ROWS: usize = 16;
 /// Draws one metric of a run, or gives its points
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton runs series wine loss\n  lepton runs series wine loss --from-step 1000 --to-step 2000\n  lepton runs series wine loss --max-points 500 -o json\n\nWith `-o json` or `-o yaml` every point comes, unless --max-points is given: then a curve of at most so\nmany, with the lowest and the highest point of every stretch."
+    after_help = "Examples:\n  lepton runs series wine loss\n  lepton runs series wine loss --from-step 1000 --to-step 2000\n  lepton runs series wine loss --max-points 500 -o json\n\nWith `-o json` or `-o yaml` every point comes, unless --max-points is given: then a curve of at most so many, with the lowest and the highest point of every stretch."
 )]
 pub(crate) struct Series {
     /// The run's id, or its name: the newest of that name
@@ -40,8 +40,8 @@ pub(crate) struct Series {
     /// Only up to this time, in milliseconds since 1970
     #[arg(long, value_name = "MILLIS")]
     to_time: Option<i64>,
-    /// At most so many points, which keep the extremes
-    #[arg(long, value_name = "COUNT")]
+    /// At most so many points, 4 or more, which keep the extremes
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(4..))]
     max_points: Option<u32>,
     /// What the series is drawn over
     #[arg(long, value_enum, default_value_t, value_name = "AXIS")]

@@ -1,7 +1,7 @@
 //! Runs as four Parquet tables, which other tools join by `run_id`.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use lepton_api::RunView;
@@ -14,7 +14,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use super::export::{part_of, unwritable};
+use super::export::{Part, unwritable};
 use crate::failure::Failure;
 
 const RUNS: &str = "message runs {
@@ -46,7 +46,7 @@ impl Tables {
         let (text, number) = (Column::text, Column::number);
         Ok(Self {
             runs: Table::create(
-                folder.join("runs.parquet"),
+                &folder.join("runs.parquet"),
                 RUNS,
                 [
                     text(),
@@ -58,13 +58,17 @@ impl Tables {
                 ],
             )?,
             params: Table::create(
-                folder.join("params.parquet"),
+                &folder.join("params.parquet"),
                 PAIRS,
                 [text(), text(), text()],
             )?,
-            tags: Table::create(folder.join("tags.parquet"), PAIRS, [text(), text(), text()])?,
+            tags: Table::create(
+                &folder.join("tags.parquet"),
+                PAIRS,
+                [text(), text(), text()],
+            )?,
             metrics: Table::create(
-                folder.join("metrics.parquet"),
+                &folder.join("metrics.parquet"),
                 METRICS,
                 [
                     text(),
@@ -133,23 +137,23 @@ impl Tables {
 
 /// One file, and the rows that are not in it yet.
 struct Table<C> {
-    file: PathBuf,
+    part: Part,
     writer: SerializedFileWriter<File>,
     columns: C,
     rows: usize,
 }
 
 impl<const N: usize> Table<[Column; N]> {
-    fn create(file: PathBuf, schema: &str, columns: [Column; N]) -> Result<Self, Failure> {
+    fn create(file: &Path, schema: &str, columns: [Column; N]) -> Result<Self, Failure> {
         let schema = parse_message_type(schema).expect("invariant: the schemas above are valid");
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
-        let opened = File::create(part_of(&file)).map_err(|source| unwritable(&file, source))?;
+        let (part, opened) = Part::create(file)?;
         let writer = SerializedFileWriter::new(opened, Arc::new(schema), Arc::new(properties));
         Ok(Self {
-            writer: writer.map_err(|error| broken(&file, error))?,
-            file,
+            writer: writer.map_err(|error| broken(file, error))?,
+            part,
             columns,
             rows: 0,
         })
@@ -160,7 +164,8 @@ impl<const N: usize> Table<[Column; N]> {
         if self.rows < GROUP_ROWS {
             return Ok(());
         }
-        self.write_rows().map_err(|error| broken(&self.file, error))
+        self.write_rows()
+            .map_err(|error| broken(&self.part.file, error))
     }
 
     fn write_rows(&mut self) -> Result<(), ParquetError> {
@@ -177,12 +182,11 @@ impl<const N: usize> Table<[Column; N]> {
 
     fn finish(mut self) -> Result<(), Failure> {
         let written = self.write_rows();
-        written.map_err(|error| broken(&self.file, error))?;
+        written.map_err(|error| broken(&self.part.file, error))?;
         self.writer
             .close()
-            .map_err(|error| broken(&self.file, error))?;
-        std::fs::rename(part_of(&self.file), &self.file)
-            .map_err(|source| unwritable(&self.file, source))
+            .map_err(|error| broken(&self.part.file, error))?;
+        self.part.keep()
     }
 }
 

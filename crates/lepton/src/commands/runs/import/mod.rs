@@ -32,7 +32,7 @@ use crate::progress::Progress;
 /// Brings runs from an MLflow folder or server, with series, artifacts, ids and times
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Registered models come along with the runs of their versions. What is in the bin stays\nwhere it is, but for runs with --deleted."
+    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids where those are 32 hex digits. Registered models come along with the runs of their versions. What is in the bin stays where it is, but for runs with --deleted."
 )]
 pub(crate) struct Import {
     /// A folder as MLflow's file store has it (mlruns), or the URL of an MLflow server
