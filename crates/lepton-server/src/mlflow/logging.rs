@@ -15,7 +15,7 @@ use super::ask::{Ask, Pair, Visitor, float, given, int, list, need};
 use super::error::{Answer, MlflowError, shown};
 use super::filter::runs::RUN_NAME_TAG;
 use super::logged_models;
-use super::rules::{PARAM_CHARS_MAX, TAG_CHARS_MAX, check_key, check_run_name, cut};
+use super::rules::{PARAM_CHARS_MAX, TAG_CHARS_MAX, check_key, check_length, check_run_name, cut};
 use super::runs::{enter, find, tags_of};
 use super::wire::Done;
 use crate::http::datasets::find_version;
@@ -24,6 +24,10 @@ use crate::lineage::{dataset_node, edge, logged_dataset_node, run_node};
 /// Metrics in one batch, and parameters, and tags, as MLflow has it.
 const BATCH_METRICS_MAX: usize = 1_000;
 const BATCH_PAIRS_MAX: usize = 100;
+
+/// Characters of the name and of the digest of data, as MLflow has it.
+const DATASET_NAME_CHARS_MAX: usize = 500;
+const DATASET_DIGEST_CHARS_MAX: usize = 36;
 
 /// Data in one request.
 const DATASETS_MAX: usize = 1_000;
@@ -86,6 +90,14 @@ impl Metric {
         let model = given(self.model_id.as_ref())
             .map(logged_models::parse)
             .transpose()?;
+        let dataset_name = self.dataset_name.unwrap_or_default();
+        let dataset_digest = self.dataset_digest.unwrap_or_default();
+        check_length(&dataset_name, DATASET_NAME_CHARS_MAX, &at("dataset_name"))?;
+        check_length(
+            &dataset_digest,
+            DATASET_DIGEST_CHARS_MAX,
+            &at("dataset_digest"),
+        )?;
         let measured = model.map(|model| ModelMetric {
             model,
             run,
@@ -93,8 +105,8 @@ impl Metric {
             step,
             at: timestamp,
             value,
-            dataset_name: self.dataset_name.unwrap_or_default(),
-            dataset_digest: self.dataset_digest.unwrap_or_default(),
+            dataset_name,
+            dataset_digest,
         });
         let point = MetricPoint {
             key,
@@ -409,8 +421,8 @@ impl Input {
             16_777_215,
         )?;
         Ok(RunDataset {
-            name: need(&data.name, "name", 500)?,
-            digest: need(&data.digest, "digest", 36)?,
+            name: need(&data.name, "name", DATASET_NAME_CHARS_MAX)?,
+            digest: need(&data.digest, "digest", DATASET_DIGEST_CHARS_MAX)?,
             source_type: need(&data.source_type, "source_type", 36)?,
             source: need(&data.source, "source", 65_535)?,
             schema: data.schema.filter(|text| !text.is_empty()),

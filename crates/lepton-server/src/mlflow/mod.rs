@@ -20,7 +20,7 @@ mod experiment_search;
 mod experiments;
 mod filter;
 mod logged_model_search;
-mod logged_models;
+pub(crate) mod logged_models;
 mod logging;
 mod metrics;
 mod model_versions;

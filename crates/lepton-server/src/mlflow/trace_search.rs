@@ -7,7 +7,7 @@ use axum::Json;
 use lepton_access::Access;
 use lepton_store::Test;
 use lepton_types::resources::Kind;
-use lepton_types::trace::Trace;
+use lepton_types::trace::{Trace, Verdict};
 use lepton_types::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -254,7 +254,18 @@ fn weight(trace: &Trace) -> usize {
     let pairs = trace.tags.iter().chain(&trace.metadata);
     let pairs: usize = pairs.map(|(key, value)| key.len() + value.len()).sum();
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    pairs + text(&trace.request_preview) + text(&trace.response_preview) + 256
+    let said = trace.assessments.iter().map(|said| {
+        let value = match &said.verdict {
+            Verdict::Feedback(value) | Verdict::Expectation(value) | Verdict::Issue(value) => value,
+        };
+        let pairs = said
+            .metadata
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
+        value.to_string().len() + text(&said.rationale) + pairs.sum::<usize>() + 512
+    });
+    let said: usize = said.sum();
+    pairs + said + text(&trace.request_preview) + text(&trace.response_preview) + 256
 }
 
 /// Whether a comparison holds, or why it cannot be asked.

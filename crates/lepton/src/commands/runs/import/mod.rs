@@ -1,38 +1,47 @@
-//! `lepton runs import`: runs that MLflow recorded, out of a folder or a server of its.
+//! `lepton runs import`: what MLflow recorded, out of a folder or a server of its.
 //!
 //! Every step can be done twice: a run is made under the id that it had, parameters and tags are
 //! set, points are a set, artifacts lie under their paths. The last step notes on the run what
 //! its source looked like; where that has not changed, the run is passed over the next time. So an
 //! import that was interrupted anywhere is gone on with by running it again.
 
+mod experiments;
+mod file_logged_models;
 mod file_registry;
 mod file_store;
+mod file_traces;
+mod logged_models;
 mod models;
 mod registry;
+mod server_logged_models;
 mod server_registry;
+mod server_traces;
 mod source;
+mod traces;
 mod tracking_server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lepton_api::{CreateExperiment, CreateRun, ErrorCode, LogToRun, UpdateRun};
+use lepton_api::{CreateRun, ErrorCode, LogToRun, LoggedModelView, UpdateRun};
 use lepton_client::{Client, ClientError, Method};
 use lepton_types::resources::{MetricPoint, RunPhase};
-use lepton_types::{FreeName, Id, RunId};
+use lepton_types::{FreeName, Id, RunId, Timestamp};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use self::experiments::Standing;
+use self::logged_models::Link;
 use self::source::{Bin, Found, Source, SourceRun};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Tone, count, paint};
 use crate::progress::Progress;
 
-/// Brings runs from an MLflow folder or server, with series, artifacts, ids and times
+/// Brings runs, models and traces from an MLflow folder or server, with ids and times
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Registered models come along with the runs of their versions. What is in the bin stays\nwhere it is, but for runs with --deleted."
+    after_help = "Examples:\n  lepton runs import ./mlruns\n  lepton runs import http://mlflow.example.org:5000 --experiment wine\n  LEPTON_IMPORT_USER=ann:secret lepton runs import https://mlflow.example.org\n\nInterrupted, it goes on where it was when it is run again, and brings only what is new. Runs keep their ids\nwhere those are 32 hex digits. Logged models, traces and registered models come along. What is in the bin there comes\nwith --deleted, into the bin here."
 )]
 pub(crate) struct Import {
     /// A folder as MLflow's file store has it (mlruns), or the URL of an MLflow server
@@ -41,7 +50,7 @@ pub(crate) struct Import {
     /// Only runs of this experiment (may be repeated)
     #[arg(long, value_name = "NAME")]
     experiment: Vec<String>,
-    /// Brings the runs in its bin, too, into the bin here
+    /// Brings what is in its bin, too, into the bin here
     #[arg(long)]
     deleted: bool,
     /// Leaves the artifacts
@@ -91,6 +100,8 @@ struct Brought {
     unchanged: u64,
     points: u64,
     artifacts: u64,
+    logged_models: u64,
+    traces: u64,
     models: u64,
     versions: u64,
     /// What could not be brought, in words.
@@ -104,10 +115,14 @@ impl Import {
         let progress = Progress::of_steps(ctx, "looking", 0);
         let mut import = Importing {
             client,
+            now: ctx.now(),
             artifacts: !self.without_artifacts,
             brought: Brought::default(),
-            experiments: BTreeSet::new(),
+            experiments: BTreeMap::new(),
             runs: BTreeMap::new(),
+            links: BTreeMap::new(),
+            logged: BTreeMap::new(),
+            total: 0,
             only_some: !self.experiment.is_empty(),
         };
         let wanted: BTreeSet<String> = self.experiment.iter().cloned().collect();
@@ -115,37 +130,24 @@ impl Import {
             true => Bin::Brought,
             false => Bin::Left,
         };
-        let seen = source.each_run((&wanted, bin), &mut |found| match found {
-            Found::Total(total) => {
-                progress.expect(total);
-                Ok(())
-            }
-            Found::Experiment(name) => import.make_experiment(&name).map(drop),
-            Found::Run(run) => {
-                progress.say(run.shown());
-                import.bring(&source, &run, &progress)?;
-                progress.advance(1);
-                Ok(())
-            }
-            Found::Unreadable(what) => {
-                import.brought.left_out.push(what);
-                Ok(())
-            }
-        });
-        let models = seen.and_then(|()| import.bring_models(&source, &progress));
+        let done = import.bring_all(&source, (&wanted, bin), &progress);
         drop(progress);
+        let known = import.experiments.values();
+        let known: BTreeSet<String> = known.map(|it| it.source.name.clone()).collect();
         let brought = import.brought;
         for what in &brought.left_out {
             ctx.note(&format!("{} {what}", paint("left out:", Tone::Busy)));
         }
-        models?;
-        for name in wanted.difference(&import.experiments) {
+        done?;
+        for name in wanted.difference(&known) {
             ctx.note(&format!("the source has no experiment `{name}`"));
         }
         ctx.answer(&brought, || {
             format!(
-                "{} imported with {} and {}, {} unchanged; {} of {} new models",
+                "{}, {} and {} imported with {} and {}, {} unchanged; {} of {} new registered models",
                 count(brought.imported, "run"),
+                count(brought.logged_models, "logged model"),
+                count(brought.traces, "trace"),
                 count(brought.points, "point"),
                 count(brought.artifacts, "artifact"),
                 brought.unchanged,
@@ -183,33 +185,61 @@ struct Stands {
 
 struct Importing<'a> {
     client: &'a Client,
+    now: Timestamp,
     artifacts: bool,
     brought: Brought,
-    /// Those that are there by now.
-    experiments: BTreeSet<String>,
+    /// Those that are there by now, by where the source keeps them.
+    experiments: BTreeMap<String, Standing>,
     /// Runs of the source that are there by now, and their ids here.
     runs: BTreeMap<String, RunId>,
+    /// Logged models of the source, and the runs here that made or used them.
+    links: BTreeMap<String, Vec<Link>>,
+    /// Logged models of the source that are there by now.
+    logged: BTreeMap<String, LoggedModelView>,
+    /// How much there is to bring, as far as is known by now.
+    total: u64,
     /// Not all experiments are wanted.
     only_some: bool,
 }
 
 impl Importing<'_> {
-    fn make_experiment(&mut self, name: &str) -> Result<Option<FreeName>, Failure> {
-        let Ok(free) = name.parse::<FreeName>() else {
-            self.left_out(format!("experiment `{name}`: its name cannot be used here"));
-            return Ok(None);
-        };
-        if !self.experiments.insert(name.to_owned()) {
-            return Ok(Some(free));
+    fn bring_all(
+        &mut self,
+        source: &Source,
+        (wanted, bin): (&BTreeSet<String>, Bin),
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        source.each_run((wanted, bin), &mut |found| match found {
+            Found::Total(total) => {
+                self.total = total;
+                progress.expect(total);
+                Ok(())
+            }
+            Found::Experiment(experiment) => self.make_experiment(&experiment),
+            Found::Run(run) => {
+                progress.say(run.shown());
+                self.bring(source, &run, progress)?;
+                progress.advance(1);
+                Ok(())
+            }
+            Found::Unreadable(what) => {
+                self.left_out(what);
+                Ok(())
+            }
+        })?;
+        let open = self.experiments.values().filter(|it| !it.is_in_bin);
+        for experiment in open.cloned().collect::<Vec<_>>() {
+            self.bring_logged_models(source, (&experiment, bin), progress)?;
+            self.bring_traces(source, &experiment, progress)?;
         }
-        let request = CreateExperiment {
-            name: free.clone(),
-            tags: BTreeMap::new(),
-        };
-        match self.client.create_experiment(&request) {
-            Err(error) if error.code() != Some(ErrorCode::AlreadyExists) => Err(error.into()),
-            Ok(_) | Err(_) => Ok(Some(free)),
-        }
+        self.bring_models(source, progress)?;
+        self.put_experiments_away()
+    }
+
+    /// There is one thing more to bring than was known.
+    fn one_more(&mut self, progress: &Progress) {
+        self.total += 1;
+        progress.expect(self.total);
     }
 
     fn bring(
@@ -218,11 +248,30 @@ impl Importing<'_> {
         run: &SourceRun,
         progress: &Progress,
     ) -> Result<(), Failure> {
-        let Some(experiment) = self.make_experiment(&run.experiment)? else {
+        let Some(experiment) = self.experiments.get(&run.experiment_id).cloned() else {
             return Ok(());
         };
-        let (id, stands) = self.make_run(run, &experiment)?;
+        let known = match experiment.is_in_bin {
+            // It takes no new ones.
+            true => self.find_run(run)?,
+            false => Some(self.make_run(run, &experiment.name)?),
+        };
+        let Some((id, stands)) = known else {
+            return Ok(());
+        };
         self.runs.insert(run.id.clone(), id);
+        for link in &run.models {
+            let links = self.links.entry(link.model.clone()).or_default();
+            links.push(Link {
+                run: id,
+                r#use: link.r#use,
+                step: link.step,
+            });
+        }
+        if experiment.is_in_bin {
+            self.brought.unchanged += 1;
+            return Ok(());
+        }
         if stands.is_whole {
             self.brought.unchanged += 1;
             return self.put_away(id, run, stands);
@@ -295,6 +344,28 @@ impl Importing<'_> {
         Ok(())
     }
 
+    /// The run here, if it is here, and how it stands.
+    fn find_run(&self, run: &SourceRun) -> Result<Option<(RunId, Stands)>, Failure> {
+        let own = run.id.parse::<RunId>().ok();
+        for id in own.into_iter().chain([derived_id(&run.id)]) {
+            if let Some(stands) = self.stands(run, id)? {
+                return Ok(Some((id, stands)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn stands(&self, run: &SourceRun, id: RunId) -> Result<Option<Stands>, Failure> {
+        match self.client.run_view(id) {
+            Ok(view) => Ok(Some(Stands {
+                is_whole: view.tags.get(DONE_TAG) == Some(&run.fingerprint),
+                is_deleted: view.run.status.deleted_at.is_some(),
+            })),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The run here, made if it is new, and how it stands.
     fn make_run(
         &mut self,
@@ -303,16 +374,8 @@ impl Importing<'_> {
     ) -> Result<(RunId, Stands), Failure> {
         let own = run.id.parse::<RunId>().ok();
         for id in own.into_iter().chain([derived_id(&run.id)]) {
-            match self.client.run_view(id) {
-                Ok(view) => {
-                    let stands = Stands {
-                        is_whole: view.tags.get(DONE_TAG) == Some(&run.fingerprint),
-                        is_deleted: view.run.status.deleted_at.is_some(),
-                    };
-                    return Ok((id, stands));
-                }
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
+            if let Some(stands) = self.stands(run, id)? {
+                return Ok((id, stands));
             }
             let request = CreateRun {
                 name: run.name.clone(),
@@ -433,6 +496,11 @@ fn is_refused(error: &ClientError) -> bool {
         error.code(),
         Some(ErrorCode::InvalidRequest | ErrorCode::InvalidName | ErrorCode::TooLarge)
     )
+}
+
+/// Whether MLflow's face refuses what was sent, as it is.
+fn is_refused_by_face(error: &ClientError) -> bool {
+    error.status() == Some(400)
 }
 
 fn pieces(pairs: BTreeMap<String, String>) -> Vec<BTreeMap<String, String>> {

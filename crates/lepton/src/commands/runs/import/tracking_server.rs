@@ -1,5 +1,6 @@
 //! A running MLflow server, read through its REST API.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lepton_types::Timestamp;
 use lepton_types::resources::MetricPoint;
+use lepton_types::tracking::ModelUse;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
-use super::source::{Bin, Found, SourceRun};
+use super::source::{Bin, Found, SourceExperiment, SourceLink, SourceRun};
 use crate::failure::{Failure, with_causes};
 
 /// One answer; a page of runs is the largest.
@@ -45,6 +47,10 @@ struct Experiments {
 struct Experiment {
     experiment_id: String,
     name: String,
+    #[serde(default)]
+    tags: Vec<Pair>,
+    #[serde(default)]
+    lifecycle_stage: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,12 +68,29 @@ struct Run {
     data: Data,
     #[serde(default)]
     inputs: Inputs,
+    #[serde(default)]
+    outputs: Outputs,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Inputs {
     #[serde(default)]
     dataset_inputs: Vec<Value>,
+    #[serde(default)]
+    model_inputs: Vec<ModelOfRun>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Outputs {
+    #[serde(default)]
+    model_outputs: Vec<ModelOfRun>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelOfRun {
+    model_id: String,
+    #[serde(default)]
+    step: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,17 +190,17 @@ impl TrackingServer {
         each: &mut dyn FnMut(Found) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut total = 0;
-        for experiment in self.experiments()? {
+        for experiment in self.experiments(bin)? {
             if !is_wanted(&experiment.name) {
                 continue;
             }
-            each(Found::Experiment(experiment.name.clone()))?;
+            each(Found::Experiment(experiment.clone()))?;
             let mut token = None;
             loop {
                 let page: Runs = self.post(
                     "runs/search",
                     &json!({
-                        "experiment_ids": [experiment.experiment_id],
+                        "experiment_ids": [experiment.id],
                         "max_results": RUNS_A_PAGE,
                         "run_view_type": match bin {
                             Bin::Left => "ACTIVE_ONLY",
@@ -202,18 +225,30 @@ impl TrackingServer {
         Ok(())
     }
 
-    fn experiments(&self) -> Result<Vec<Experiment>, Failure> {
+    fn experiments(&self, bin: Bin) -> Result<Vec<SourceExperiment>, Failure> {
         let (mut all, mut token) = (Vec::new(), None);
         loop {
             let page: Experiments = self.post(
                 "experiments/search",
                 &json!({
                     "max_results": EXPERIMENTS_A_PAGE,
-                    "view_type": "ACTIVE_ONLY",
+                    "view_type": match bin {
+                        Bin::Left => "ACTIVE_ONLY",
+                        Bin::Brought => "ALL",
+                    },
                     "page_token": token,
                 }),
             )?;
-            all.extend(page.experiments);
+            all.extend(
+                page.experiments
+                    .into_iter()
+                    .map(|experiment| SourceExperiment {
+                        id: experiment.experiment_id,
+                        name: experiment.name,
+                        tags: pairs(experiment.tags),
+                        is_deleted: experiment.lifecycle_stage.as_deref() == Some("deleted"),
+                    }),
+            );
             token = page.next_page_token.filter(|token| !token.is_empty());
             if token.is_none() {
                 return Ok(all);
@@ -297,6 +332,16 @@ impl TrackingServer {
         self.read(path, request.query_pairs([("path", path)]).call())
     }
 
+    /// The file with the spans of a trace, if the server has one that it can read.
+    pub(super) fn trace_file(&self, id: &str) -> Result<Option<tempfile::NamedTempFile>, Failure> {
+        let url = format!("{}/ajax-api/2.0/mlflow/get-trace-artifact", self.url);
+        let request = self.authorised(self.agent.get(&url));
+        match self.save(id, request.query_pairs([("request_id", id)])) {
+            Err(Failure::Part { .. }) => Ok(None),
+            saved => saved.map(Some),
+        }
+    }
+
     /// A file out of the proxy of artifacts.
     pub(super) fn proxied_file(&self, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
         let path: Vec<String> = path.split('/').map(encoded).collect();
@@ -344,6 +389,33 @@ impl TrackingServer {
         self.read(path, answer)
     }
 
+    /// What a path that only some servers know answers, below the server's root.
+    pub(super) fn post_if_spoken(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<Option<Value>, Failure> {
+        let url = format!("{}/{path}", self.url);
+        match self.authorised(self.agent.post(&url)).send_json(body) {
+            Err(ureq::Error::StatusCode(404)) => Ok(None),
+            answer => self.read(path, answer).map(Some),
+        }
+    }
+
+    /// The same of a GET.
+    pub(super) fn get_if_spoken(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Option<Value>, Failure> {
+        let url = format!("{}/{path}", self.url);
+        let request = self.authorised(self.agent.get(&url));
+        match request.query_pairs(query.iter().copied()).call() {
+            Err(ureq::Error::StatusCode(404)) => Ok(None),
+            answer => self.read(path, answer).map(Some),
+        }
+    }
+
     fn authorised<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         match &self.authorization {
             Some(authorization) => request.header("authorization", authorization),
@@ -378,7 +450,29 @@ impl TrackingServer {
     }
 }
 
-fn run_of(experiment: &Experiment, value: &Value) -> Found {
+fn pairs(pairs: Vec<Pair>) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .map(|pair| (pair.key, pair.value))
+        .collect()
+}
+
+/// The logged models that a run used and made.
+fn links_of(inputs: &[ModelOfRun], outputs: &[ModelOfRun]) -> Vec<SourceLink> {
+    let link = |r#use| {
+        move |model: &ModelOfRun| SourceLink {
+            model: model.model_id.clone(),
+            r#use,
+            step: integer(&model.step).unwrap_or(0),
+        }
+    };
+    let inputs = inputs.iter().map(link(ModelUse::Input));
+    inputs
+        .chain(outputs.iter().map(link(ModelUse::Output)))
+        .collect()
+}
+
+fn run_of(experiment: &SourceExperiment, value: &Value) -> Found {
     let run = match Run::deserialize(value) {
         Ok(run) => run,
         Err(error) => {
@@ -386,23 +480,18 @@ fn run_of(experiment: &Experiment, value: &Value) -> Found {
             return Found::Unreadable(format!("a run of experiment `{name}`: {error}"));
         }
     };
-    let pairs = |pairs: Vec<Pair>| {
-        pairs
-            .into_iter()
-            .map(|pair| (pair.key, pair.value))
-            .collect()
-    };
     Found::Run(Box::new(SourceRun {
         id: run.info.run_id,
         name: run.info.run_name.filter(|name| !name.is_empty()),
         experiment: experiment.name.clone(),
-        experiment_id: experiment.experiment_id.clone(),
+        experiment_id: experiment.id.clone(),
         phase: phase_of(&run.info.status),
         is_deleted: run.info.lifecycle_stage.as_deref() == Some("deleted"),
         started_at: integer(&run.info.start_time).map(Timestamp::from_millis),
         finished_at: integer(&run.info.end_time).map(Timestamp::from_millis),
         params: pairs(run.data.params),
         tags: pairs(run.data.tags),
+        models: links_of(&run.inputs.model_inputs, &run.outputs.model_outputs),
         datasets: run.inputs.dataset_inputs,
         metrics: run
             .data
@@ -442,7 +531,7 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
 }
 
 /// Protobuf's JSON has words for what JSON has no number for. Zero may be left out.
-fn float(value: &Value) -> Option<f64> {
+pub(super) fn float(value: &Value) -> Option<f64> {
     match value {
         Value::Null => Some(0.0),
         Value::String(text) => text.parse().ok(),
