@@ -87,4 +87,65 @@ def make():
     client.delete_experiment(dropped)
 
 
-{"make": make}[sys.argv[1]]()
+OWN = ("mlflow.artifactLocation", "mlflow.trace.spansLocation", "mlflow.trace.infoFinalized", "mlflow.modelVersions")
+
+
+def kept(pairs):
+    """Without what a server says of where it keeps things."""
+    return {k: v for k, v in sorted(pairs.items()) if k not in OWN and not k.startswith("lepton.import.")}
+
+
+def told_trace(trace):
+    info = trace.info
+    told = {"id": info.request_id, "began": info.timestamp_ms, "took": info.execution_time_ms,
+            "status": str(info.status), "tags": kept(info.tags), "metadata": kept(info.request_metadata),
+            "spans": [[s.name, s.span_type, s.inputs, s.outputs, kept(s.attributes), s.start_time_ns, s.end_time_ns,
+                       str(s.status.status_code), s.span_id, s.parent_id, [e.name for e in s.events]]
+                      for s in sorted(trace.data.spans, key=lambda s: s.start_time_ns)]}
+    if MAJOR >= 3:
+        told["previews"] = [info.request_preview, info.response_preview]
+        told["said"] = sorted([a.name, a.value, a.valid, a.rationale, a.metadata, a.source.source_type, a.source.source_id,
+                               a.create_time_ms, a.overrides] for a in info.assessments)
+    return told
+
+
+def told_model(model):
+    return {"id": model.model_id, "name": model.name, "type": model.model_type, "run": model.source_run_id or "",
+            "status": str(model.status), "made": model.creation_timestamp, "params": dict(model.params),
+            "tags": kept(model.tags),
+            # A folder tells of the newest of each alone.
+            "metrics": max(([m.key, m.step, m.value, m.timestamp, m.run_id] for m in model.metrics or []), default=None),
+            # Loading a model out of a folder leaves a file there.
+            "files": sorted(f.path for f in client.list_logged_model_artifacts(model.model_id)
+                            if f.path != "registered_model_meta")}
+
+
+def read():
+    """All of it, in a form that does not depend on who tells it."""
+    told = {}
+    for experiment in client.search_experiments(view_type=mlflow.entities.ViewType.ALL):
+        if experiment.name == "Default":
+            continue
+        here = [experiment.experiment_id]
+        runs = client.search_runs(here, run_view_type=mlflow.entities.ViewType.ALL)
+        told[experiment.name] = {
+            "stage": experiment.lifecycle_stage, "tags": kept(experiment.tags),
+            "runs": [[r.info.run_id, r.info.lifecycle_stage, kept(r.data.tags), r.data.metrics, r.data.params,
+                      [[m.model_id, m.step] for m in r.outputs.model_outputs] if MAJOR >= 3 and r.outputs else []]
+                     for r in sorted(runs, key=lambda r: r.info.run_id)]}
+        # MLflow's folders and servers do not search what is in the bin alike.
+        if experiment.lifecycle_stage == "active":
+            where = {"locations": here} if MAJOR >= 3 else {"experiment_ids": here}
+            told[experiment.name]["traces"] = sorted(
+                (told_trace(t) for t in client.search_traces(**where)), key=lambda t: t["id"])
+            if MAJOR >= 3:
+                told[experiment.name]["models"] = sorted(
+                    (told_model(m) for m in client.search_logged_models(here)), key=lambda m: m["id"])
+    if MAJOR >= 3:
+        version, = client.search_model_versions("name = 'echoes'")
+        loaded = mlflow.pyfunc.load_model("models:/echoes/1")
+        told["version"] = [version.run_id, version.source, loaded.predict(["said"])]
+    print(json.dumps(told, sort_keys=True, default=str))
+
+
+{"make": make, "read": read}[sys.argv[1]]()

@@ -137,10 +137,11 @@ pub(super) fn read_all(
         let said = said.read(short(id), app.now())?;
         Ok(Assessment { valid, ..said })
     };
-    let said: Vec<Assessment> = said
+    let mut said: Vec<Assessment> = said
         .into_iter()
         .map(read)
         .collect::<Result<_, MlflowError>>()?;
+    said.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     let text = serde_json::to_string(&said).expect("invariant: texts serialise");
     match text.len() <= ASSESSMENTS_BYTES_MAX {
         true => Ok(said),

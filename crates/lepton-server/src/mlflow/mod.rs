@@ -37,6 +37,7 @@ mod runs;
 mod server;
 mod trace_deletion;
 mod trace_export;
+mod trace_filter;
 mod trace_search;
 mod traces;
 mod traces2;
