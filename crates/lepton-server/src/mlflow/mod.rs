@@ -19,6 +19,7 @@ mod error;
 mod experiment_search;
 mod experiments;
 mod filter;
+mod inputs;
 mod logged_model_search;
 pub(crate) mod logged_models;
 mod logging;
@@ -99,8 +100,8 @@ fn tracking() -> Router<App> {
         .route("/runs/log-metric", post(logging::log_metric))
         .route("/runs/log-parameter", post(logging::log_param))
         .route("/runs/log-batch", post(logging::log_batch))
-        .route("/runs/log-inputs", post(logging::log_inputs))
-        .route("/runs/outputs", post(logging::log_outputs))
+        .route("/runs/log-inputs", post(inputs::log_inputs))
+        .route("/runs/outputs", post(inputs::log_outputs))
         .route("/runs/log-model", post(logging::log_model))
         .route("/runs/set-tag", post(logging::set_tag))
         .route("/runs/delete-tag", post(logging::delete_tag))

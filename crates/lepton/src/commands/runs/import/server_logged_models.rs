@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::registry::pairs_of;
 use super::source::{Each, SourceExperiment, SourceLoggedModel, SourceMeasurement};
-use super::tracking_server::{TrackingServer, float, integer};
+use super::tracking_server::{float, integer};
+use super::transport::TrackingServer;
 use crate::failure::Failure;
 
 const MODELS_A_PAGE: u32 = 50;

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::source::{Each, SourceExperiment, SourceTrace, Spans};
 use super::traces::{SPANS_TAG, info_of_second};
-use super::tracking_server::TrackingServer;
+use super::transport::TrackingServer;
 use crate::failure::Failure;
 
 const TRACES_A_PAGE: u32 = 100;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::file_store::FileStore;
 use super::registry::{Place, SourceModel};
-use super::tracking_server::TrackingServer;
+use super::transport::TrackingServer;
 use crate::failure::Failure;
 
 /// A run as its source has it.

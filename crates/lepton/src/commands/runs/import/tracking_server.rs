@@ -1,26 +1,19 @@
 //! A running MLflow server, read through its REST API.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use lepton_types::Timestamp;
 use lepton_types::resources::MetricPoint;
 use lepton_types::tracking::ModelUse;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
 use super::source::{Bin, Found, SourceExperiment, SourceLink, SourceRun};
-use crate::failure::{Failure, with_causes};
-
-/// One answer; a page of runs is the largest.
-const ANSWER_BYTES_MAX: u64 = 256 << 20;
+use super::transport::TrackingServer;
+use crate::failure::Failure;
 
 const RUNS_A_PAGE: u32 = 200;
 const POINTS_A_PAGE: u32 = 25_000;
@@ -28,12 +21,6 @@ const EXPERIMENTS_A_PAGE: u32 = 1_000;
 
 /// Folders within folders of artifacts.
 const DEPTH_MAX: usize = 64;
-
-pub(super) struct TrackingServer {
-    url: String,
-    authorization: Option<String>,
-    agent: ureq::Agent,
-}
 
 #[derive(Debug, Deserialize)]
 struct Experiments {
@@ -159,30 +146,7 @@ struct FileInfo {
     is_dir: bool,
 }
 
-pub(super) fn bearer(token: &str) -> String {
-    format!("Bearer {token}")
-}
-
-/// The `Authorization` of `USER:PASSWORD` (RFC 7617).
-pub(super) fn basic(user: &str) -> String {
-    format!("Basic {}", STANDARD.encode(user))
-}
-
 impl TrackingServer {
-    pub(super) fn new(url: &str, authorization: Option<String>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(120)))
-            // What is asked for with somebody's password is not asked for elsewhere.
-            .max_redirects(0)
-            .build();
-        Self {
-            url: url.trim_end_matches('/').to_owned(),
-            authorization,
-            agent: config.into(),
-        }
-    }
-
     pub(super) fn each_run(
         &self,
         is_wanted: &dyn Fn(&str) -> bool,
@@ -324,130 +288,6 @@ impl TrackingServer {
             }
         }
     }
-
-    /// What the proxy of artifacts says lies below a path.
-    pub(super) fn proxied(&self, path: &str) -> Result<Value, Failure> {
-        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts", self.url);
-        let request = self.authorised(self.agent.get(&url));
-        self.read(path, request.query_pairs([("path", path)]).call())
-    }
-
-    /// The file with the spans of a trace, if the server has one that it can read.
-    pub(super) fn trace_file(&self, id: &str) -> Result<Option<tempfile::NamedTempFile>, Failure> {
-        let url = format!("{}/ajax-api/2.0/mlflow/get-trace-artifact", self.url);
-        let request = self.authorised(self.agent.get(&url));
-        match self.save(id, request.query_pairs([("request_id", id)])) {
-            Err(Failure::Part { .. }) => Ok(None),
-            saved => saved.map(Some),
-        }
-    }
-
-    /// A file out of the proxy of artifacts.
-    pub(super) fn proxied_file(&self, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
-        let path: Vec<String> = path.split('/').map(encoded).collect();
-        let path = path.join("/");
-        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.url);
-        self.save(&path, self.authorised(self.agent.get(&url)))
-    }
-
-    /// Through the server's own page of artifacts, which knows every store that the server knows.
-    fn download(&self, run: &SourceRun, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
-        let url = format!("{}/get-artifact", self.url);
-        let query = [("run_uuid", run.id.as_str()), ("path", path)];
-        self.save(
-            path,
-            self.authorised(self.agent.get(&url)).query_pairs(query),
-        )
-    }
-
-    fn save(
-        &self,
-        what: &str,
-        request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
-    ) -> Result<tempfile::NamedTempFile, Failure> {
-        let answer = request.call().map_err(|error| self.failed(what, &error))?;
-        let mut file = tempfile::NamedTempFile::new()?;
-        std::io::copy(&mut answer.into_body().into_reader(), &mut file)?;
-        file.flush()?;
-        Ok(file)
-    }
-
-    pub(super) fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<T, Failure> {
-        let url = format!("{}/api/2.0/mlflow/{path}", self.url);
-        let request = self.authorised(self.agent.get(&url));
-        let answer = request.query_pairs(query.iter().copied()).call();
-        self.read(path, answer)
-    }
-
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
-        let url = format!("{}/api/2.0/mlflow/{path}", self.url);
-        let answer = self.authorised(self.agent.post(&url)).send_json(body);
-        self.read(path, answer)
-    }
-
-    /// What a path that only some servers know answers, below the server's root.
-    pub(super) fn post_if_spoken(
-        &self,
-        path: &str,
-        body: &Value,
-    ) -> Result<Option<Value>, Failure> {
-        let url = format!("{}/{path}", self.url);
-        match self.authorised(self.agent.post(&url)).send_json(body) {
-            Err(ureq::Error::StatusCode(404)) => Ok(None),
-            answer => self.read(path, answer).map(Some),
-        }
-    }
-
-    /// The same of a GET.
-    pub(super) fn get_if_spoken(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<Option<Value>, Failure> {
-        let url = format!("{}/{path}", self.url);
-        let request = self.authorised(self.agent.get(&url));
-        match request.query_pairs(query.iter().copied()).call() {
-            Err(ureq::Error::StatusCode(404)) => Ok(None),
-            answer => self.read(path, answer).map(Some),
-        }
-    }
-
-    fn authorised<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.authorization {
-            Some(authorization) => request.header("authorization", authorization),
-            None => request,
-        }
-    }
-
-    fn read<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T, Failure> {
-        let mut answer = answer.map_err(|error| self.failed(path, &error))?;
-        answer
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_json()
-            .map_err(|error| self.failed(path, &error))
-    }
-
-    fn failed(&self, what: &str, error: &ureq::Error) -> Failure {
-        let message = format!(
-            "the MLflow server at {} does not give `{what}`: {}",
-            self.url,
-            with_causes(error)
-        );
-        match error {
-            ureq::Error::StatusCode(_) => Failure::Part { message },
-            _ => Failure::Unreachable { message },
-        }
-    }
 }
 
 fn pairs(pairs: Vec<Pair>) -> BTreeMap<String, String> {
@@ -513,15 +353,6 @@ fn point_of(metric: &Metric) -> Option<MetricPoint> {
     })
 }
 
-/// A segment of a path, percent-encoded (RFC 3986 §2.3).
-fn encoded(segment: &str) -> String {
-    let byte = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    segment.bytes().map(byte).collect()
-}
-
 /// Protobuf's JSON writes 64-bit integers as text; MLflow mostly does not.
 pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {
@@ -542,14 +373,6 @@ pub(super) fn float(value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_encoded_as_the_rfc_has_it() {
-        assert_eq!(
-            basic("Aladdin:open sesame"),
-            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
-        );
-    }
 
     #[test]
     fn numbers_come_as_numbers_or_words() {
