@@ -1,10 +1,14 @@
-"""Registered models and datasets out of MLflow: `lepton runs import` brings them along with the runs."""
+"""What `lepton runs import` brings out of MLflow: registered models, datasets, logged models, traces with what was
+said of them, and what is in the bin."""
 
 import json
+import signal
+import subprocess
 
 import pytest
 
 from mlflow_rig import environment, finish, mlflow_server, start
+from server import BINARY
 
 EXPECTED = {
     "inputs": [["letters", "http", [["mlflow.data.context", "training"], ["split", "a"]]]],
@@ -51,3 +55,53 @@ def test_the_registry_of_a_server_is_imported(lepton, major):
     with mlflow_server(major) as (url, _):
         finish(start(major, "registry.py", environment(url), "make"))
         check(lepton, major, url)
+
+
+def past(major, env):
+    """What a script reads of all that `past.py` makes."""
+    return json.loads(finish(start(major, "past.py", env, "read")).splitlines()[-1])
+
+
+def cut_off(lepton, source):
+    """Imports that are killed, later and later; how many were still under way."""
+    cut = 0
+    for millis in (40, 80, 120, 160, 200, 240):
+        command = [BINARY, "runs", "import", str(source), "--deleted", "-o", "json"]
+        process = subprocess.Popen(command, env=lepton.env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(millis / 1_000)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            cut += 1
+    return cut
+
+
+def check_past(lepton, major, source, wanted):
+    done = lepton.ok("runs", "import", source, "--deleted", "-o", "json").json()
+    assert done["left_out"] == [], done
+    here = environment(f"http://127.0.0.1:{lepton.port}", lepton.token)
+    assert past(major, here) == wanted
+    again = lepton.ok("runs", "import", source, "--deleted", "-o", "json").json()
+    assert not any(again[what] for what in ("imported", "traces", "logged_models", "points", "artifacts", "versions")), again
+    return done
+
+
+def test_all_of_a_folder_is_imported_however_often_that_is_cut_off(lepton, tmp_path):
+    store = tmp_path / "mlruns"
+    env = environment(store.as_uri(), MLFLOW_ALLOW_FILE_STORE="true")
+    finish(start(3, "past.py", env, "make"))
+    wanted = past(3, env)
+    assert cut_off(lepton, store) > 0, "it was never in the middle of it"
+    check_past(lepton, 3, store, wanted)
+
+
+@pytest.mark.parametrize("major", [3, 2])
+def test_models_and_traces_of_a_server_are_imported(lepton, major):
+    with mlflow_server(major) as (url, _):
+        env = environment(url)
+        finish(start(major, "past.py", env, "make"))
+        done = check_past(lepton, major, url, past(major, env))
+    counted = [done[what] for what in ("imported", "logged_models", "traces", "versions")]
+    # The run and the trace of the experiment in the bin are among them; a server tells nobody of a model there.
+    assert counted == ([2, 2, 4, 1] if major == 3 else [1, 0, 4, 0]), done

@@ -4,11 +4,13 @@
 //! `/api/v1` only grows: a field may be added, none renamed or removed.
 
 mod errors;
+mod logged_models;
 mod objects;
 mod requests;
 mod responses;
 
 pub use errors::{ErrorBody, ErrorCode, ErrorDetail, UnknownErrorCode};
+pub use logged_models::{LoggedModelView, ModelMeasurement, PutLoggedModel, RunOfModel};
 pub use objects::{
     DataKeyView, NewNamedKey, ObjectKeys, ProjectKeys, RenewedKey, RotatedKeys, ShredKeys,
     ShreddedKeys, StartUpkeep, StorageCost, StorageUsage, TierUsage, UpdateProject, UpdateQuota,

@@ -262,6 +262,16 @@ impl Client {
         path: &Path,
         progress: &mut dyn FnMut(u64),
     ) -> Result<T, ClientError> {
+        self.put_file_by(&|| self.request(Method::PUT, target), path, progress)
+    }
+
+    /// Sends a file by the request that `make` makes, as often as it takes.
+    pub(crate) fn put_file_by<T: serde::de::DeserializeOwned>(
+        &self,
+        make: &dyn Fn() -> Result<Request<()>, ClientError>,
+        path: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<T, ClientError> {
         let failed = |source| ClientError::File {
             action: "read",
             path: path.to_owned(),
@@ -270,7 +280,7 @@ impl Client {
         self.repeated(Repeat::Harmless, || {
             let mut file = File::open(path).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
-            let request = upload_request(self.request(Method::PUT, target)?, Some(size));
+            let request = upload_request(make()?, Some(size));
             let mut metered = Metered {
                 source: &mut file,
                 hash: Sha256::new(),

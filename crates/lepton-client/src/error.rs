@@ -127,6 +127,15 @@ impl ClientError {
         }
     }
 
+    /// The HTTP status of the answer, where there was one that the server gave.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Api(error) => Some(error.status),
+            _ => None,
+        }
+    }
+
     /// Whether the server says that there is no such thing.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -9,6 +9,7 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -187,9 +188,21 @@ fn check(expr: &Expr) -> Result<(), &'static str> {
     refused.map_or(Ok(()), Err)
 }
 
-/// The engine's message, on one line and not too long.
-pub(crate) fn plain(error: &datafusion::error::DataFusionError) -> String {
-    let text = error.strip_backtrace();
+/// The engine's message without what the engine calls the part of it that says so, on one line and not too long.
+pub(crate) fn plain(error: &DataFusionError) -> String {
+    let text = match error.find_root() {
+        DataFusionError::Plan(text)
+        | DataFusionError::Execution(text)
+        | DataFusionError::Configuration(text)
+        | DataFusionError::NotImplemented(text) => text.clone(),
+        DataFusionError::SchemaError(error, _) => error.to_string(),
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        DataFusionError::SQL(error, _) => {
+            let text = error.to_string();
+            text.trim_start_matches("sql parser error: ").to_owned()
+        }
+        other => other.strip_backtrace(),
+    };
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(300).collect()
 }
@@ -208,6 +221,14 @@ mod tests {
     use datafusion::arrow::datatypes::Field;
 
     use super::*;
+
+    #[test]
+    fn a_message_names_no_part_of_the_engine() {
+        let plan = DataFusionError::Plan("no function is called `f`".to_owned());
+        assert_eq!(plain(&plan), "no function is called `f`");
+        let within = plan.context("type_coercion");
+        assert_eq!(plain(&within), "no function is called `f`");
+    }
 
     #[test]
     fn expressions_are_typed_and_refused_with_a_reason() {

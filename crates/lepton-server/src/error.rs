@@ -137,7 +137,9 @@ impl From<CommitError> for ApiError {
             CommitError::Store(error) => error.into(),
             CommitError::Conflict(conflict) => {
                 let code = match conflict {
-                    Conflict::AlreadyExists { .. } => ErrorCode::AlreadyExists,
+                    Conflict::AlreadyExists { .. } | Conflict::LoggedModelExists { .. } => {
+                        ErrorCode::AlreadyExists
+                    }
                     Conflict::Changed { .. }
                     | Conflict::ParamChanged { .. }
                     | Conflict::InBin { .. }
@@ -145,9 +147,9 @@ impl From<CommitError> for ApiError {
                     | Conflict::FileInTheWay { .. }
                     | Conflict::AssessmentOfOtherKind
                     | Conflict::RunDeleted { .. } => ErrorCode::Conflict,
-                    Conflict::TooManyFiles { .. } | Conflict::TooManyAssessments => {
-                        ErrorCode::TooLarge
-                    }
+                    Conflict::TooManyFiles { .. }
+                    | Conflict::TraceTooLong { .. }
+                    | Conflict::TooManyAssessments => ErrorCode::TooLarge,
                     Conflict::TraceOfOther { .. }
                     | Conflict::AliasTaken { .. }
                     | Conflict::FileTaken => ErrorCode::PermissionDenied,

@@ -125,6 +125,12 @@ pub enum Conflict {
         /// Its id.
         model: Id,
     },
+    /// Something has the id that a logged model was to have.
+    #[error("the id of logged model `{model}` is taken")]
+    LoggedModelExists {
+        /// The id.
+        model: Id,
+    },
     /// There is no such trace in the project.
     #[error("trace `{trace}` not found")]
     TraceMissing {
@@ -156,6 +162,16 @@ pub enum Conflict {
     /// A feedback stays a feedback, and an expectation an expectation.
     #[error("an assessment stays of its kind: a feedback, or an expectation")]
     AssessmentOfOtherKind,
+    /// A trace is longer than it may be.
+    #[error(
+        "trace `{trace}` is too long: its tags, its metadata and what is said of it take {most} bytes"
+    )]
+    TraceTooLong {
+        /// Its id.
+        trace: String,
+        /// Bytes that it may have.
+        most: usize,
+    },
     /// What is said of a trace is longer than it may be.
     #[error("what is said of one trace is too long together")]
     TooManyAssessments,

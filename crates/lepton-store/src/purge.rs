@@ -1,6 +1,5 @@
 //! The bin: what was deleted and can still be restored, and its end.
 
-use lepton_types::resources::Kind;
 use lepton_types::{Id, Name, Timestamp};
 
 use crate::transaction::Write;
@@ -37,18 +36,10 @@ pub(crate) enum Binned {
 impl Binned {
     /// Experiments after the runs that keep them.
     const ALL: [Self; 3] = [Self::Runs, Self::Experiments, Self::LoggedModels];
-
-    pub(crate) const fn kind(self) -> Option<Kind> {
-        match self {
-            Self::Runs => Some(Kind::Run),
-            Self::Experiments => Some(Kind::Experiment),
-            Self::LoggedModels => None,
-        }
-    }
 }
 
 /// Ids that one transaction of a purge takes, which bounds how long others wait for it.
-const STEP_MAX: usize = 128;
+const STEP_MAX: usize = 32;
 
 impl BinCounts {
     fn of(&mut self, what: Binned) -> &mut u64 {
@@ -90,21 +81,36 @@ impl Store {
             let mut after = None;
             loop {
                 let ids = self.binned(what, query, after).await?;
-                after = ids.last().copied();
-                if ids.is_empty() {
+                let Some(last) = ids.last().copied() else {
                     break;
-                }
+                };
                 *gone.of(what) += ids.len() as u64;
-                let mut transaction = Transaction::new();
-                transaction.writes.push(Write::Purge {
-                    what,
-                    ids,
-                    until: query.until,
-                });
-                self.commit(transaction).await?;
+                self.purge_step(what, query, (after, ids)).await?;
+                after = Some(last);
             }
         }
         Ok(gone)
+    }
+
+    /// Deletes these, which come after `after`, in as many transactions as it takes.
+    async fn purge_step(
+        &self,
+        what: Binned,
+        query: &BinQuery,
+        (after, mut ids): (Option<Id>, Vec<Id>),
+    ) -> Result<(), CommitError> {
+        while !ids.is_empty() {
+            let mut transaction = Transaction::new();
+            transaction.writes.push(Write::Purge {
+                what,
+                ids: ids.clone(),
+                until: query.until,
+            });
+            self.commit(transaction).await?;
+            let left = self.binned(what, query, after).await?;
+            ids.retain(|id| left.contains(id));
+        }
+        Ok(())
     }
 
     async fn binned(

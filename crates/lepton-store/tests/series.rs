@@ -329,6 +329,7 @@ const OLD: &str = "
     DROP TABLE metric_latest; DROP TABLE metric_series; DROP TABLE metric_batches;
     DROP TABLE metric_blocks; DROP TABLE traces; DROP TABLE trace_spans;
     DROP TABLE run_files; DROP TRIGGER run_files_gone; DROP INDEX run_index_name; DROP INDEX run_params_value; DROP INDEX run_tags_value;
+    DROP INDEX run_models_model; DROP INDEX run_datasets_experiment; DROP INDEX logged_models_binned;
     CREATE TABLE metric_points (
         run BLOB NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
         value INTEGER NOT NULL, PRIMARY KEY (run, key, step, at, value)

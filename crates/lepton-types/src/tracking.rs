@@ -24,7 +24,19 @@ pub struct RunDataset {
 }
 
 /// Whether a model went into a run or came out of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum ModelUse {
     // stored: never renumber

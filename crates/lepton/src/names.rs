@@ -26,10 +26,7 @@ impl Unknown {
             let all: Vec<_> = known.iter().map(String::as_str).collect();
             format!("{head}: there is {}", quoted(&all, "and"))
         } else {
-            format!(
-                "{head}: `lepton get {kind}` lists the {} there are",
-                known.len()
-            )
+            format!("{head}: `lepton get {kind}` shows what there is")
         };
         Self { message }
     }
@@ -84,7 +81,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             message("wine", &["a1", "b1", "c1", "d1", "e1", "f1"]),
-            @"no endpoint is called `wine`: `lepton get endpoint` lists the 6 there are"
+            @"no endpoint is called `wine`: `lepton get endpoint` shows what there is"
         );
     }
 }

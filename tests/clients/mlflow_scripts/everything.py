@@ -440,6 +440,15 @@ def assessments(trace, span):
     over = mlflow.override_feedback(trace_id=trace, assessment_id=first.assessment_id, value=True, rationale="no, right",
                                     source=human)
     say("overridden", sorted((a.name, a.valid) for a in client.get_trace(trace).info.assessments))
+    here = {"locations": [mlflow.get_experiment_by_name("traces").experiment_id]}
+    for wanted in ("feedback.correct = 'true'", "feedback.correct = 'false'", "feedback.correct != 'true'",
+                   "feedback.score > 0.2", "feedback.score >= 0.3", "feedback.score IS NOT NULL", "feedback.nothing IS NULL",
+                   "feedback.correct > 0", "expectation.answer = 'seven'", "expectation.answer LIKE '%eve%'",
+                   "expectation.score IS NULL", "feedback.score = '0.25' AND expectation.answer = 'seven'",
+                   "feedback.`correct` = 'true' AND status = 'OK'"):
+        say(f"traces by {wanted}", len(client.search_traces(**here, filter_string=wanted)))
+    for bad in ("feedback.score = 0.25", "feedback.score > 'x'", "feedback.score IN ('a')"):
+        refused(f"traces by {bad}", lambda: client.search_traces(**here, filter_string=bad))
     mlflow.delete_assessment(trace, over.assessment_id)
     say("taken back", sorted((a.name, a.valid) for a in client.get_trace(trace).info.assessments))
     refused("no such assessment", lambda: mlflow.get_assessment(trace, "a-" + "0" * 32))

@@ -14,6 +14,7 @@ mod inference;
 mod job_logs;
 mod jobs;
 mod lineage;
+mod logged_models;
 pub(crate) mod models;
 mod named_keys;
 mod objects;
@@ -154,6 +155,7 @@ fn described_routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::list_attempts))
         .routes(routes!(job_logs::job_logs))
+        .routes(routes!(logged_models::get, logged_models::put))
         .routes(routes!(runs::list, runs::create))
         .routes(routes!(runs::get, runs::update, runs::delete))
         .routes(routes!(bin::get, bin::purge))

@@ -210,7 +210,7 @@ pub(super) async fn delete_version(
 ) -> Result<StatusCode, ApiError> {
     let project = enter(&app, &caller, Access::Delete, Kind::ModelVersion, &project).await?;
     let version = find_version(&app, &project, &model, &version).await?;
-    let owner = find::<ModelSpec>(&app, &project, &model).await?;
+    let owner = model_of(&app, &version).await?;
     let number = version.spec.version;
     refuse_if_served(&app, &owner, Some(number)).await?;
     let mut transaction = Transaction::new();
@@ -265,7 +265,7 @@ pub(super) async fn set_alias(
     let alias: AliasName = parse_name(&alias)?;
     let number = ModelSelector::Version(request.version);
     let version = select_version(&app, &project, &model, &number).await?;
-    let found = find::<ModelSpec>(&app, &project, &model).await?;
+    let found = model_of(&app, &version).await?;
     let mut transaction = Transaction::new();
     transaction
         // It points at something, whatever is deleted meanwhile.
@@ -275,8 +275,20 @@ pub(super) async fn set_alias(
             pointing(&caller, &project, &version, alias)?,
         );
     app.store.commit(transaction).await?;
-    let model = find::<ModelSpec>(&app, &project, &model).await?;
+    let model = model_of(&app, &version).await?;
     Ok(axum::Json(model))
+}
+
+/// The model that a version is of, whatever it is called by now: another one may bear the name.
+pub(crate) async fn model_of(app: &App, version: &ModelVersion) -> Result<Model, ApiError> {
+    let found = match version.metadata.owner {
+        Some(owner) => app.store.get_by_id::<ModelSpec>(owner.id).await?,
+        None => None,
+    };
+    found.ok_or_else(|| {
+        let message = format!("model `{}` not found", version.spec.model);
+        ApiError::new(ErrorCode::NotFound, message)
+    })
 }
 
 /// What points an alias of a model at a version. A workload points a new one at what it made; people

@@ -119,7 +119,7 @@ impl AssessmentWire {
             source_id: short(self.source.source_id),
             rationale: self.rationale.filter(|text| !text.is_empty()).map(long),
             metadata: bounded(self.metadata)?,
-            overrides: self.overrides.filter(|id| !id.is_empty()),
+            overrides: self.overrides.filter(|id| !id.is_empty()).map(short),
             valid: true,
         })
     }
@@ -133,9 +133,15 @@ pub(super) fn read_all(
     let read = |said: AssessmentWire| {
         let given = said.assessment_id.clone().filter(|id| !id.is_empty());
         let id = given.unwrap_or_else(|| format!("a-{}", app.ids.next_id()));
-        said.read(short(id), app.now())
+        let valid = said.valid.unwrap_or(true);
+        let said = said.read(short(id), app.now())?;
+        Ok(Assessment { valid, ..said })
     };
-    let said: Vec<Assessment> = said.into_iter().map(read).collect::<Result<_, _>>()?;
+    let mut said: Vec<Assessment> = said
+        .into_iter()
+        .map(read)
+        .collect::<Result<_, MlflowError>>()?;
+    said.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     let text = serde_json::to_string(&said).expect("invariant: texts serialise");
     match text.len() <= ASSESSMENTS_BYTES_MAX {
         true => Ok(said),

@@ -190,6 +190,7 @@ impl From<CommitError> for MlflowError {
             Conflict::FileInTheWay { .. }
             | Conflict::TooManyFiles { .. }
             | Conflict::AssessmentOfOtherKind
+            | Conflict::TraceTooLong { .. }
             | Conflict::TooManyAssessments => Self::invalid(conflict.to_string()),
             Conflict::InBin { kind, id } => Self::invalid(format!(
                 "The {kind} {id} must be in the 'active' state. Current state is deleted."
@@ -200,7 +201,7 @@ impl From<CommitError> for MlflowError {
             Conflict::ProjectInUse { .. } => {
                 Self::new(Code::ResourceConflict, conflict.to_string())
             }
-            Conflict::AlreadyExists { .. } => {
+            Conflict::AlreadyExists { .. } | Conflict::LoggedModelExists { .. } => {
                 Self::new(Code::ResourceAlreadyExists, conflict.to_string())
             }
             Conflict::Changed { .. } => Self::new(Code::ResourceConflict, conflict.to_string()),

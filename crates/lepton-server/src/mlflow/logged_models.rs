@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::Path;
 use lepton_access::{Access, Principal};
 use lepton_store::{CommitError, Conflict, LoggedModelRecord, Transaction};
-use lepton_types::resources::Kind;
+use lepton_types::resources::{Experiment, Kind};
 use lepton_types::tracking::{LoggedModel, LoggedModelPhase};
 use lepton_types::{Id, RunId};
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,18 @@ use super::artifacts::{Listing, Place, kept_children, place_of};
 use super::ask::{Ask, Pair, Visitor, given, list, need, truth, word};
 use super::error::{Answer, Code, MlflowError, shown};
 use super::experiments::{default_id, find_active};
-use super::rules::{check_key, check_logged_model_name};
+use super::rules::{
+    PARAM_CHARS_MAX, TAG_CHARS_MAX, check_key, check_length, check_logged_model_name, cut,
+};
 use super::runs;
 use super::wire::{Done, LoggedModelWire, artifact_location, model_id};
 
 /// Parameters and tags of one model.
 const PAIRS_MAX: usize = 1_000;
+
+/// Characters of what kind of model it is, and of the id of the run that made it.
+const TYPE_CHARS_MAX: usize = 500;
+const RUN_ID_CHARS_MAX: usize = 64;
 
 /// The id that a text says.
 pub(super) fn parse(text: &str) -> Result<Id, MlflowError> {
@@ -101,23 +107,23 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
         Some(name) => name.to_owned(),
         None => format!("model-{}", &id.to_string()[24..]),
     };
-    check_logged_model_name(&name)?;
-    let root = artifact_location(&experiment);
-    let root = root.trim_end_matches('/');
+    let model_type = ask.model_type.unwrap_or_default();
+    check_words(&name, &model_type)?;
+    check_length(&source_run, RUN_ID_CHARS_MAX, "source_run_id")?;
     let model = LoggedModel {
         id,
         project: visitor.project.clone(),
         experiment: experiment.metadata.id.into(),
         name,
-        model_type: ask.model_type.unwrap_or_default(),
+        model_type,
         source_run,
         phase: LoggedModelPhase::Pending,
-        artifact_uri: format!("{root}/models/{}/artifacts", model_id(id)),
+        artifact_uri: location(&experiment, id),
         created_at: now,
         updated_at: now,
         deleted_at: None,
     };
-    let (params, tags) = (pairs(&ask.params)?, pairs(&ask.tags)?);
+    let (params, tags) = (params_of(&ask.params)?, tags_of(&ask.tags)?);
     let mut transaction = Transaction::new();
     transaction
         .require_experiment(model.experiment)
@@ -126,8 +132,37 @@ pub(super) async fn create(visitor: Visitor, Ask(ask): Ask<Create>) -> Answer<On
     one(&visitor, &model_id(id)).await
 }
 
-/// Valid pairs, of which the last of each key counts.
-fn pairs(pairs: &[Pair]) -> Result<Vec<(String, String)>, MlflowError> {
+/// Where the files of a logged model of this experiment are.
+pub(crate) fn location(experiment: &Experiment, id: Id) -> String {
+    let root = artifact_location(experiment);
+    let root = root.trim_end_matches('/');
+    format!("{root}/models/{}/artifacts", model_id(id))
+}
+
+/// Refuses what no logged model can be called.
+fn check_words(name: &str, model_type: &str) -> Result<(), MlflowError> {
+    check_logged_model_name(name)?;
+    check_length(model_type, TYPE_CHARS_MAX, "model_type")
+}
+
+/// Why a logged model cannot be called so, if it cannot.
+pub(crate) fn misnamed(name: &str, model_type: &str) -> Option<String> {
+    let refused = check_words(name, model_type).err();
+    refused.map(|refused| refused.message)
+}
+
+/// Valid parameters, each cut as a run's is.
+fn params_of(params: &[Pair]) -> Result<Vec<(String, String)>, MlflowError> {
+    pairs(params, PARAM_CHARS_MAX)
+}
+
+/// Valid tags, each cut as a run's is.
+fn tags_of(tags: &[Pair]) -> Result<Vec<(String, String)>, MlflowError> {
+    pairs(tags, TAG_CHARS_MAX)
+}
+
+/// Valid pairs, of which the last of each key counts; values of at most `most` characters.
+fn pairs(pairs: &[Pair], most: usize) -> Result<Vec<(String, String)>, MlflowError> {
     if pairs.len() > PAIRS_MAX {
         return Err(MlflowError::invalid(format!(
             "a request takes {PAIRS_MAX} pairs"
@@ -137,7 +172,7 @@ fn pairs(pairs: &[Pair]) -> Result<Vec<(String, String)>, MlflowError> {
     for pair in pairs {
         let key = need(&pair.key, "key")?;
         check_key(key, "key")?;
-        let value = pair.value.clone().unwrap_or_default();
+        let value = cut(pair.value.clone().unwrap_or_default(), most);
         read.insert(key.to_owned(), value);
     }
     Ok(read.into_iter().collect())
@@ -223,7 +258,7 @@ pub(super) async fn set_tags(
 ) -> Answer<One> {
     let record = enter(&visitor, &id).await?;
     let mut transaction = Transaction::new();
-    transaction.set_tags(RunId::from(record.model.id), pairs(&ask.tags)?);
+    transaction.set_tags(RunId::from(record.model.id), tags_of(&ask.tags)?);
     visitor.app.store.commit(transaction).await?;
     one(&visitor, &id).await
 }
@@ -257,7 +292,7 @@ pub(super) async fn log_params(
 ) -> Answer<Done> {
     let record = enter(&visitor, &id).await?;
     let mut transaction = Transaction::new();
-    transaction.set_params(RunId::from(record.model.id), pairs(&ask.params)?);
+    transaction.set_params(RunId::from(record.model.id), params_of(&ask.params)?);
     visitor.app.store.commit(transaction).await?;
     Ok(Json(Done {}))
 }

@@ -19,8 +19,9 @@ mod error;
 mod experiment_search;
 mod experiments;
 mod filter;
+mod inputs;
 mod logged_model_search;
-mod logged_models;
+pub(crate) mod logged_models;
 mod logging;
 mod metrics;
 mod model_versions;
@@ -37,6 +38,7 @@ mod runs;
 mod server;
 mod trace_deletion;
 mod trace_export;
+mod trace_filter;
 mod trace_search;
 mod traces;
 mod traces2;
@@ -98,8 +100,8 @@ fn tracking() -> Router<App> {
         .route("/runs/log-metric", post(logging::log_metric))
         .route("/runs/log-parameter", post(logging::log_param))
         .route("/runs/log-batch", post(logging::log_batch))
-        .route("/runs/log-inputs", post(logging::log_inputs))
-        .route("/runs/outputs", post(logging::log_outputs))
+        .route("/runs/log-inputs", post(inputs::log_inputs))
+        .route("/runs/outputs", post(inputs::log_outputs))
         .route("/runs/log-model", post(logging::log_model))
         .route("/runs/set-tag", post(logging::set_tag))
         .route("/runs/delete-tag", post(logging::delete_tag))

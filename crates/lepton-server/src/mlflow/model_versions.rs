@@ -16,7 +16,7 @@ use super::registered_models as models;
 use super::rules::{check_all_tags, check_description, check_key, check_registry_tag};
 use super::wire::{Done, Tag, model_id, tags};
 use super::{filter, pages};
-use crate::http::models::{may_change_version, refuse_if_served};
+use crate::http::models::{may_change_version, model_of, refuse_if_served};
 
 #[derive(Serialize)]
 pub(super) struct VersionWire {
@@ -173,7 +173,7 @@ pub(super) struct One {
 /// One version, with the aliases that point at it.
 pub(super) async fn one(visitor: &Visitor, name: &str, version: &str) -> Answer<One> {
     let version = find(visitor, name, version).await?;
-    let model = models::find(visitor, name).await?;
+    let model = model_of(&visitor.app, &version).await?;
     let model_version = VersionWire::of(version).pointed_at_by(&model.spec.aliases);
     Ok(Json(One { model_version }))
 }
@@ -250,7 +250,7 @@ pub(super) async fn transition(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer
     }
     let version = find(&visitor, ask.name()?, ask.version()?).await?;
     visitor.may_touch(Access::Write, Kind::ModelVersion, version.metadata.id)?;
-    let model = models::find(&visitor, ask.name()?).await?;
+    let model = model_of(&visitor.app, &version).await?;
     let (id, now) = (version.metadata.id, Some(visitor.app.now()));
     let mut transaction = Transaction::new();
     if archive {
@@ -282,7 +282,7 @@ pub(super) async fn transition(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer
 pub(super) async fn delete(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<Done> {
     visitor.may(Access::Delete, Kind::ModelVersion)?;
     let version = find(&visitor, ask.name()?, ask.version()?).await?;
-    let model = models::find(&visitor, ask.name()?).await?;
+    let model = model_of(&visitor.app, &version).await?;
     let number = version.spec.version;
     refuse_if_served(&visitor.app, &model, Some(number)).await?;
     let now = Some(visitor.app.now());

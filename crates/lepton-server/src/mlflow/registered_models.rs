@@ -17,7 +17,7 @@ use super::model_versions::{self, VersionWire};
 use super::rules::{check_all_tags, check_description, check_key, check_registry_tag, is_own_path};
 use super::wire::{Done, Tag, tags};
 use super::{filter, pages};
-use crate::http::models::{pointing, refuse_if_served};
+use crate::http::models::{model_of, pointing, refuse_if_served};
 
 #[derive(Serialize)]
 pub(super) struct ModelWire {
@@ -326,7 +326,7 @@ pub(super) async fn set_alias(visitor: Visitor, Ask(ask): Ask<Named>) -> Answer<
     let alias = parse_alias(need(&ask.alias, "alias")?)?;
     let name = ask.name()?;
     let version = model_versions::find(&visitor, name, need(&ask.version, "version")?).await?;
-    let model = find(&visitor, name).await?;
+    let model = model_of(&visitor.app, &version).await?;
     let mut transaction = Transaction::new();
     transaction
         // It points at something, whatever is deleted meanwhile.

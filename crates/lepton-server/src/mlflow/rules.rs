@@ -71,7 +71,8 @@ pub(super) fn is_own_path(name: &str) -> bool {
             .all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
-fn check_length(text: &str, most: usize, what: &str) -> Result<(), MlflowError> {
+/// Refuses a text that is longer than `most` characters.
+pub(super) fn check_length(text: &str, most: usize, what: &str) -> Result<(), MlflowError> {
     // A character takes at least one byte, so short texts need no counting.
     if text.len() <= most || text.chars().count() <= most {
         return Ok(());

@@ -15,7 +15,7 @@ use lepton_types::trace::{Trace, TraceSpan};
 use super::ask::Visitor;
 use super::error::{MlflowError, shown};
 use super::experiments::find_active;
-use super::rules::cut;
+use super::rules::{TAG_CHARS_MAX, cut};
 use super::traces::{self, NAME_TAG, add_trace, check_id};
 use super::wire::Done;
 use super::{otlp, otlp_json};
@@ -145,7 +145,8 @@ fn gathered(id: &str, spans: &[otlp::Span]) -> Trace {
         let preview = |text: &Option<String>| text.clone().map(|text| cut(text, 1_000));
         trace.state = if root.failed { "ERROR" } else { "OK" }.to_owned();
         trace.took_ms = Some(root.ended_nanos.saturating_sub(root.began_nanos) / 1_000_000);
-        trace.tags.insert(NAME_TAG.to_owned(), root.name.clone());
+        let name = cut(root.name.clone(), TAG_CHARS_MAX);
+        trace.tags.insert(NAME_TAG.to_owned(), name);
         trace.request_preview = preview(&root.inputs);
         trace.response_preview = preview(&root.outputs);
     }

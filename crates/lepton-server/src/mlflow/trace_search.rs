@@ -5,18 +5,19 @@ use std::ops::ControlFlow;
 
 use axum::Json;
 use lepton_access::Access;
-use lepton_store::Test;
 use lepton_types::resources::Kind;
-use lepton_types::trace::Trace;
+use lepton_types::trace::{Trace, Verdict};
 use lepton_types::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, Visitor, given, int, list};
 use super::error::{Answer, MlflowError, shown};
 use super::experiments::{default_id, ids_of};
-use super::filter::{self, Comparison, More};
+use super::filter::{self, Comparison};
+
 use super::pages;
 use super::rules::cut;
+use super::trace_filter::holds;
 use super::traces::{Location, NAME_TAG, PIECE, TraceInfo};
 use super::wire::DefaultExperiment;
 
@@ -254,43 +255,16 @@ fn weight(trace: &Trace) -> usize {
     let pairs = trace.tags.iter().chain(&trace.metadata);
     let pairs: usize = pairs.map(|(key, value)| key.len() + value.len()).sum();
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    pairs + text(&trace.request_preview) + text(&trace.response_preview) + 256
-}
-
-/// Whether a comparison holds, or why it cannot be asked.
-fn holds(comparison: &Comparison, trace: &Trace) -> Result<bool, MlflowError> {
-    let text = |value: Option<&str>| -> Result<bool, MlflowError> {
-        let test: Test = comparison.text_test(More::Absence)?;
-        Ok(test.holds_for_text(value))
-    };
-    #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
-    let number = |value: Option<i64>| -> Result<bool, MlflowError> {
-        let test = comparison.number_test()?;
-        Ok(test.holds_for_number(value.map(|value| value as f64)))
-    };
-    let key = comparison.key.as_str();
-    let metadata = |key: &str| trace.metadata.get(key).map(String::as_str);
-    match (comparison.entity.as_deref(), key) {
-        (Some("tag" | "tags"), key) => text(trace.tags.get(key).map(String::as_str)),
-        (Some("metadata" | "request_metadata" | "trace_metadata"), key) => text(metadata(key)),
-        (None | Some("attribute" | "attributes" | "attr" | "trace"), key) => match key {
-            "status" | "state" => text(Some(&trace.state)),
-            "name" | "trace_name" => text(trace.tags.get(NAME_TAG).map(String::as_str)),
-            "request_id" | "trace_id" => text(Some(&trace.id)),
-            "run_id" => text(metadata("mlflow.sourceRun")),
-            "client_request_id" => text(trace.client_request_id.as_deref()),
-            "timestamp" | "timestamp_ms" | "request_time" => {
-                number(Some(trace.began_at.as_millis()))
-            }
-            "execution_time" | "execution_time_ms" | "execution_duration" => number(trace.took_ms),
-            key => Err(MlflowError::invalid(format!(
-                "Invalid attribute key '{}' of traces",
-                shown(key)
-            ))),
-        },
-        (Some(entity), _) => Err(MlflowError::invalid(format!(
-            "Invalid entity type '{}' of traces. Valid values are tag, metadata and attribute",
-            shown(entity)
-        ))),
-    }
+    let said = trace.assessments.iter().map(|said| {
+        let value = match &said.verdict {
+            Verdict::Feedback(value) | Verdict::Expectation(value) | Verdict::Issue(value) => value,
+        };
+        let pairs = said
+            .metadata
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
+        value.to_string().len() + text(&said.rationale) + pairs.sum::<usize>() + 512
+    });
+    let said: usize = said.sum();
+    pairs + said + text(&trace.request_preview) + text(&trace.response_preview) + 256
 }

@@ -112,7 +112,10 @@ impl TraceInfo {
             },
             id: self.trace_id,
             client_request_id: self.client_request_id.map(|text| cut(text, KEY_CHARS_MAX)),
-            state: self.state.unwrap_or_else(|| "STATE_UNSPECIFIED".to_owned()),
+            state: self
+                .state
+                .map_or(Ok("STATE_UNSPECIFIED"), |state| known_state(&state))?
+                .to_owned(),
             request_preview: self.request_preview.map(preview),
             response_preview: self.response_preview.map(preview),
             created_by: String::new(),
@@ -124,8 +127,32 @@ impl TraceInfo {
     }
 }
 
+/// Where a trace may stand, in MLflow's words and by protobuf's numbers.
+fn known_state(state: &str) -> Result<&'static str, MlflowError> {
+    Ok(match state {
+        "STATE_UNSPECIFIED" | "0" => "STATE_UNSPECIFIED",
+        "OK" | "1" => "OK",
+        "ERROR" | "2" => "ERROR",
+        "IN_PROGRESS" | "3" => "IN_PROGRESS",
+        other => {
+            return Err(MlflowError::invalid(format!(
+                "Invalid state of a trace: '{}'",
+                shown(other)
+            )));
+        }
+    })
+}
+
 fn preview(text: String) -> String {
     cut(text, PREVIEW_CHARS_MAX)
+}
+
+/// Tags that a client tells of; what says where files and spans are is left out, as the server knows it.
+pub(super) fn own_tags(
+    mut tags: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, MlflowError> {
+    tags.retain(|key, _| check_free(key).is_ok());
+    bounded(tags)
 }
 
 /// Tags or metadata of a trace: so many, each cut as MLflow's store cuts it.

@@ -16,7 +16,7 @@ use super::error::{Answer, MlflowError};
 use super::experiments::{default_id, find_active};
 use super::rules::check_time;
 use super::trace_search::{Search, found};
-use super::traces::{bounded, change, find, keep};
+use super::traces::{bounded, change, find, keep, own_tags};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -32,9 +32,9 @@ pub(super) struct Write {
     tags: Vec<Pair>,
 }
 
-fn map_of(pairs: Vec<Pair>) -> Result<BTreeMap<String, String>, MlflowError> {
+fn map_of(pairs: Vec<Pair>) -> BTreeMap<String, String> {
     let pair = |pair: Pair| (pair.key.unwrap_or_default(), pair.value.unwrap_or_default());
-    bounded(pairs.into_iter().map(pair).collect())
+    pairs.into_iter().map(pair).collect()
 }
 
 #[derive(Serialize)]
@@ -49,8 +49,8 @@ pub(super) async fn start(visitor: Visitor, Ask(ask): Ask<Write>) -> Answer<One>
     trace.id = visitor.app.ids.next_id().to_string();
     trace.began_at = check_time(ask.timestamp_ms.unwrap_or_default(), "timestamp_ms")?;
     trace.state = "IN_PROGRESS".to_owned();
-    trace.metadata = map_of(ask.request_metadata)?;
-    trace.tags = map_of(ask.tags)?;
+    trace.metadata = bounded(map_of(ask.request_metadata))?;
+    trace.tags = own_tags(map_of(ask.tags))?;
     let id = trace.id.clone();
     keep(&visitor, &experiment, trace).await?;
     one(&visitor, &id).await
@@ -81,8 +81,8 @@ pub(super) async fn end(
     let of_trace = TraceChange {
         ended_at: Some(check_time(ended, "timestamp_ms")?),
         state: Some(state.to_owned()),
-        metadata: map_of(ask.request_metadata)?,
-        tags: map_of(ask.tags)?,
+        metadata: bounded(map_of(ask.request_metadata))?,
+        tags: own_tags(map_of(ask.tags))?,
         ..TraceChange::default()
     };
     change(&visitor, &id, of_trace).await?;

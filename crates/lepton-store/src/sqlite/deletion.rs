@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::files::drop_kept;
 use super::series_writer;
+use super::traces;
 use crate::{CommitError, Conflict};
 
 /// Tables whose rows are found by the name of their project, beside `resources`, which must be
@@ -44,43 +45,46 @@ pub(super) fn forget_project(connection: &Connection, project: &str) -> Result<(
 }
 
 /// Forgets what clients kept of an experiment: its logged models, its data, its traces, and the files of
-/// all of them. `name` and `project` are those of the experiment.
+/// all of them. `project` is the experiment's.
 pub(super) fn forget_experiment(
     connection: &Connection,
     experiment: Id,
     project: &str,
 ) -> Result<(), rusqlite::Error> {
-    let id = experiment.to_bytes();
-    let places: Vec<String> = connection
-        .prepare_cached(
-            "SELECT artifact_uri FROM logged_models WHERE experiment = ?1
-             UNION ALL
-             SELECT body ->> '$.tags.\"mlflow.artifactLocation\"' FROM traces
-             WHERE experiment = ?1 AND body ->> '$.tags.\"mlflow.artifactLocation\"' IS NOT NULL",
-        )?
-        .query_map([id], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    for place in places {
-        if let Some(path) = place.strip_prefix("mlflow-artifacts:/") {
-            drop_kept(connection, project, path)?;
-        }
-    }
-    drop_models(connection, "experiment = ?1", id)?;
-    connection
-        .prepare_cached(
-            "DELETE FROM trace_spans WHERE project = ?1
-             AND trace IN (SELECT id FROM traces WHERE experiment = ?2 AND project = ?1)",
-        )?
-        .execute(params![project, id])?;
-    connection
-        .prepare_cached("DELETE FROM traces WHERE experiment = ?1")?
-        .execute([id])?;
+    forget_some(connection, (experiment, project), usize::MAX)?;
     for table in ["datasets", "run_datasets"] {
         connection
             .prepare_cached(&format!("DELETE FROM {table} WHERE experiment = ?1"))?
-            .execute([id])?;
+            .execute([experiment.to_bytes()])?;
     }
     Ok(())
+}
+
+/// Forgets at most `most` logged models and as many traces of an experiment; whether that was not all.
+pub(super) fn forget_some(
+    connection: &Connection,
+    (experiment, project): (Id, &str),
+    most: usize,
+) -> Result<bool, rusqlite::Error> {
+    let (id, limit) = (
+        experiment.to_bytes(),
+        i64::try_from(most).unwrap_or(i64::MAX),
+    );
+    let models: Vec<[u8; 16]> = connection
+        .prepare_cached("SELECT id FROM logged_models WHERE experiment = ?1 LIMIT ?2")?
+        .query_map(params![id, limit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for model in &models {
+        drop_logged_model(connection, Id::from_bytes(*model), project)?;
+    }
+    let traces: Vec<String> = connection
+        .prepare_cached("SELECT id FROM traces WHERE experiment = ?1 AND project = ?2 LIMIT ?3")?
+        .query_map(params![id, project, limit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for trace in &traces {
+        traces::delete(connection, project, trace)?;
+    }
+    Ok(models.len() == most || traces.len() == most)
 }
 
 /// Deletes a logged model with its files.

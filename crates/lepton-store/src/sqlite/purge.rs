@@ -3,7 +3,7 @@
 use lepton_types::{Id, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::deletion::drop_logged_model;
+use super::deletion::{drop_logged_model, forget_some};
 use super::reader::Reader;
 use super::writes::delete_owned;
 use crate::purge::{BinQuery, Binned};
@@ -59,7 +59,7 @@ impl Reader<'_> {
     }
 }
 
-/// Deletes those that are still in the bin.
+/// Deletes those that are still in the bin, up to the first that one transaction is too little for.
 pub(super) fn purge(
     connection: &Connection,
     (what, ids): (Binned, &[Id]),
@@ -73,11 +73,21 @@ pub(super) fn purge(
             .prepare_cached(&sql)?
             .query_row(params![until.as_millis(), id.to_bytes()], |row| row.get(0))
             .optional()?;
-        match (project, what.kind()) {
-            (None, _) => {}
-            (Some(_), Some(_)) => delete_owned(connection, *id, version)?,
-            (Some(project), None) => drop_logged_model(connection, *id, &project)?,
+        let Some(project) = project else {
+            continue;
+        };
+        match what {
+            Binned::Runs => delete_owned(connection, *id, version)?,
+            // One with more stays until the rest is gone as well.
+            Binned::Experiments if forget_some(connection, (*id, &project), PIECE)? => {
+                return Ok(());
+            }
+            Binned::Experiments => delete_owned(connection, *id, version)?,
+            Binned::LoggedModels => drop_logged_model(connection, *id, &project)?,
         }
     }
     Ok(())
 }
+
+/// Logged models, and traces, of an experiment that go in one transaction: others wait for it.
+const PIECE: usize = 500;

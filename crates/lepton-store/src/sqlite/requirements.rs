@@ -37,6 +37,36 @@ pub(super) fn require_record(connection: &Connection, id: Id) -> Result<(), Comm
     }
 }
 
+/// A conflict if a logged model has this id: tags and parameters of both are found by it, so whoever made
+/// a run of the id of another tenant's model would see them.
+pub(super) fn require_free_of_model(connection: &Connection, id: Id) -> Result<(), CommitError> {
+    let is_taken = connection
+        .prepare_cached("SELECT 1 FROM logged_models WHERE id = ?1")?
+        .exists([id.to_bytes()])?;
+    match is_taken {
+        true => Err(Conflict::AlreadyExists {
+            kind: Kind::Run,
+            name: id.to_string(),
+        }
+        .into()),
+        false => Ok(()),
+    }
+}
+
+/// A conflict if any record has this id, which a logged model is to have.
+pub(super) fn require_free_for_model(connection: &Connection, id: Id) -> Result<(), CommitError> {
+    let is_taken = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM resources WHERE id = ?1)
+                 OR EXISTS (SELECT 1 FROM logged_models WHERE id = ?1)",
+        )?
+        .query_row([id.to_bytes()], |row| row.get(0))?;
+    match is_taken {
+        true => Err(Conflict::LoggedModelExists { model: id }.into()),
+        false => Ok(()),
+    }
+}
+
 /// A logged model in the project of a run.
 pub(super) fn require_model_of_run(
     connection: &Connection,

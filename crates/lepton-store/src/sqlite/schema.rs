@@ -41,7 +41,7 @@ impl Migration {
 }
 
 /// Never edit one that was released.
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration::of_sql(FIRST),
     Migration::of_sql(super::lineage::SCHEMA),
     Migration::of_sql(super::tracking::SCHEMA),
@@ -52,6 +52,7 @@ const MIGRATIONS: [Migration; 7] = [
     Migration::of_sql(super::traces::SCHEMA),
     Migration::of_sql(super::search::SCHEMA),
     Migration::of_sql(super::files::SCHEMA),
+    Migration::of_sql(super::tracking::INDEXES),
 ];
 
 const FIRST: &str = r"

@@ -10,6 +10,7 @@ use lepton_types::{Id, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::files::drop_kept;
 use super::reader::Reader;
 use super::requirements::require_project;
 use crate::traces::{AssessmentChange, TraceChange, TraceWrite};
@@ -72,16 +73,47 @@ pub(super) fn apply(connection: &Connection, write: &TraceWrite) -> Result<(), C
             }
         }
         TraceWrite::Delete { project, id } => {
-            connection
-                .prepare_cached("DELETE FROM traces WHERE project = ?1 AND id = ?2")?
-                .execute(params![project, id])?;
-            connection
-                .prepare_cached("DELETE FROM trace_spans WHERE project = ?1 AND trace = ?2")?
-                .execute(params![project, id])?;
+            delete(connection, project, id)?;
         }
     }
     Ok(())
 }
+
+/// Deletes a trace with its steps and its files.
+pub(super) fn delete(
+    connection: &Connection,
+    project: &str,
+    id: &str,
+) -> Result<(), rusqlite::Error> {
+    let place: Option<String> = connection
+        .prepare_cached(&format!(
+            "SELECT body ->> '{LOCATION}' FROM traces WHERE project = ?1 AND id = ?2"
+        ))?
+        .query_row(params![project, id], |row| row.get(0))
+        .optional()?
+        .flatten();
+    // Nobody else's files lie in a folder of this name, whatever else the place may say.
+    if let Some(path) = place
+        .as_deref()
+        .and_then(|place| place.strip_prefix("mlflow-artifacts:/"))
+        .filter(|path| path.ends_with(&format!("traces/{id}/artifacts")))
+    {
+        drop_kept(connection, project, path)?;
+    }
+    connection
+        .prepare_cached("DELETE FROM traces WHERE project = ?1 AND id = ?2")?
+        .execute(params![project, id])?;
+    connection
+        .prepare_cached("DELETE FROM trace_spans WHERE project = ?1 AND trace = ?2")?
+        .execute(params![project, id])?;
+    Ok(())
+}
+
+/// Where the JSON of a trace says that its files are.
+const LOCATION: &str = r#"$.tags."mlflow.artifactLocation""#;
+
+/// Bytes of the JSON of a trace. It is read and written whole, and many of them at once.
+const TRACE_BYTES_MAX: usize = 4 << 20;
 
 fn alter(trace: &mut Trace, change: &TraceChange) -> Result<(), Conflict> {
     if let Some(at) = change.ended_at {
@@ -169,8 +201,15 @@ fn put(
     project: &str,
     experiment: Id,
     trace: &Trace,
-) -> Result<(), rusqlite::Error> {
+) -> Result<(), CommitError> {
     let body = serde_json::to_string(trace).expect("invariant: texts serialise");
+    if body.len() > TRACE_BYTES_MAX {
+        return Err(Conflict::TraceTooLong {
+            trace: trace.id.clone(),
+            most: TRACE_BYTES_MAX,
+        }
+        .into());
+    }
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO traces (project, id, experiment, began, body)

@@ -18,7 +18,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::files;
 use super::reader::Reader;
-use super::requirements::{require_model_of_run, require_project, require_record};
+use super::requirements::{
+    require_free_for_model, require_model_of_run, require_project, require_record,
+};
 use crate::tracking::{LoggedModelRecord, TrackingWrite};
 use crate::{CommitError, StoreError};
 
@@ -96,6 +98,13 @@ CREATE TABLE kept_files (
 ) WITHOUT ROWID;
 ";
 
+/// From schema 7 to schema 8: what a purge looks for, it finds without reading the rest.
+pub(super) const INDEXES: &str = r"
+CREATE INDEX run_models_model ON run_models (model);
+CREATE INDEX run_datasets_experiment ON run_datasets (experiment);
+CREATE INDEX logged_models_binned ON logged_models (project, id) WHERE deleted IS NOT NULL;
+";
+
 pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<(), CommitError> {
     match write {
         TrackingWrite::Datasets {
@@ -120,6 +129,7 @@ pub(super) fn apply(connection: &Connection, write: &TrackingWrite) -> Result<()
         }
         TrackingWrite::CreateModel(model) => {
             require_project(connection, model.project.as_str())?;
+            require_free_for_model(connection, model.id)?;
             create_model(connection, model)?;
         }
         TrackingWrite::ModelPhase { model, phase, at } => {

@@ -9,7 +9,7 @@ use super::deletion;
 use super::lineage;
 use super::pairs::{add_to_tag, set_params, set_tags};
 use super::purge::purge;
-use super::requirements::{require, require_project, require_record};
+use super::requirements::{require, require_free_of_model, require_project, require_record};
 use super::series_writer;
 use super::traces;
 use super::tracking;
@@ -97,6 +97,9 @@ pub(super) fn next(version: &mut u64) -> u64 {
 
 fn create(connection: &Connection, row: &Row, version: u64) -> Result<(), CommitError> {
     require_project(connection, &row.project)?;
+    if row.kind == Kind::Run {
+        require_free_of_model(connection, row.id)?;
+    }
     let inserted = connection
         .prepare_cached(
             "INSERT INTO resources (id, kind, project, key, name, owner, grp, phase, version, body)

@@ -8,7 +8,9 @@
 //!                       metrics/KEY    lines of: milliseconds value step
 //!                       artifacts/PATH
 //!                       inputs/INPUT/meta.yaml     of which data
+//! mlruns/EXPERIMENT/RUN/outputs/MODEL/meta.yaml  which logged model, at which step
 //! mlruns/EXPERIMENT/datasets/DATA/meta.yaml
+//! mlruns/.trash/EXPERIMENT/…                     an experiment in the bin
 //! ```
 //! A `/` in a key is a folder.
 
@@ -20,12 +22,13 @@ use std::time::UNIX_EPOCH;
 
 use lepton_types::Timestamp;
 use lepton_types::resources::MetricPoint;
+use lepton_types::tracking::ModelUse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
-use super::source::{Bin, Found, SourceRun};
+use super::source::{Bin, Found, SourceExperiment, SourceLink, SourceRun};
 use crate::commands::data::unreadable;
 use crate::failure::Failure;
 
@@ -42,6 +45,9 @@ struct ExperimentMeta {
     #[serde(default)]
     lifecycle_stage: Option<String>,
 }
+
+/// Where MLflow's file store puts experiments that were deleted.
+const TRASH: &str = ".trash";
 
 #[derive(Debug, Deserialize)]
 struct RunMeta {
@@ -66,7 +72,16 @@ struct RunMeta {
 struct InputMeta {
     source_id: String,
     #[serde(default)]
+    source_type: String,
+    #[serde(default)]
     tags: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputMeta {
+    destination_id: String,
+    #[serde(default)]
+    step: i64,
 }
 
 impl FileStore {
@@ -81,10 +96,40 @@ impl FileStore {
         Ok(store)
     }
 
+    /// The folders of experiments, those in the bin after the others.
     fn experiments(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut folders = folders_in(&self.root)?;
+        let trash = self.root.join(TRASH);
+        if trash.is_dir() {
+            folders.extend(folders_in(&trash)?);
+        }
         folders.retain(|folder| folder.join("meta.yaml").is_file());
         Ok(folders)
+    }
+
+    fn experiment_in(&self, folder: &Path) -> Result<Result<SourceExperiment, String>, Failure> {
+        let meta: ExperimentMeta = match read_yaml(&folder.join("meta.yaml"))? {
+            Ok(meta) => meta,
+            Err(why) => return Ok(Err(why)),
+        };
+        let tags = match values_in(folder, "tags")? {
+            Ok(tags) => tags,
+            Err(why) => return Ok(Err(why)),
+        };
+        let is_in_trash = folder.parent() == Some(&self.root.join(TRASH));
+        let inside = folder.strip_prefix(&self.root).unwrap_or(folder).to_str();
+        let Some(id) = inside else {
+            return Ok(Err(format!(
+                "`{}`: its name is not UTF-8",
+                folder.display()
+            )));
+        };
+        Ok(Ok(SourceExperiment {
+            id: id.to_owned(),
+            name: meta.name,
+            tags,
+            is_deleted: is_in_trash || is_deleted(meta.lifecycle_stage.as_deref()),
+        }))
     }
 
     pub(super) fn each_run(
@@ -95,12 +140,12 @@ impl FileStore {
     ) -> Result<(), Failure> {
         let mut all = Vec::new();
         for folder in self.experiments()? {
-            match read_yaml::<ExperimentMeta>(&folder.join("meta.yaml"))? {
-                Ok(meta) if is_deleted(meta.lifecycle_stage.as_deref()) => {}
-                Ok(meta) if is_wanted(&meta.name) => {
+            match self.experiment_in(&folder)? {
+                Ok(experiment) if experiment.is_deleted && bin == Bin::Left => {}
+                Ok(experiment) if is_wanted(&experiment.name) => {
                     let mut runs = folders_in(&folder)?;
                     runs.retain(|run| run.join("meta.yaml").is_file());
-                    all.push((meta.name, folder, runs));
+                    all.push((experiment, folder, runs));
                 }
                 Ok(_) => {}
                 Err(why) => each(Found::Unreadable(why))?,
@@ -109,10 +154,10 @@ impl FileStore {
         each(Found::Total(
             all.iter().map(|(_, _, runs)| runs.len() as u64).sum(),
         ))?;
-        for (name, folder, runs) in all {
-            each(Found::Experiment(name.clone()))?;
+        for (experiment, folder, runs) in all {
+            each(Found::Experiment(experiment.clone()))?;
             for run in runs {
-                match read_run(&name, &folder, &run)? {
+                match read_run(&experiment, &folder, &run)? {
                     Ok(run) if run.is_deleted && bin == Bin::Left => {}
                     Ok(run) => each(Found::Run(Box::new(run)))?,
                     Err(why) => each(Found::Unreadable(why))?,
@@ -171,7 +216,7 @@ impl FileStore {
 
 /// A run; in words what is wrong with it.
 fn read_run(
-    experiment: &str,
+    experiment: &SourceExperiment,
     experiment_folder: &Path,
     folder: &Path,
 ) -> Result<Result<SourceRun, String>, Failure> {
@@ -184,7 +229,7 @@ fn read_run(
             .and_then(|name| name.to_str())
             .map(str::to_owned)
     };
-    let (Some(id), Some(experiment_id)) = (name_of(folder), name_of(experiment_folder)) else {
+    let Some(id) = name_of(folder) else {
         return Ok(Err(format!(
             "`{}`: its name is not UTF-8",
             folder.display()
@@ -202,6 +247,10 @@ fn read_run(
         Ok(datasets) => datasets,
         Err(why) => return Ok(Err(why)),
     };
+    let models = match models_of(folder)? {
+        Ok(models) => models,
+        Err(why) => return Ok(Err(why)),
+    };
     let metrics = files_in(&folder.join("metrics"))?;
     let status = match &meta.status {
         Some(yaml_serde::Value::String(word)) => word.clone(),
@@ -211,14 +260,15 @@ fn read_run(
     Ok(Ok(SourceRun {
         is_deleted: is_deleted(meta.lifecycle_stage.as_deref()),
         name: meta.run_name.filter(|name| !name.is_empty()),
-        experiment: experiment.to_owned(),
-        experiment_id,
+        experiment: experiment.name.clone(),
+        experiment_id: experiment.id.clone(),
         phase: phase_of(&status),
         started_at: meta.start_time.map(Timestamp::from_millis),
         finished_at: meta.end_time.map(Timestamp::from_millis),
         params,
         tags,
         datasets,
+        models,
         metrics: metrics.into_iter().map(|(key, _)| key).collect(),
         fingerprint: fingerprint(folder)?,
         id,
@@ -256,8 +306,35 @@ fn datasets_of(experiment: &Path, run: &Path) -> Result<Result<Vec<Value>, Strin
     Ok(Ok(datasets))
 }
 
+/// The logged models that a run used or made.
+fn models_of(run: &Path) -> Result<Result<Vec<SourceLink>, String>, Failure> {
+    let mut models = Vec::new();
+    for (name, r#use) in [("inputs", ModelUse::Input), ("outputs", ModelUse::Output)] {
+        let root = run.join(name);
+        if !root.is_dir() {
+            continue;
+        }
+        for folder in folders_in(&root)? {
+            let meta = folder.join("meta.yaml");
+            let (model, step) = match r#use {
+                ModelUse::Input => match read_yaml::<InputMeta>(&meta)? {
+                    Ok(meta) if meta.source_type != "MODEL" => continue,
+                    Ok(meta) => (meta.source_id, 0),
+                    Err(why) => return Ok(Err(why)),
+                },
+                ModelUse::Output => match read_yaml::<OutputMeta>(&meta)? {
+                    Ok(meta) => (meta.destination_id, meta.step),
+                    Err(why) => return Ok(Err(why)),
+                },
+            };
+            models.push(SourceLink { model, r#use, step });
+        }
+    }
+    Ok(Ok(models))
+}
+
 /// Of the names, sizes and times of all files of a run: what is written to it changes one of them.
-fn fingerprint(folder: &Path) -> Result<String, Failure> {
+pub(super) fn fingerprint(folder: &Path) -> Result<String, Failure> {
     let mut digest = Sha256::new();
     for (name, file) in files_in(folder)? {
         let facts = std::fs::metadata(&file).map_err(unreadable(&file))?;
@@ -269,7 +346,7 @@ fn fingerprint(folder: &Path) -> Result<String, Failure> {
     Ok(format!("{:x}", digest.finalize()))
 }
 
-fn is_deleted(stage: Option<&str>) -> bool {
+pub(super) fn is_deleted(stage: Option<&str>) -> bool {
     stage == Some("deleted")
 }
 
@@ -398,7 +475,7 @@ mod tests {
                         Found::Run(run) => runs.push(*run),
                         Found::Unreadable(_) => broken += 1,
                         Found::Total(total) => assert_eq!(total, 3),
-                        Found::Experiment(name) => assert_eq!(name, "wine"),
+                        Found::Experiment(experiment) => assert_eq!(experiment.name, "wine"),
                     }
                     Ok(())
                 })

@@ -40,7 +40,7 @@ impl Importing<'_> {
         let wanted: Vec<&SourceVersion> = model
             .versions
             .iter()
-            .filter(|version| !self.only_some || self.runs.contains_key(&version.run))
+            .filter(|version| !self.only_some || self.is_of_what_is_here(version))
             .collect();
         if wanted.is_empty() && self.only_some {
             return Ok(());
@@ -72,6 +72,17 @@ impl Importing<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a version is of a run or of a logged model that is here.
+    fn is_of_what_is_here(&self, version: &SourceVersion) -> bool {
+        let logged = match place_of(&version.location) {
+            Some(Place::LoggedModel(model) | Place::InLoggedModel { model, .. }) => {
+                self.logged.contains_key(&model)
+            }
+            Some(Place::InRun { .. }) | None => false,
+        };
+        logged || self.runs.contains_key(&version.run)
     }
 
     fn make_model(&mut self, name: &FreeName, model: &SourceModel) -> Result<Model, Failure> {
@@ -185,6 +196,12 @@ impl Importing<'_> {
         shown: &str,
     ) -> Result<Option<Vec<(&'static str, Value)>>, Failure> {
         let place = place_of(&version.location);
+        if let Some(origin) = place
+            .as_ref()
+            .and_then(|place| self.with_logged_model(place))
+        {
+            return Ok(Some(origin));
+        }
         let run = match &place {
             Some(Place::InRun { run, .. }) => run,
             _ => &version.run,
@@ -210,6 +227,28 @@ impl Importing<'_> {
             ("source", source.trim_end_matches('/').into()),
             ("run_id", id.to_string().into()),
         ]))
+    }
+
+    /// The same for files that lie with a logged model that is here.
+    fn with_logged_model(&self, place: &Place) -> Option<Vec<(&'static str, Value)>> {
+        let (model, path) = match place {
+            Place::LoggedModel(model) => (model, ""),
+            Place::InLoggedModel { model, path, .. } => (model, path.as_str()),
+            Place::InRun { .. } => return None,
+        };
+        let here = self.logged.get(model).filter(|_| self.artifacts)?;
+        let source = match path {
+            "" => format!("models:/{}", here.id),
+            path => format!("{}/{path}", here.artifact_uri),
+        };
+        let mut origin = vec![
+            ("source", source.into()),
+            ("model_id", here.id.clone().into()),
+        ];
+        if !here.source_run.is_empty() {
+            origin.push(("run_id", here.source_run.clone().into()));
+        }
+        Some(origin)
     }
 
     fn bring_model_files(

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::registry::{Place, SourceModel, SourceVersion, pairs_of};
-use super::tracking_server::{TrackingServer, integer};
+use super::tracking_server::integer;
+use super::transport::TrackingServer;
 use crate::failure::Failure;
 
 /// Models or versions on one page.

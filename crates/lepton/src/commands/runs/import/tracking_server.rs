@@ -1,24 +1,19 @@
 //! A running MLflow server, read through its REST API.
 
-use std::io::Write as _;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use lepton_types::Timestamp;
 use lepton_types::resources::MetricPoint;
+use lepton_types::tracking::ModelUse;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::phase_of;
-use super::source::{Bin, Found, SourceRun};
-use crate::failure::{Failure, with_causes};
-
-/// One answer; a page of runs is the largest.
-const ANSWER_BYTES_MAX: u64 = 256 << 20;
+use super::source::{Bin, Found, SourceExperiment, SourceLink, SourceRun};
+use super::transport::TrackingServer;
+use crate::failure::Failure;
 
 const RUNS_A_PAGE: u32 = 200;
 const POINTS_A_PAGE: u32 = 25_000;
@@ -26,12 +21,6 @@ const EXPERIMENTS_A_PAGE: u32 = 1_000;
 
 /// Folders within folders of artifacts.
 const DEPTH_MAX: usize = 64;
-
-pub(super) struct TrackingServer {
-    url: String,
-    authorization: Option<String>,
-    agent: ureq::Agent,
-}
 
 #[derive(Debug, Deserialize)]
 struct Experiments {
@@ -45,6 +34,10 @@ struct Experiments {
 struct Experiment {
     experiment_id: String,
     name: String,
+    #[serde(default)]
+    tags: Vec<Pair>,
+    #[serde(default)]
+    lifecycle_stage: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,12 +55,29 @@ struct Run {
     data: Data,
     #[serde(default)]
     inputs: Inputs,
+    #[serde(default)]
+    outputs: Outputs,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Inputs {
     #[serde(default)]
     dataset_inputs: Vec<Value>,
+    #[serde(default)]
+    model_inputs: Vec<ModelOfRun>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Outputs {
+    #[serde(default)]
+    model_outputs: Vec<ModelOfRun>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelOfRun {
+    model_id: String,
+    #[serde(default)]
+    step: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,30 +146,7 @@ struct FileInfo {
     is_dir: bool,
 }
 
-pub(super) fn bearer(token: &str) -> String {
-    format!("Bearer {token}")
-}
-
-/// The `Authorization` of `USER:PASSWORD` (RFC 7617).
-pub(super) fn basic(user: &str) -> String {
-    format!("Basic {}", STANDARD.encode(user))
-}
-
 impl TrackingServer {
-    pub(super) fn new(url: &str, authorization: Option<String>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(120)))
-            // What is asked for with somebody's password is not asked for elsewhere.
-            .max_redirects(0)
-            .build();
-        Self {
-            url: url.trim_end_matches('/').to_owned(),
-            authorization,
-            agent: config.into(),
-        }
-    }
-
     pub(super) fn each_run(
         &self,
         is_wanted: &dyn Fn(&str) -> bool,
@@ -167,17 +154,17 @@ impl TrackingServer {
         each: &mut dyn FnMut(Found) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut total = 0;
-        for experiment in self.experiments()? {
+        for experiment in self.experiments(bin)? {
             if !is_wanted(&experiment.name) {
                 continue;
             }
-            each(Found::Experiment(experiment.name.clone()))?;
+            each(Found::Experiment(experiment.clone()))?;
             let mut token = None;
             loop {
                 let page: Runs = self.post(
                     "runs/search",
                     &json!({
-                        "experiment_ids": [experiment.experiment_id],
+                        "experiment_ids": [experiment.id],
                         "max_results": RUNS_A_PAGE,
                         "run_view_type": match bin {
                             Bin::Left => "ACTIVE_ONLY",
@@ -202,18 +189,30 @@ impl TrackingServer {
         Ok(())
     }
 
-    fn experiments(&self) -> Result<Vec<Experiment>, Failure> {
+    fn experiments(&self, bin: Bin) -> Result<Vec<SourceExperiment>, Failure> {
         let (mut all, mut token) = (Vec::new(), None);
         loop {
             let page: Experiments = self.post(
                 "experiments/search",
                 &json!({
                     "max_results": EXPERIMENTS_A_PAGE,
-                    "view_type": "ACTIVE_ONLY",
+                    "view_type": match bin {
+                        Bin::Left => "ACTIVE_ONLY",
+                        Bin::Brought => "ALL",
+                    },
                     "page_token": token,
                 }),
             )?;
-            all.extend(page.experiments);
+            all.extend(
+                page.experiments
+                    .into_iter()
+                    .map(|experiment| SourceExperiment {
+                        id: experiment.experiment_id,
+                        name: experiment.name,
+                        tags: pairs(experiment.tags),
+                        is_deleted: experiment.lifecycle_stage.as_deref() == Some("deleted"),
+                    }),
+            );
             token = page.next_page_token.filter(|token| !token.is_empty());
             if token.is_none() {
                 return Ok(all);
@@ -289,96 +288,31 @@ impl TrackingServer {
             }
         }
     }
-
-    /// What the proxy of artifacts says lies below a path.
-    pub(super) fn proxied(&self, path: &str) -> Result<Value, Failure> {
-        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts", self.url);
-        let request = self.authorised(self.agent.get(&url));
-        self.read(path, request.query_pairs([("path", path)]).call())
-    }
-
-    /// A file out of the proxy of artifacts.
-    pub(super) fn proxied_file(&self, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
-        let path: Vec<String> = path.split('/').map(encoded).collect();
-        let path = path.join("/");
-        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.url);
-        self.save(&path, self.authorised(self.agent.get(&url)))
-    }
-
-    /// Through the server's own page of artifacts, which knows every store that the server knows.
-    fn download(&self, run: &SourceRun, path: &str) -> Result<tempfile::NamedTempFile, Failure> {
-        let url = format!("{}/get-artifact", self.url);
-        let query = [("run_uuid", run.id.as_str()), ("path", path)];
-        self.save(
-            path,
-            self.authorised(self.agent.get(&url)).query_pairs(query),
-        )
-    }
-
-    fn save(
-        &self,
-        what: &str,
-        request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
-    ) -> Result<tempfile::NamedTempFile, Failure> {
-        let answer = request.call().map_err(|error| self.failed(what, &error))?;
-        let mut file = tempfile::NamedTempFile::new()?;
-        std::io::copy(&mut answer.into_body().into_reader(), &mut file)?;
-        file.flush()?;
-        Ok(file)
-    }
-
-    pub(super) fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<T, Failure> {
-        let url = format!("{}/api/2.0/mlflow/{path}", self.url);
-        let request = self.authorised(self.agent.get(&url));
-        let answer = request.query_pairs(query.iter().copied()).call();
-        self.read(path, answer)
-    }
-
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
-        let url = format!("{}/api/2.0/mlflow/{path}", self.url);
-        let answer = self.authorised(self.agent.post(&url)).send_json(body);
-        self.read(path, answer)
-    }
-
-    fn authorised<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.authorization {
-            Some(authorization) => request.header("authorization", authorization),
-            None => request,
-        }
-    }
-
-    fn read<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T, Failure> {
-        let mut answer = answer.map_err(|error| self.failed(path, &error))?;
-        answer
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_json()
-            .map_err(|error| self.failed(path, &error))
-    }
-
-    fn failed(&self, what: &str, error: &ureq::Error) -> Failure {
-        let message = format!(
-            "the MLflow server at {} does not give `{what}`: {}",
-            self.url,
-            with_causes(error)
-        );
-        match error {
-            ureq::Error::StatusCode(_) => Failure::Part { message },
-            _ => Failure::Unreachable { message },
-        }
-    }
 }
 
-fn run_of(experiment: &Experiment, value: &Value) -> Found {
+fn pairs(pairs: Vec<Pair>) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .map(|pair| (pair.key, pair.value))
+        .collect()
+}
+
+/// The logged models that a run used and made.
+fn links_of(inputs: &[ModelOfRun], outputs: &[ModelOfRun]) -> Vec<SourceLink> {
+    let link = |r#use| {
+        move |model: &ModelOfRun| SourceLink {
+            model: model.model_id.clone(),
+            r#use,
+            step: integer(&model.step).unwrap_or(0),
+        }
+    };
+    let inputs = inputs.iter().map(link(ModelUse::Input));
+    inputs
+        .chain(outputs.iter().map(link(ModelUse::Output)))
+        .collect()
+}
+
+fn run_of(experiment: &SourceExperiment, value: &Value) -> Found {
     let run = match Run::deserialize(value) {
         Ok(run) => run,
         Err(error) => {
@@ -386,23 +320,18 @@ fn run_of(experiment: &Experiment, value: &Value) -> Found {
             return Found::Unreadable(format!("a run of experiment `{name}`: {error}"));
         }
     };
-    let pairs = |pairs: Vec<Pair>| {
-        pairs
-            .into_iter()
-            .map(|pair| (pair.key, pair.value))
-            .collect()
-    };
     Found::Run(Box::new(SourceRun {
         id: run.info.run_id,
         name: run.info.run_name.filter(|name| !name.is_empty()),
         experiment: experiment.name.clone(),
-        experiment_id: experiment.experiment_id.clone(),
+        experiment_id: experiment.id.clone(),
         phase: phase_of(&run.info.status),
         is_deleted: run.info.lifecycle_stage.as_deref() == Some("deleted"),
         started_at: integer(&run.info.start_time).map(Timestamp::from_millis),
         finished_at: integer(&run.info.end_time).map(Timestamp::from_millis),
         params: pairs(run.data.params),
         tags: pairs(run.data.tags),
+        models: links_of(&run.inputs.model_inputs, &run.outputs.model_outputs),
         datasets: run.inputs.dataset_inputs,
         metrics: run
             .data
@@ -424,15 +353,6 @@ fn point_of(metric: &Metric) -> Option<MetricPoint> {
     })
 }
 
-/// A segment of a path, percent-encoded (RFC 3986 §2.3).
-fn encoded(segment: &str) -> String {
-    let byte = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    segment.bytes().map(byte).collect()
-}
-
 /// Protobuf's JSON writes 64-bit integers as text; MLflow mostly does not.
 pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {
@@ -442,7 +362,7 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
 }
 
 /// Protobuf's JSON has words for what JSON has no number for. Zero may be left out.
-fn float(value: &Value) -> Option<f64> {
+pub(super) fn float(value: &Value) -> Option<f64> {
     match value {
         Value::Null => Some(0.0),
         Value::String(text) => text.parse().ok(),
@@ -453,14 +373,6 @@ fn float(value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_encoded_as_the_rfc_has_it() {
-        assert_eq!(
-            basic("Aladdin:open sesame"),
-            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
-        );
-    }
 
     #[test]
     fn numbers_come_as_numbers_or_words() {
