@@ -15,13 +15,16 @@ use lepton_types::{ContentId, IdSource, Name};
 use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Claim, block};
+use crate::buffers::{BATCH_BYTES, Buffers};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
 use crate::key_ring::{DataKey, KeyRings, PieceNamer};
 use crate::keys::{ContentKey, CustomerKeyError, keyed, random};
+use crate::md5_streams::Md5Streams;
 use crate::pending::PendingContents;
-use crate::pipeline::BATCH_BYTES;
-use crate::reader::{ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, segments_in};
+use crate::reader::{
+    ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, pieces, segments_in,
+};
 use crate::seal::{HEADER_BYTES, Header, KeyName, Sealer, sealed_bytes_of};
 use crate::writer::{Beginning, ContentWriter, NewContent, StagedContent};
 
@@ -50,6 +53,8 @@ struct Inner {
     keys: KeyRings,
     ids: Arc<dyn IdSource>,
     pending: PendingContents,
+    buffers: Buffers,
+    md5_streams: Md5Streams,
     inline_bytes_max: usize,
     claim: Claim,
 }
@@ -90,6 +95,8 @@ impl Contents {
             keys,
             ids: config.ids,
             pending: PendingContents::default(),
+            buffers: Buffers::default(),
+            md5_streams: Md5Streams::new(),
             // Longer contents go through a pipeline, which has nothing to give back.
             inline_bytes_max: config.inline_bytes_max.min(BATCH_BYTES),
             claim,
@@ -280,6 +287,14 @@ impl Contents {
         &self.0.pending
     }
 
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.0.buffers
+    }
+
+    pub(crate) fn md5_streams(&self) -> &Md5Streams {
+        &self.0.md5_streams
+    }
+
     pub(crate) fn inline_bytes_max(&self) -> usize {
         self.0.inline_bytes_max
     }
@@ -326,7 +341,11 @@ impl Contents {
             });
         }
         let opener = self.opener(project, content, &source.head, key).await?;
-        ContentReader::fetch(Fetcher::new(source, opener, segments), &range).await
+        ContentReader::fetch(
+            Fetcher::new(source, opener, segments, self.buffers()),
+            &range,
+        )
+        .await
     }
 
     /// Reads the header in `head` and gets the key that it names.
@@ -378,7 +397,9 @@ fn inline_reader(
     let segments = segments_in(range);
     let body =
         as_usize(offset_of(segments.start))..as_usize(offset_of(segments.end)).min(sealed.len());
-    let ready = opener.open(segments, sealed[body].to_vec())?;
+    let mut opened = sealed[body].to_vec();
+    let lengths = opener.open(segments, &mut opened)?;
+    let ready = pieces(&opened.into(), lengths);
     Ok(ContentReader::of_segments(ready, range))
 }
 

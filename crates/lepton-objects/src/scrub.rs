@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use lepton_types::{ContentId, Name};
 
 use crate::backend::Backend;
+use crate::buffers::{BUFFER_BYTES, Buffer};
 use crate::contents::{Content, Contents};
 use crate::error::ContentError;
 use crate::index::ContentIndex;
@@ -20,8 +21,6 @@ use crate::seal::HEADER_BYTES;
 const PAGE: usize = 500;
 /// What a report lists; the rest is only counted.
 const FINDINGS_MAX: usize = 1_000;
-/// Bytes of a content copied at a time.
-const COPY_BYTES: usize = 4 << 20;
 
 /// A content that could not be read.
 #[derive(Debug, Clone)]
@@ -274,7 +273,8 @@ impl Contents {
             return Ok(false);
         };
         self.verify_in(replica, project, content).await?;
-        copy(replica, self.backend(), project, content.id).await?;
+        self.copy(replica, self.backend(), project, content.id)
+            .await?;
         self.verify(project, content).await?;
         Ok(true)
     }
@@ -302,7 +302,7 @@ impl Contents {
             let ours: BTreeSet<_> = to_set(self.backend().list(project, shard).await?);
             let theirs: BTreeSet<_> = to_set(replica.list(project, shard).await?);
             for id in ours.difference(&theirs) {
-                match copy(self.backend(), replica, project, *id).await {
+                match self.copy(self.backend(), replica, project, *id).await {
                     Ok(()) => report.copied += 1,
                     // Deleted since it was listed.
                     Err(ContentError::NotFound { .. }) => {}
@@ -322,6 +322,32 @@ impl Contents {
         }
         Ok(report)
     }
+
+    /// Copies sealed bytes as they are.
+    async fn copy(
+        &self,
+        from: &Backend,
+        to: &Backend,
+        project: &Name,
+        content: ContentId,
+    ) -> Result<(), ContentError> {
+        let source = from.open(project, content, HEADER_BYTES).await?;
+        let mut upload = to.upload(project, content).await?;
+        let mut offset = 0;
+        while offset < source.sealed_bytes {
+            let rest = source.sealed_bytes - offset;
+            let length = usize::try_from(rest).map_or(BUFFER_BYTES, |rest| rest.min(BUFFER_BYTES));
+            let bytes = source.read(self.buffers(), offset, length, Buffer::freeze);
+            let bytes = bytes.await?;
+            if bytes.len() != length {
+                upload.abandon().await;
+                return Err(ContentError::Damaged { content });
+            }
+            offset += length as u64;
+            upload.write(bytes).await?;
+        }
+        upload.finish().await
+    }
 }
 
 fn to_set(ids: Vec<ContentId>) -> BTreeSet<ContentId> {
@@ -339,28 +365,4 @@ async fn unnamed<I: ContentIndex>(
         ids.retain(|id| !named.contains(id));
     }
     Ok(ids)
-}
-
-/// Copies sealed bytes as they are.
-async fn copy(
-    from: &Backend,
-    to: &Backend,
-    project: &Name,
-    content: ContentId,
-) -> Result<(), ContentError> {
-    let source = from.open(project, content, HEADER_BYTES).await?;
-    let mut upload = to.upload(project, content).await?;
-    let mut offset = 0;
-    while offset < source.sealed_bytes {
-        let rest = source.sealed_bytes - offset;
-        let length = usize::try_from(rest).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-        let bytes = source.read(offset, length, |bytes| bytes).await?;
-        if bytes.len() != length {
-            upload.abandon().await;
-            return Err(ContentError::Damaged { content });
-        }
-        offset += length as u64;
-        upload.write(bytes).await?;
-    }
-    upload.finish().await
 }
