@@ -26,6 +26,7 @@ mod pending;
 mod pins;
 mod pipeline;
 mod reader;
+mod rescue;
 pub mod s3;
 mod scrub;
 mod seal;

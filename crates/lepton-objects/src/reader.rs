@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::backend::Source;
 use crate::buffers::{BATCH_SEGMENTS, Buffer, Buffers};
 use crate::error::ContentError;
+use crate::rescue::Rescue;
 use crate::seal::{
     HEADER_BYTES, SEALED_SEGMENT_BYTES, SEGMENT_BYTES, Sealer, sealed_bytes_of, segments_of,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Fetcher {
     segments: Range<u64>,
     batch_segments: u64,
     buffers: Buffers,
+    /// Where to go on if this source fails; none, if it did already.
+    rescue: Option<Rescue>,
 }
 
 /// Opens segments of one content.
@@ -114,8 +117,10 @@ impl Fetcher {
         opener: Opener,
         segments: Range<u64>,
         buffers: &Buffers,
+        rescue: Option<Rescue>,
     ) -> Self {
         Self {
+            rescue,
             buffers: buffers.clone(),
             source,
             opener,
@@ -125,6 +130,25 @@ impl Fetcher {
     }
 
     async fn next_batch(mut self) -> Fetched {
+        let error = match self.read_batch().await {
+            Ok(pieces) => return Ok((pieces, self)),
+            Err(error) => error,
+        };
+        let Some(rescue) = self.rescue.take() else {
+            return Err(error);
+        };
+        match rescue.source(&error, &self.source).await {
+            None => Err(error),
+            Some(source) => {
+                self.source = source;
+                let pieces = self.read_batch().await?;
+                rescue.succeeded(error);
+                Ok((pieces, self))
+            }
+        }
+    }
+
+    async fn read_batch(&mut self) -> Result<VecDeque<Bytes>, ContentError> {
         let first = self.segments.start;
         let end = self.segments.end.min(first + self.batch_segments);
         let stop = offset_of(end).min(sealed_bytes_of(self.opener.size_bytes));
@@ -140,7 +164,7 @@ impl Fetcher {
         let pieces = pieces.await??;
         self.segments.start = end;
         self.batch_segments = BATCH_SEGMENTS as u64;
-        Ok((pieces, self))
+        Ok(pieces)
     }
 }
 

@@ -19,6 +19,8 @@ use crate::seal::HEADER_BYTES;
 
 /// Rows asked of the index at a time.
 const PAGE: usize = 500;
+/// Plain bytes after which a page is over early, so that the place of a scrub is seldom more than some seconds old.
+const PAGE_BYTES: u64 = 1 << 30;
 /// What a report lists; the rest is only counted.
 const FINDINGS_MAX: usize = 1_000;
 
@@ -52,6 +54,15 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Of a pass that an earlier process began.
+    #[must_use]
+    pub fn going_on(contents: u64, size_bytes: u64) -> Self {
+        Self {
+            contents: contents.into(),
+            size_bytes: size_bytes.into(),
+        }
+    }
+
     fn add(&self, size_bytes: u64) {
         self.contents.fetch_add(1, Ordering::Relaxed);
         self.size_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -82,6 +93,18 @@ pub struct ScrubReport {
     pub repaired: u64,
     /// The first thousand that could not be read.
     pub findings: Vec<Finding>,
+}
+
+impl ScrubReport {
+    fn add(&mut self, other: Self) {
+        self.contents += other.contents;
+        self.size_bytes += other.size_bytes;
+        self.shredded += other.shredded;
+        self.damaged += other.damaged;
+        self.repaired += other.repaired;
+        self.findings.extend(other.findings);
+        self.findings.truncate(FINDINGS_MAX);
+    }
 }
 
 /// What a sweep did.
@@ -179,8 +202,7 @@ impl Contents {
     /// Verifies every content that `index` names, and does with damage as told.
     ///
     /// # Errors
-    /// If the index fails, or a service elsewhere that does not answer: nothing can be said of
-    /// contents then.
+    /// As [`Contents::scrub_page`].
     pub async fn scrub<I: ContentIndex>(
         &self,
         project: &Name,
@@ -191,28 +213,53 @@ impl Contents {
         let mut report = ScrubReport::default();
         let mut after = None;
         loop {
-            let page = index.contents_after(project, after, PAGE).await;
-            let page = page.map_err(UpkeepError::Index)?;
-            for content in &page {
-                report.contents += 1;
-                report.size_bytes += content.size_bytes;
-                match self.verify(project, content).await {
-                    Ok(()) => {}
-                    Err(ContentError::Key(KeyError::Shredded { .. })) => report.shredded += 1,
-                    Err(error) if error.is_passing() => return Err(error.into()),
-                    Err(error) => {
-                        let found = (content, error);
-                        self.found(project, found, index, damage, &mut report)
-                            .await?;
-                    }
-                }
-                progress.add(content.size_bytes);
-            }
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.id),
-                _ => return Ok(report),
+            let page = self.scrub_page(project, index, after, damage, progress);
+            let (of_page, next) = page.await?;
+            report.add(of_page);
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(report),
             }
         }
+    }
+
+    /// Verifies some of the contents that `index` names, from the one after `after` on, and does with
+    /// damage as told. Gives the last of them, unless there are no more.
+    ///
+    /// # Errors
+    /// If the index fails, or a service elsewhere that does not answer: nothing can be said of
+    /// contents then.
+    pub async fn scrub_page<I: ContentIndex>(
+        &self,
+        project: &Name,
+        index: &I,
+        after: Option<ContentId>,
+        damage: Damage,
+        progress: &Progress,
+    ) -> Result<(ScrubReport, Option<ContentId>), UpkeepError<I::Error>> {
+        let mut report = ScrubReport::default();
+        let page = index.contents_after(project, after, PAGE).await;
+        let page = page.map_err(UpkeepError::Index)?;
+        for content in &page {
+            report.contents += 1;
+            report.size_bytes += content.size_bytes;
+            match self.verify(project, content).await {
+                Ok(()) => {}
+                Err(ContentError::Key(KeyError::Shredded { .. })) => report.shredded += 1,
+                Err(error) if error.is_passing() => return Err(error.into()),
+                Err(error) => {
+                    let found = (content, error);
+                    self.found(project, found, index, damage, &mut report)
+                        .await?;
+                }
+            }
+            progress.add(content.size_bytes);
+            if report.size_bytes >= PAGE_BYTES {
+                return Ok((report, Some(content.id)));
+            }
+        }
+        let last = page.last().filter(|_| page.len() == PAGE);
+        Ok((report, last.map(|last| last.id)))
     }
 
     async fn found<I: ContentIndex>(
@@ -253,22 +300,15 @@ impl Contents {
     }
 
     /// Puts the replica's copy in the place of a damaged content, if it is whole itself.
-    async fn repair(
+    pub(crate) async fn repair(
         &self,
         project: &Name,
         content: &Content,
         error: &ContentError,
     ) -> Result<bool, ContentError> {
-        let is_rot = matches!(
-            error,
-            ContentError::Damaged { .. }
-                | ContentError::NotFound { .. }
-                | ContentError::Key(_)
-                | ContentError::Backend(_)
-        );
         let Some(replica) = self
             .replica()
-            .filter(|_| is_rot && content.inline.is_none())
+            .filter(|_| error.is_rot() && content.inline.is_none())
         else {
             return Ok(false);
         };

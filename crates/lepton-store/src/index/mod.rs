@@ -19,8 +19,10 @@ mod known;
 mod listing;
 mod locks;
 mod metering;
+mod notes;
 mod objects;
 mod records;
+mod room;
 mod schema;
 mod uploads;
 mod usage;
@@ -46,8 +48,9 @@ pub use listing::{
 };
 pub use locks::{Retention, RetentionMode};
 pub use metering::{Metered, Stored};
-pub use objects::{Deletion, NewBody, NewVersion, ToDelete, VersionChange, Which};
+pub use objects::{Deletion, NewBody, NewVersion, OpenedVersion, ToDelete, VersionChange, Which};
 pub use records::{ObjectVersion, StoredPiece, VersionId};
+pub use room::Newcomer;
 pub use uploads::{NewUpload, Part, Upload, UploadId};
 pub use usage::{Quota, Traffic, Usage};
 

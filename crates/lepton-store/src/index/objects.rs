@@ -57,8 +57,21 @@ pub struct NewVersion {
     pub tags: String,
     /// All else that is known of it, as text that only the face reads.
     pub attributes: String,
+    /// What is known of the parts that it came in, as such text; empty if it came as a whole.
+    pub parts: String,
     /// What must hold of what is there.
     pub condition: Condition,
+}
+
+/// A version with all that a read of it needs, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedVersion {
+    /// The version.
+    pub version: ObjectVersion,
+    /// Where its bytes are.
+    pub pieces: Vec<StoredPiece>,
+    /// What was kept of its parts as [`NewVersion::parts`].
+    pub parts: String,
 }
 
 /// What a deletion did.
@@ -207,8 +220,8 @@ pub(super) fn insert(
     connection
         .prepare_cached(
             "INSERT INTO versions (bucket, key, sequence, salt, is_null, marker, visible, size, etag,
-             modified, class, hold, retention, retain_until, body, tags, attributes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             modified, class, hold, retention, retain_until, body, tags, attributes, parts)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             bucket.id.0,
@@ -229,6 +242,7 @@ pub(super) fn insert(
             body.map(|body| body.0),
             new.tags,
             new.attributes,
+            new.parts,
         ])?;
     if let Some(body) = body {
         let project = bucket.project.as_str();
@@ -320,6 +334,7 @@ fn delete(connection: &Connection, order: &ToDelete) -> Result<Deletion, IndexEr
         retention: None,
         tags: String::new(),
         attributes: String::new(),
+        parts: String::new(),
         condition: Condition::default(),
     };
     let made = insert(connection, &bucket, &marker, None)?;
@@ -439,7 +454,7 @@ impl ObjectIndex {
         bucket: BucketId,
         key: &str,
         which: Which,
-    ) -> Result<Option<(ObjectVersion, Vec<StoredPiece>)>, IndexError> {
+    ) -> Result<Option<OpenedVersion>, IndexError> {
         let key = key.to_owned();
         self.read(move |connection| {
             let Some(found) = find(connection, bucket, &key, which)? else {
@@ -449,7 +464,18 @@ impl ObjectIndex {
                 Some(body) => bodies::stored(connection, body)?,
                 None => Vec::new(),
             };
-            Ok(Some((found, pieces)))
+            let parts = connection
+                .prepare_cached(
+                    "SELECT parts FROM versions WHERE bucket = ?1 AND key = ?2 AND sequence = ?3",
+                )?
+                .query_row(params![bucket.0, key.as_bytes(), found.sequence], |row| {
+                    row.get(0)
+                })?;
+            Ok(Some(OpenedVersion {
+                version: found,
+                pieces,
+                parts,
+            }))
         })
         .await
     }
