@@ -379,7 +379,7 @@ def test_a_scrub_finds_rot_and_repairs_it_from_the_replica(remote, file, tmp_pat
 
 
 def test_what_rots_is_read_from_the_replica_meanwhile(remote, file):
-    with server(config=remote.place(file, "copy", "replica")) as lepton:
+    with server(config=remote.place(file, "rescue", "replica")) as lepton:
         s3 = client(lepton.access_key())
         s3.create_bucket(Bucket="box")
         s3.put_object(Bucket="box", Key="k", Body=numbers(1, 3 * MIB))
