@@ -21,6 +21,7 @@ mod locks;
 mod metering;
 mod notes;
 mod objects;
+mod opened;
 mod records;
 mod room;
 mod schema;
@@ -48,7 +49,8 @@ pub use listing::{
 };
 pub use locks::{Retention, RetentionMode};
 pub use metering::{Metered, Stored};
-pub use objects::{Deletion, NewBody, NewVersion, OpenedVersion, ToDelete, VersionChange, Which};
+pub use objects::{Deletion, NewBody, NewVersion, ToDelete, VersionChange, Which};
+pub use opened::OpenedVersion;
 pub use records::{ObjectVersion, StoredPiece, VersionId};
 pub use room::Newcomer;
 pub use uploads::{NewUpload, Part, Upload, UploadId};

@@ -9,7 +9,7 @@ use super::records::VERSION_COLUMNS;
 use super::usage::{charge, reclass, signed};
 use super::{
     BodyId, Bucket, BucketId, Condition, IndexError, ObjectIndex, ObjectVersion, Piece, Refusal,
-    Retention, StoredPiece, VersionId, Versioning, bodies,
+    Retention, VersionId, Versioning, bodies,
 };
 
 /// Which version is meant.
@@ -61,17 +61,6 @@ pub struct NewVersion {
     pub parts: String,
     /// What must hold of what is there.
     pub condition: Condition,
-}
-
-/// A version with all that a read of it needs, at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenedVersion {
-    /// The version.
-    pub version: ObjectVersion,
-    /// Where its bytes are.
-    pub pieces: Vec<StoredPiece>,
-    /// What was kept of its parts as [`NewVersion::parts`].
-    pub parts: String,
 }
 
 /// What a deletion did.
@@ -443,41 +432,6 @@ impl ObjectIndex {
         let key = key.to_owned();
         self.read(move |connection| find(connection, bucket, &key, which))
             .await
-    }
-
-    /// A version of an object and the pieces of its bytes, as they are at one moment.
-    ///
-    /// # Errors
-    /// If the index cannot be read.
-    pub async fn open_version(
-        &self,
-        bucket: BucketId,
-        key: &str,
-        which: Which,
-    ) -> Result<Option<OpenedVersion>, IndexError> {
-        let key = key.to_owned();
-        self.read(move |connection| {
-            let Some(found) = find(connection, bucket, &key, which)? else {
-                return Ok(None);
-            };
-            let pieces = match found.body {
-                Some(body) => bodies::stored(connection, body)?,
-                None => Vec::new(),
-            };
-            let parts = connection
-                .prepare_cached(
-                    "SELECT parts FROM versions WHERE bucket = ?1 AND key = ?2 AND sequence = ?3",
-                )?
-                .query_row(params![bucket.0, key.as_bytes(), found.sequence], |row| {
-                    row.get(0)
-                })?;
-            Ok(Some(OpenedVersion {
-                version: found,
-                pieces,
-                parts,
-            }))
-        })
-        .await
     }
 
     /// Deletes an object or one version of it.
