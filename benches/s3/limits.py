@@ -4,10 +4,15 @@
     python3 benches/s3/limits.py target/release SCRATCH [--rounds 5] [--seconds 4] [--cores 0,1]
 
 In turns, so that other work on the machine slows all of them alike: MD5 and AES-256-GCM alone, plain files that are
-written and synced (or read) by as many threads as there will be connections, then PUT and GET of 64 MiB, all
-on the same cores but the client, which has the others. The table shows the median of the rounds, and
-each round's figure as a share of the lowest limit of the same round: of MD5 (on as many cores as it
-can use: one a connection), of the cipher, and of the disk, for PUT; of the cipher and of plain files from the page cache, for GET.
+written and synced (or read) by as many threads as there will be connections, PUT and GET of 64 MiB at a server that throws
+bytes away and sends them from memory, then at Lepton. All have the same cores but the client, which has the others.
+The table shows the median of the rounds; the last two columns compare within each round:
+
+- with the slowest single limit: of MD5 (one core a connection, as far as there are cores), of the cipher and of the disk for PUT; of the
+  cipher and of plain files from the page cache for GET;
+- with the least of these, of the socket (what the server that does nothing reached with the same client), and of the cores:
+  what all of it together takes of processor time a byte — MD5 (of sixteen streams together, where there are many connections), cipher,
+  file, and socket — divided among them.
 """
 
 import argparse
@@ -15,11 +20,12 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 
-from compare import lepton, load
+from compare import free_port, keys, lepton, load, until
 
 SIZE, OBJECTS = 64 << 20, 12
 
@@ -30,6 +36,43 @@ def limits(binary, folder, cores, connections, seconds):
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout)
+
+
+def processor_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Idle:
+    """A server that keeps nothing; `load` takes it for one of S3."""
+
+    def __init__(self, binary, cores):
+        port = free_port()
+        self.process = subprocess.Popen(["taskset", "-c", cores, binary, "serve", str(port), str(SIZE)])
+        self.address, self.env = f"127.0.0.1:{port}", keys("none", "none", "none")
+        until(self.answers, "the idle server is up")
+
+    def answers(self):
+        with socket.socket() as probe:
+            host, port = self.address.split(":")
+            return probe.connect_ex((host, int(port))) == 0
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def limits_of(what, most, idle, cores, connections):
+    """MB a second: by the slowest single limit, and by all together."""
+    usable = min(cores, connections)
+    md5 = most["md5_core"] if connections == 1 else most["md5_16_core"]
+    if what == "put":
+        single = min(most["md5_core"] * usable, most["cipher_core"] * usable, most["write"])
+        cost = 1 / md5 + 1 / most["cipher_core"] + most["write_cost"] + idle["cost"]
+    else:
+        single = min(most["cipher_core"] * usable, most["read"])
+        cost = 1 / most["cipher_core"] + most["read_cost"] + idle["cost"]
+    return single, min(single, idle["mb_s"], cores / cost)
 
 
 def main():
@@ -46,33 +89,40 @@ def main():
     folder = options.scratch / "lepton-s3-limits"
     folder.mkdir(parents=True)
     cores = len(options.cores.split(","))
-    server = None
+    server = idle = None
     try:
         server = lepton(options.release / "lepton", folder / "lepton", options.cores)
         print(f"load average at the start: {os.getloadavg()[0]:.1f}")
-        print("| | MD5, a core | AES-256-GCM, a core | files, synced | files, read | Lepton | of the lowest limit |\n|---|---|---|---|---|---|---|")
+        print("| | MD5, a core | of 16 streams | AES-256-GCM, a core | files, synced | files, read | socket alone | Lepton "
+              "| of the slowest alone | of all together |\n|---|---|---|---|---|---|---|---|---|---|")
+        idle = Idle(bare, options.cores)
+        # What is read must be there.
+        load(client, server, options.client_cores, "put", SIZE, 4, OBJECTS, 0)
         for connections in map(int, options.connections.split(",")):
             seen = {"put": [], "get": []}
             bounds = []
             for _ in range(options.rounds):
                 most = limits(bare, folder / "plain", options.cores, connections, options.seconds)
                 bounds.append(most)
-                usable = min(cores, connections)
                 for what in seen:
+                    before = processor_seconds(idle.process.pid)
+                    wire = load(client, idle, options.client_cores, what, SIZE, connections, OBJECTS, options.seconds / 2)
+                    moved = wire["requests"] * SIZE / 1e6
+                    wire["cost"] = (processor_seconds(idle.process.pid) - before) / moved
                     done = load(client, server, options.client_cores, what, SIZE, connections, OBJECTS, options.seconds)
-                    lowest = min(most["cipher_core"] * usable, most["read"]) if what == "get" else min(
-                        most["md5_core"] * usable, most["cipher_core"] * usable, most["write"])
-                    seen[what].append((done["mb_s"], done["mb_s"] / lowest))
-            middle = {key: statistics.median(one[key] for one in bounds) for key in bounds[0]}
+                    single, together = limits_of(what, most, wire, cores, connections)
+                    seen[what].append((done["mb_s"], done["mb_s"] / single, done["mb_s"] / together, wire["mb_s"]))
+            middle = {key: statistics.median(one[key] for one in bounds) for key in bounds[0] if "cost" not in key}
             for what, figures in seen.items():
-                shares = sorted(share for _, share in figures)
+                rates, singles, togethers, wires = (sorted(column) for column in zip(*figures))
+                share = lambda shares: f"{statistics.median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%})"
                 print(f"| {what.upper()} 64 MiB, {connections} | " + " | ".join(f"{middle[key]:,.0f}" for key in middle)
-                      + f" | {statistics.median(rate for rate, _ in figures):,.0f} | {statistics.median(shares):.0%}"
-                      f" ({shares[0]:.0%} to {shares[-1]:.0%}) |", flush=True)
+                      + f" | {statistics.median(wires):,.0f} | {statistics.median(rates):,.0f} | {share(singles)} | {share(togethers)} |",
+                      flush=True)
         print(f"most memory of the server: {server.peak_mib()} MiB; load average at the end: {os.getloadavg()[0]:.1f}")
     finally:
-        if server:
-            server.stop()
+        for running in filter(None, (server, idle)):
+            running.stop()
         shutil.rmtree(folder)
 
 

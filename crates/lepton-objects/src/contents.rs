@@ -15,13 +15,17 @@ use lepton_types::{ContentId, IdSource, Name};
 use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Claim, block};
+use crate::buffers::{BATCH_BYTES, Buffers};
 use crate::config::ContentsConfig;
 use crate::error::{ContentError, OpenError};
 use crate::key_ring::{DataKey, KeyRings, PieceNamer};
 use crate::keys::{ContentKey, CustomerKeyError, keyed, random};
+use crate::md5_streams::Md5Streams;
 use crate::pending::PendingContents;
-use crate::pipeline::BATCH_BYTES;
-use crate::reader::{ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, segments_in};
+use crate::reader::{
+    ContentReader, FIRST_BATCH_SEGMENTS, Fetcher, Opener, offset_of, pieces, segments_in,
+};
+use crate::rescue::{Rescue, Rescues};
 use crate::seal::{HEADER_BYTES, Header, KeyName, Sealer, sealed_bytes_of};
 use crate::writer::{Beginning, ContentWriter, NewContent, StagedContent};
 
@@ -50,6 +54,9 @@ struct Inner {
     keys: KeyRings,
     ids: Arc<dyn IdSource>,
     pending: PendingContents,
+    buffers: Buffers,
+    md5_streams: Md5Streams,
+    rescues: Rescues,
     inline_bytes_max: usize,
     claim: Claim,
 }
@@ -90,6 +97,9 @@ impl Contents {
             keys,
             ids: config.ids,
             pending: PendingContents::default(),
+            buffers: Buffers::default(),
+            md5_streams: Md5Streams::new(),
+            rescues: Rescues::default(),
             // Longer contents go through a pipeline, which has nothing to give back.
             inline_bytes_max: config.inline_bytes_max.min(BATCH_BYTES),
             claim,
@@ -170,22 +180,6 @@ impl Contents {
             writer.write(bytes?).await?;
         }
         Ok(writer.finish().await?)
-    }
-
-    /// Reads `range` of a content (all of it: `0..content.size_bytes`). The first bytes have been
-    /// verified when this returns; the others before they are given out.
-    ///
-    /// # Errors
-    /// If it is not there or damaged, the range is not within it, or the key does not fit.
-    pub async fn read(
-        &self,
-        project: &Name,
-        content: &Content,
-        key: &ContentKey,
-        range: Range<u64>,
-    ) -> Result<ContentReader, ContentError> {
-        self.read_from(&self.0.backend, project, content, key, range)
-            .await
     }
 
     /// Reads a whole content of at most `limit_bytes` into memory.
@@ -280,6 +274,18 @@ impl Contents {
         &self.0.pending
     }
 
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.0.buffers
+    }
+
+    pub(crate) fn rescues(&self) -> &Rescues {
+        &self.0.rescues
+    }
+
+    pub(crate) fn md5_streams(&self) -> &Md5Streams {
+        &self.0.md5_streams
+    }
+
     pub(crate) fn inline_bytes_max(&self) -> usize {
         self.0.inline_bytes_max
     }
@@ -293,10 +299,22 @@ impl Contents {
         self.0.keys.piece_namer(project).await
     }
 
-    /// As [`Contents::read`], from a backend that may be the replica.
+    /// As [`Contents::read`], from this backend alone.
     pub(crate) async fn read_from(
         &self,
         backend: &Backend,
+        project: &Name,
+        content: &Content,
+        key: &ContentKey,
+        range: Range<u64>,
+    ) -> Result<ContentReader, ContentError> {
+        let here = (backend, None);
+        self.read_with(here, project, content, key, range).await
+    }
+
+    pub(crate) async fn read_with(
+        &self,
+        (backend, rescue): (&Backend, Option<Rescue>),
         project: &Name,
         content: &Content,
         key: &ContentKey,
@@ -326,7 +344,8 @@ impl Contents {
             });
         }
         let opener = self.opener(project, content, &source.head, key).await?;
-        ContentReader::fetch(Fetcher::new(source, opener, segments), &range).await
+        let fetcher = Fetcher::new(source, opener, segments, self.buffers(), rescue);
+        ContentReader::fetch(fetcher, &range).await
     }
 
     /// Reads the header in `head` and gets the key that it names.
@@ -378,7 +397,9 @@ fn inline_reader(
     let segments = segments_in(range);
     let body =
         as_usize(offset_of(segments.start))..as_usize(offset_of(segments.end)).min(sealed.len());
-    let ready = opener.open(segments, sealed[body].to_vec())?;
+    let mut opened = sealed[body].to_vec();
+    let lengths = opener.open(segments, &mut opened)?;
+    let ready = pieces(&opened.into(), lengths);
     Ok(ContentReader::of_segments(ready, range))
 }
 

@@ -4,9 +4,9 @@
 //! compared with.
 
 use crc_fast::CrcAlgorithm;
-use md5::{Digest, Md5};
+use md5_many::Md5State;
 use ring::digest::{Context, SHA256};
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
 
 /// A digest that a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,12 +50,9 @@ impl DigestSet {
         Self(self.0 | 1 << kind as u8)
     }
 
-    /// MD5 apart from all others: it takes three times as long as the slowest of them, and as
-    /// long as all together.
-    pub(crate) fn lanes(self) -> impl Iterator<Item = Self> {
-        let md5 = Self::NONE.with(DigestKind::Md5);
-        let lanes = [Self(self.0 & md5.0), Self(self.0 & !md5.0)];
-        lanes.into_iter().filter(|lane| *lane != Self::NONE)
+    /// All of these but `kind`.
+    pub(crate) const fn without(self, kind: DigestKind) -> Self {
+        Self(self.0 & !(1 << kind as u8))
     }
 
     /// Whether `kind` is wanted.
@@ -82,23 +79,9 @@ pub struct Digests {
     pub crc64nvme: Option<u64>,
 }
 
-impl Digests {
-    /// These, and those of `other` that are not among these.
-    pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            md5: self.md5.or(other.md5),
-            sha1: self.sha1.or(other.sha1),
-            sha256: self.sha256.or(other.sha256),
-            crc32: self.crc32.or(other.crc32),
-            crc32c: self.crc32c.or(other.crc32c),
-            crc64nvme: self.crc64nvme.or(other.crc64nvme),
-        }
-    }
-}
-
 /// Digests of bytes that are still coming.
 pub(crate) struct Digesting {
-    md5: Option<Md5>,
+    md5: Option<Md5State>,
     sha1: Option<Sha1>,
     sha256: Option<Context>,
     crc32: Option<crc_fast::Digest>,
@@ -113,7 +96,7 @@ impl Digesting {
             is_wanted.then(|| crc_fast::Digest::new(algorithm))
         };
         Self {
-            md5: wanted.wants(DigestKind::Md5).then(Md5::new),
+            md5: wanted.wants(DigestKind::Md5).then(Md5State::new),
             sha1: wanted.wants(DigestKind::Sha1).then(Sha1::new),
             sha256: wanted
                 .wants(DigestKind::Sha256)
@@ -145,7 +128,7 @@ impl Digesting {
             u32::try_from(crc.finalize()).expect("invariant: a CRC-32 has 32 bits")
         };
         Digests {
-            md5: self.md5.map(|it| it.finalize().into()),
+            md5: self.md5.map(|it| it.finalize()),
             sha1: self.sha1.map(|it| it.finalize().into()),
             sha256: self.sha256.map(|it| {
                 let digest = it.finish();
@@ -204,13 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_wanted_is_computed_and_lanes_miss_nothing() {
+    fn only_what_is_wanted_is_computed() {
         let wanted = DigestSet::NONE.with(DigestKind::Crc32);
         let digests = Digesting::of(wanted, b"x");
         assert!(digests.crc32.is_some() && digests.md5.is_none() && digests.sha256.is_none());
-        let lanes = ALL.lanes().map(|lane| Digesting::of(lane, b"x"));
-        assert_eq!(lanes.reduce(Digests::or), Some(Digesting::of(ALL, b"x")));
-        assert_eq!(DigestSet::NONE.lanes().count(), 0);
+        let without = Digesting::of(ALL.without(DigestKind::Md5), b"x");
+        let md5 = Digesting::of(DigestSet::NONE.with(DigestKind::Md5), b"x");
+        assert_eq!(without.md5, None);
+        let both = Digests {
+            md5: md5.md5,
+            ..without
+        };
+        assert_eq!(both, Digesting::of(ALL, b"x"));
     }
 
     proptest! {

@@ -62,6 +62,20 @@ pub enum ContentError {
 }
 
 impl ContentError {
+    /// Whether another copy of the same sealed bytes may be whole: these are missing, are not what was written, or
+    /// the disk does not give them back.
+    #[must_use]
+    pub fn is_rot(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::NotFound { .. }
+                // A header that names another key than it did.
+                | Self::Key(KeyError::NotFound { .. })
+                | Self::Backend(BackendError::Disk(_))
+        )
+    }
+
     /// Whether it may go well later without anybody changing anything here: a service elsewhere
     /// does not answer.
     #[must_use]

@@ -18,6 +18,8 @@ pub struct WrapPurpose<'a> {
     pub project: &'a Name,
     /// The key's id.
     pub key: DataKeyId,
+    /// The name that it goes by, if it has one: a key must not seal what asks for another.
+    pub name: Option<&'a Name>,
 }
 
 /// A key could not be wrapped or unwrapped.
@@ -132,10 +134,20 @@ impl KeyWrapper for MasterWrapper {
     }
 }
 
+// stored: what is bound to a purpose opens for no other.
 pub(crate) fn bound_to(purpose: &WrapPurpose<'_>) -> Vec<u8> {
-    let mut data = b"lepton data key v1".to_vec();
+    let label: &[u8] = match purpose.name {
+        None => b"lepton data key v1",
+        Some(_) => b"lepton named data key v1",
+    };
+    let mut data = label.to_vec();
     data.extend_from_slice(&purpose.key.id().to_bytes());
     data.extend_from_slice(purpose.project.as_str().as_bytes());
+    if let Some(name) = purpose.name {
+        // No name has it, so no two pairs of names read alike.
+        data.push(0);
+        data.extend_from_slice(name.as_str().as_bytes());
+    }
     data
 }
 
@@ -291,6 +303,7 @@ mod tests {
         let purpose = |project, key| WrapPurpose {
             project,
             key: id(key),
+            name: None,
         };
         let wrapped = wrapper.wrap(&purpose(&project, 1), &[9; 32]).unwrap();
         let opened = wrapper.unwrap(&purpose(&project, 1), &wrapped).unwrap();
@@ -302,6 +315,19 @@ mod tests {
                 .unwrap(&purpose(&project, 1), &wrapped[1..])
                 .is_err()
         );
+        let named = WrapPurpose {
+            name: Some(&other),
+            ..purpose(&project, 1)
+        };
+        assert!(wrapper.unwrap(&named, &wrapped).is_err());
+        let of_name = wrapper.wrap(&named, &[9; 32]).unwrap();
+        assert!(wrapper.unwrap(&named, &of_name).is_ok());
+        assert!(wrapper.unwrap(&purpose(&project, 1), &of_name).is_err());
+        let renamed = WrapPurpose {
+            name: Some(&project),
+            ..purpose(&project, 1)
+        };
+        assert!(wrapper.unwrap(&renamed, &of_name).is_err());
         let changed = MasterWrapper::new([2; 32]);
         assert!(changed.unwrap(&purpose(&project, 1), &wrapped).is_err());
         assert_ne!(changed.label(), wrapper.label());

@@ -16,15 +16,15 @@ use lepton_types::ContentId;
 use tokio::task::JoinHandle;
 
 use crate::backend::Source;
+use crate::buffers::{BATCH_SEGMENTS, Buffer, Buffers};
 use crate::error::ContentError;
+use crate::rescue::Rescue;
 use crate::seal::{
     HEADER_BYTES, SEALED_SEGMENT_BYTES, SEGMENT_BYTES, Sealer, sealed_bytes_of, segments_of,
 };
 
 /// Segments in the first batch: the first bytes should come soon.
 pub(crate) const FIRST_BATCH_SEGMENTS: u64 = 2;
-/// Segments in a later batch: 1 MiB, for the reasons that an upload has.
-const BATCH_SEGMENTS: u64 = 16;
 
 /// The bytes of a range of a content. Each piece was verified before it is given out.
 /// Ends after an error.
@@ -53,6 +53,9 @@ pub(crate) struct Fetcher {
     opener: Opener,
     segments: Range<u64>,
     batch_segments: u64,
+    buffers: Buffers,
+    /// Where to go on if this source fails; none, if it did already.
+    rescue: Option<Rescue>,
 }
 
 /// Opens segments of one content.
@@ -76,12 +79,12 @@ pub(crate) fn offset_of(segment: u64) -> u64 {
 }
 
 impl Opener {
-    /// Opens `sealed`, which holds `segments`, one `Bytes` a segment.
+    /// Opens `sealed`, which holds `segments`, in place, and gives the length of each.
     pub(crate) fn open(
         &self,
         segments: Range<u64>,
-        mut sealed: Vec<u8>,
-    ) -> Result<VecDeque<Bytes>, ContentError> {
+        sealed: &mut [u8],
+    ) -> Result<Vec<usize>, ContentError> {
         let damaged = || ContentError::Damaged {
             content: self.content,
         };
@@ -95,18 +98,30 @@ impl Opener {
         if lengths.len() as u64 != segments.end - segments.start {
             return Err(damaged());
         }
-        let sealed = Bytes::from(sealed);
-        let starts = (0..).step_by(SEALED_SEGMENT_BYTES);
-        let pieces = starts.zip(lengths);
-        Ok(pieces
-            .map(|(start, length)| sealed.slice(start..start + length))
-            .collect())
+        Ok(lengths)
     }
 }
 
+/// The plain bytes of segments that were opened in place.
+pub(crate) fn pieces(opened: &Bytes, lengths: Vec<usize>) -> VecDeque<Bytes> {
+    let starts = (0..).step_by(SEALED_SEGMENT_BYTES);
+    let pieces = starts.zip(lengths);
+    pieces
+        .map(|(start, length)| opened.slice(start..start + length))
+        .collect()
+}
+
 impl Fetcher {
-    pub(crate) fn new(source: Source, opener: Opener, segments: Range<u64>) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        opener: Opener,
+        segments: Range<u64>,
+        buffers: &Buffers,
+        rescue: Option<Rescue>,
+    ) -> Self {
         Self {
+            rescue,
+            buffers: buffers.clone(),
             source,
             opener,
             segments,
@@ -115,17 +130,41 @@ impl Fetcher {
     }
 
     async fn next_batch(mut self) -> Fetched {
+        let error = match self.read_batch().await {
+            Ok(pieces) => return Ok((pieces, self)),
+            Err(error) => error,
+        };
+        let Some(rescue) = self.rescue.take() else {
+            return Err(error);
+        };
+        match rescue.source(&error, &self.source).await {
+            None => Err(error),
+            Some(source) => {
+                self.source = source;
+                let pieces = self.read_batch().await?;
+                rescue.succeeded(error);
+                Ok((pieces, self))
+            }
+        }
+    }
+
+    async fn read_batch(&mut self) -> Result<VecDeque<Bytes>, ContentError> {
         let first = self.segments.start;
         let end = self.segments.end.min(first + self.batch_segments);
         let stop = offset_of(end).min(sealed_bytes_of(self.opener.size_bytes));
         let length = usize::try_from(stop - offset_of(first))
             .expect("invariant: a batch is far shorter than memory");
         let opener = self.opener.clone();
-        let open = move |sealed| opener.open(first..end, sealed);
-        let pieces = self.source.read(offset_of(first), length, open).await??;
+        let open = move |mut sealed: Buffer| {
+            let lengths = opener.open(first..end, sealed.as_mut())?;
+            Ok::<_, ContentError>(pieces(&sealed.freeze(), lengths))
+        };
+        let source = &self.source;
+        let pieces = source.read(&self.buffers, offset_of(first), length, open);
+        let pieces = pieces.await??;
         self.segments.start = end;
-        self.batch_segments = BATCH_SEGMENTS;
-        Ok((pieces, self))
+        self.batch_segments = BATCH_SEGMENTS as u64;
+        Ok(pieces)
     }
 }
 

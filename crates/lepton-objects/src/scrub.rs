@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use lepton_types::{ContentId, Name};
 
 use crate::backend::Backend;
+use crate::buffers::{BUFFER_BYTES, Buffer};
 use crate::contents::{Content, Contents};
 use crate::error::ContentError;
 use crate::index::ContentIndex;
@@ -18,10 +19,10 @@ use crate::seal::HEADER_BYTES;
 
 /// Rows asked of the index at a time.
 const PAGE: usize = 500;
+/// Plain bytes after which a page is over early, so that the place of a scrub is seldom more than some seconds old.
+const PAGE_BYTES: u64 = 1 << 30;
 /// What a report lists; the rest is only counted.
 const FINDINGS_MAX: usize = 1_000;
-/// Bytes of a content copied at a time.
-const COPY_BYTES: usize = 4 << 20;
 
 /// A content that could not be read.
 #[derive(Debug, Clone)]
@@ -53,6 +54,15 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Of a pass that an earlier process began.
+    #[must_use]
+    pub fn going_on(contents: u64, size_bytes: u64) -> Self {
+        Self {
+            contents: contents.into(),
+            size_bytes: size_bytes.into(),
+        }
+    }
+
     fn add(&self, size_bytes: u64) {
         self.contents.fetch_add(1, Ordering::Relaxed);
         self.size_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -83,6 +93,18 @@ pub struct ScrubReport {
     pub repaired: u64,
     /// The first thousand that could not be read.
     pub findings: Vec<Finding>,
+}
+
+impl ScrubReport {
+    fn add(&mut self, other: Self) {
+        self.contents += other.contents;
+        self.size_bytes += other.size_bytes;
+        self.shredded += other.shredded;
+        self.damaged += other.damaged;
+        self.repaired += other.repaired;
+        self.findings.extend(other.findings);
+        self.findings.truncate(FINDINGS_MAX);
+    }
 }
 
 /// What a sweep did.
@@ -180,8 +202,7 @@ impl Contents {
     /// Verifies every content that `index` names, and does with damage as told.
     ///
     /// # Errors
-    /// If the index fails, or a service elsewhere that does not answer: nothing can be said of
-    /// contents then.
+    /// As [`Contents::scrub_page`].
     pub async fn scrub<I: ContentIndex>(
         &self,
         project: &Name,
@@ -192,28 +213,53 @@ impl Contents {
         let mut report = ScrubReport::default();
         let mut after = None;
         loop {
-            let page = index.contents_after(project, after, PAGE).await;
-            let page = page.map_err(UpkeepError::Index)?;
-            for content in &page {
-                report.contents += 1;
-                report.size_bytes += content.size_bytes;
-                match self.verify(project, content).await {
-                    Ok(()) => {}
-                    Err(ContentError::Key(KeyError::Shredded { .. })) => report.shredded += 1,
-                    Err(error) if error.is_passing() => return Err(error.into()),
-                    Err(error) => {
-                        let found = (content, error);
-                        self.found(project, found, index, damage, &mut report)
-                            .await?;
-                    }
-                }
-                progress.add(content.size_bytes);
-            }
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.id),
-                _ => return Ok(report),
+            let page = self.scrub_page(project, index, after, damage, progress);
+            let (of_page, next) = page.await?;
+            report.add(of_page);
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(report),
             }
         }
+    }
+
+    /// Verifies some of the contents that `index` names, from the one after `after` on, and does with
+    /// damage as told. Gives the last of them, unless there are no more.
+    ///
+    /// # Errors
+    /// If the index fails, or a service elsewhere that does not answer: nothing can be said of
+    /// contents then.
+    pub async fn scrub_page<I: ContentIndex>(
+        &self,
+        project: &Name,
+        index: &I,
+        after: Option<ContentId>,
+        damage: Damage,
+        progress: &Progress,
+    ) -> Result<(ScrubReport, Option<ContentId>), UpkeepError<I::Error>> {
+        let mut report = ScrubReport::default();
+        let page = index.contents_after(project, after, PAGE).await;
+        let page = page.map_err(UpkeepError::Index)?;
+        for content in &page {
+            report.contents += 1;
+            report.size_bytes += content.size_bytes;
+            match self.verify(project, content).await {
+                Ok(()) => {}
+                Err(ContentError::Key(KeyError::Shredded { .. })) => report.shredded += 1,
+                Err(error) if error.is_passing() => return Err(error.into()),
+                Err(error) => {
+                    let found = (content, error);
+                    self.found(project, found, index, damage, &mut report)
+                        .await?;
+                }
+            }
+            progress.add(content.size_bytes);
+            if report.size_bytes >= PAGE_BYTES {
+                return Ok((report, Some(content.id)));
+            }
+        }
+        let last = page.last().filter(|_| page.len() == PAGE);
+        Ok((report, last.map(|last| last.id)))
     }
 
     async fn found<I: ContentIndex>(
@@ -254,27 +300,21 @@ impl Contents {
     }
 
     /// Puts the replica's copy in the place of a damaged content, if it is whole itself.
-    async fn repair(
+    pub(crate) async fn repair(
         &self,
         project: &Name,
         content: &Content,
         error: &ContentError,
     ) -> Result<bool, ContentError> {
-        let is_rot = matches!(
-            error,
-            ContentError::Damaged { .. }
-                | ContentError::NotFound { .. }
-                | ContentError::Key(_)
-                | ContentError::Backend(_)
-        );
         let Some(replica) = self
             .replica()
-            .filter(|_| is_rot && content.inline.is_none())
+            .filter(|_| error.is_rot() && content.inline.is_none())
         else {
             return Ok(false);
         };
         self.verify_in(replica, project, content).await?;
-        copy(replica, self.backend(), project, content.id).await?;
+        self.copy(replica, self.backend(), project, content.id)
+            .await?;
         self.verify(project, content).await?;
         Ok(true)
     }
@@ -302,7 +342,7 @@ impl Contents {
             let ours: BTreeSet<_> = to_set(self.backend().list(project, shard).await?);
             let theirs: BTreeSet<_> = to_set(replica.list(project, shard).await?);
             for id in ours.difference(&theirs) {
-                match copy(self.backend(), replica, project, *id).await {
+                match self.copy(self.backend(), replica, project, *id).await {
                     Ok(()) => report.copied += 1,
                     // Deleted since it was listed.
                     Err(ContentError::NotFound { .. }) => {}
@@ -322,6 +362,32 @@ impl Contents {
         }
         Ok(report)
     }
+
+    /// Copies sealed bytes as they are.
+    async fn copy(
+        &self,
+        from: &Backend,
+        to: &Backend,
+        project: &Name,
+        content: ContentId,
+    ) -> Result<(), ContentError> {
+        let source = from.open(project, content, HEADER_BYTES).await?;
+        let mut upload = to.upload(project, content).await?;
+        let mut offset = 0;
+        while offset < source.sealed_bytes {
+            let rest = source.sealed_bytes - offset;
+            let length = usize::try_from(rest).map_or(BUFFER_BYTES, |rest| rest.min(BUFFER_BYTES));
+            let bytes = source.read(self.buffers(), offset, length, Buffer::freeze);
+            let bytes = bytes.await?;
+            if bytes.len() != length {
+                upload.abandon().await;
+                return Err(ContentError::Damaged { content });
+            }
+            offset += length as u64;
+            upload.write(bytes).await?;
+        }
+        upload.finish().await
+    }
 }
 
 fn to_set(ids: Vec<ContentId>) -> BTreeSet<ContentId> {
@@ -339,28 +405,4 @@ async fn unnamed<I: ContentIndex>(
         ids.retain(|id| !named.contains(id));
     }
     Ok(ids)
-}
-
-/// Copies sealed bytes as they are.
-async fn copy(
-    from: &Backend,
-    to: &Backend,
-    project: &Name,
-    content: ContentId,
-) -> Result<(), ContentError> {
-    let source = from.open(project, content, HEADER_BYTES).await?;
-    let mut upload = to.upload(project, content).await?;
-    let mut offset = 0;
-    while offset < source.sealed_bytes {
-        let rest = source.sealed_bytes - offset;
-        let length = usize::try_from(rest).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-        let bytes = source.read(offset, length, |bytes| bytes).await?;
-        if bytes.len() != length {
-            upload.abandon().await;
-            return Err(ContentError::Damaged { content });
-        }
-        offset += length as u64;
-        upload.write(bytes).await?;
-    }
-    upload.finish().await
 }

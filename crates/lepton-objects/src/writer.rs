@@ -10,12 +10,13 @@ use lepton_types::{ContentId, DataKeyId, Name};
 use zeroize::Zeroizing;
 
 use crate::backend::block;
+use crate::buffers::Buffer;
 use crate::contents::{Content, Contents};
-use crate::digests::{DigestSet, Digesting, Digests};
+use crate::digests::{DigestKind, DigestSet, Digesting, Digests};
 use crate::error::ContentError;
 use crate::keys::{ContentKey, keyed};
 use crate::pending::Pending;
-use crate::pipeline::{BATCH_BYTES, Pipeline, Target};
+use crate::pipeline::{Pipeline, Target};
 use crate::seal::{Header, Sealer, sealed_bytes_of};
 
 /// Up to this size work is done where the caller is: handing it to another thread takes longer.
@@ -56,8 +57,8 @@ pub struct ContentWriter {
     wanted: DigestSet,
     size_bytes: u64,
     size_bytes_max: u64,
-    /// At most one batch.
-    buffer: Vec<u8>,
+    /// At most one batch; none before the first byte.
+    buffer: Option<Buffer>,
     pipeline: Option<Pipeline>,
 }
 
@@ -95,7 +96,7 @@ impl ContentWriter {
             wanted: new.digests,
             size_bytes: 0,
             size_bytes_max: new.size_bytes_max,
-            buffer: Vec::new(),
+            buffer: None,
             pipeline: None,
         }
     }
@@ -119,19 +120,19 @@ impl ContentWriter {
         }
         let mut bytes = &bytes[..];
         while !bytes.is_empty() {
+            let buffers = self.contents.buffers();
+            let buffer = self.buffer.get_or_insert_with(|| buffers.take());
+            bytes = &bytes[buffer.fill(bytes)..];
             // A full batch goes only when more follows it: the last one is marked as the last.
-            if self.buffer.len() == BATCH_BYTES {
+            if !bytes.is_empty() {
                 self.send_batch().await?;
             }
-            let (taken, rest) = bytes.split_at(bytes.len().min(BATCH_BYTES - self.buffer.len()));
-            self.buffer.extend_from_slice(taken);
-            bytes = rest;
         }
         Ok(())
     }
 
     async fn send_batch(&mut self) -> Result<(), ContentError> {
-        let batch = std::mem::replace(&mut self.buffer, Vec::with_capacity(BATCH_BYTES));
+        let batch = self.take_batch();
         let pipeline = match &mut self.pipeline {
             Some(pipeline) => pipeline,
             none => {
@@ -142,10 +143,15 @@ impl ContentWriter {
                     header: self.header,
                     sealer: Arc::clone(&self.sealer),
                 };
-                none.insert(Pipeline::start(target, self.wanted).await?)
+                let streams = self.contents.md5_streams();
+                none.insert(Pipeline::start(target, self.wanted, streams).await?)
             }
         };
-        pipeline.write(batch.into()).await
+        pipeline.write(batch).await
+    }
+
+    fn take_batch(&mut self) -> Bytes {
+        self.buffer.take().map(Buffer::freeze).unwrap_or_default()
     }
 
     /// Ends the content. When this returns it is durable, or is given back as sealed inline bytes.
@@ -153,7 +159,7 @@ impl ContentWriter {
     /// # Errors
     /// If it cannot be written; nothing is left then.
     pub async fn finish(mut self) -> Result<StagedContent, ContentError> {
-        let rest = Bytes::from(std::mem::take(&mut self.buffer));
+        let rest = self.take_batch();
         if let Some(pipeline) = self.pipeline.take() {
             let digests = pipeline.finish(rest).await?;
             return Ok(self.staged(None, digests));
@@ -186,10 +192,25 @@ impl ContentWriter {
             put.await?;
             return Ok(Digests::default());
         }
-        let (put, digests) =
-            futures_util::future::join(put, block(move || Digesting::of(wanted, &bytes))).await;
+        let md5 = async {
+            match wanted.wants(DigestKind::Md5) {
+                true => {
+                    let stream = self.contents.md5_streams().begin();
+                    Some(stream.finish(bytes.clone()).await)
+                }
+                false => None,
+            }
+        };
+        let others = async {
+            let (wanted, bytes) = (wanted.without(DigestKind::Md5), bytes.clone());
+            match wanted {
+                DigestSet::NONE => Digests::default(),
+                _ => block(move || Digesting::of(wanted, &bytes)).await,
+            }
+        };
+        let (put, md5, others) = futures_util::future::join3(put, md5, others).await;
         put?;
-        Ok(digests)
+        Ok(Digests { md5, ..others })
     }
 
     fn staged(self, inline: Option<Bytes>, digests: Digests) -> StagedContent {

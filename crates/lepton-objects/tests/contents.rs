@@ -360,6 +360,65 @@ fn file_of(root: &Path, content: &Content) -> PathBuf {
 }
 
 #[tokio::test]
+async fn what_is_rotten_or_missing_is_read_from_the_replica_and_put_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("objects");
+    let mut config = config(BackendConfig::Local { root: root.clone() });
+    let replica = folder.path().join("replica");
+    config.replica = Some(BackendConfig::Local {
+        root: replica.clone(),
+    });
+    let contents = Contents::open(config).await.unwrap();
+    let index = MemoryIndex::default();
+    let bytes = plain(3_000_000);
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let content = put(&contents, &bytes).await;
+        index.record(&home(), content.clone());
+        kept.push(content);
+    }
+    contents.replicate(&home(), &index).await.unwrap();
+    let whole = std::fs::read(file_of(&root, &kept[0])).unwrap();
+    // Missing, rotten in the header, rotten where the read has long begun, and cut off.
+    std::fs::remove_file(file_of(&root, &kept[0])).unwrap();
+    for (number, at) in [(1, 20), (2, 2_500_000)] {
+        let mut rotten = std::fs::read(file_of(&root, &kept[number])).unwrap();
+        rotten[at] ^= 1;
+        std::fs::write(file_of(&root, &kept[number]), rotten).unwrap();
+    }
+    std::fs::write(file_of(&root, &kept[3]), &whole[..100]).unwrap();
+    for content in &kept {
+        assert_eq!(get(&contents, content).await.unwrap(), bytes);
+    }
+    assert_eq!(contents.rescued_reads(), 4);
+    // All of them are whole again, soon.
+    for content in &kept {
+        while contents.verify(&home(), content).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(get(&contents, content).await.unwrap(), bytes);
+    }
+    assert_eq!(contents.rescued_reads(), 4);
+
+    // What is rotten at both places is not given out.
+    for place in [&root, &replica] {
+        let mut rotten = std::fs::read(file_of(place, &kept[2])).unwrap();
+        rotten[2_500_000] ^= 1;
+        std::fs::write(file_of(place, &kept[2]), rotten).unwrap();
+    }
+    let refused = get(&contents, &kept[2]).await;
+    assert!(matches!(refused, Err(ContentError::Damaged { .. })));
+    // A destroyed key is no rot.
+    contents.shred_project(&home()).await.unwrap();
+    let gone = get(&contents, &kept[3]).await;
+    assert!(matches!(
+        gone,
+        Err(ContentError::Key(KeyError::Shredded { .. }))
+    ));
+    assert_eq!(contents.rescued_reads(), 4);
+}
+
+#[tokio::test]
 async fn files_exchanged_cut_or_flipped_are_found_by_a_scrub_and_repaired_from_the_replica() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("objects");

@@ -189,9 +189,10 @@ impl World {
     /// A copy shares the bytes of its source.
     async fn share(&mut self, life: &Life, from: &str, to: &str) {
         let found = life.index.open_version(life.bucket.id, from, Which::Newest);
-        let Some((source, _)) = found.await.unwrap() else {
+        let Some(source) = found.await.unwrap() else {
             return;
         };
+        let source = source.version;
         let may = self.may[from].clone();
         let size = usize::try_from(source.size_bytes).unwrap();
         let Some(held) = may.into_iter().find(|held| {
@@ -233,6 +234,7 @@ impl World {
             retention: None,
             tags: String::new(),
             attributes: String::new(),
+            parts: String::new(),
             condition: Condition::default(),
         }
     }
@@ -330,9 +332,10 @@ async fn collect(life: &Life) -> Result<(), IndexError> {
 /// What an object holds; it must be whole if it is there.
 async fn read(life: &Life, key: &str) -> Held {
     let found = life.index.open_version(life.bucket.id, key, Which::Newest);
-    let (version, pieces) = found.await.unwrap()?;
+    let found = found.await.unwrap()?;
+    let version = found.version;
     let mut all = Vec::new();
-    for piece in pieces {
+    for piece in found.pieces {
         let content = Content {
             id: piece.content,
             size_bytes: piece.size_bytes,

@@ -235,6 +235,7 @@ async fn put(
         retention: None,
         tags: String::new(),
         attributes: "{}".to_owned(),
+        parts: String::new(),
         condition: Condition {
             matches_not: Some("*".to_owned()),
             ..Condition::default()

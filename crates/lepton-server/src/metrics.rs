@@ -171,6 +171,10 @@ async fn storage(app: &App, caller: &Caller, text: &mut String) {
             line(text, name, &[("project", project)], of(&of_project.traffic));
         }
     }
+    let help = "Reads of contents that went on at the replica since the start.";
+    family(text, "lepton_objects_rescued_reads_total", "counter", help);
+    let rescued = app.objects.contents.rescued_reads();
+    line(text, "lepton_objects_rescued_reads_total", &[], rescued);
     if let Some(pass) = app.passes.newest()
         && pass.work != lepton_api::UpkeepWork::Replicate
         && caller

@@ -121,6 +121,7 @@ fn purpose<'a>(project: &'a Name, pair: Id) -> WrapPurpose<'a> {
     WrapPurpose {
         project,
         key: DataKeyId::from(pair),
+        name: None,
     }
 }
 

@@ -426,6 +426,7 @@ fn start_tasks(app: &App, listener: TcpListener, s3_listener: TcpListener) {
     app.tasks.spawn(lineage::run(app.clone()));
     app.tasks.spawn(metering::run(app.clone()));
     app.tasks.spawn(upkeep::follow(app.clone()));
+    app.tasks.spawn(upkeep::resume(app.clone()));
     app.tasks.spawn(s3::finish_rotation(app.clone()));
     app.tasks.spawn(loads::read(app.clone()));
     app.tasks.spawn(listener::serve(

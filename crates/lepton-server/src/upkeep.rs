@@ -1,15 +1,16 @@
 //! Passes over all objects that operators start: looking for rot, repairing it, copying to the
 //! replica. And the pass over the replica that is made by itself.
 //!
-//! Owns: that there is one at a time, and what the newest one found. Must not know: how contents
-//! are verified.
+//! Owns: that there is one at a time, what the newest one found, and that one that a restart cut off goes on where it
+//! was. Must not know: how contents are verified.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lepton_api::{ErrorCode, Upkeep, UpkeepFinding, UpkeepPhase, UpkeepWork};
-use lepton_objects::{Damage, IndexedContents, Progress, UpkeepError};
+use lepton_objects::{Damage, IndexedContents, Progress, ScrubReport, UpkeepError};
 use lepton_store::index::IndexError;
-use lepton_types::Name;
+use lepton_types::{ContentId, DurationMs, Name, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -22,6 +23,21 @@ const FINDINGS_MAX: usize = 100;
 const NAMED_MAX: usize = 20;
 /// Names told of one content.
 const NAMES_MAX: usize = 10;
+
+/// Between two notes of how far a pass has come; what a crash takes away is read once more.
+const NOTED_EVERY: DurationMs = DurationMs::from_secs(10);
+/// What the note is called in the index.
+const NOTE: &str = "upkeep";
+
+/// How far a pass has come, as it is noted. stored: fields are added with a default, never renamed.
+#[derive(Clone, Serialize, Deserialize)]
+struct Course {
+    told: Upkeep,
+    /// The projects that are not done, the one under way first; none before it is known which there are.
+    left: Option<Vec<Name>>,
+    /// The last content of the first of them that was read.
+    after: Option<ContentId>,
+}
 
 /// The newest pass.
 #[derive(Default)]
@@ -68,10 +84,9 @@ impl Passes {
 
 /// Begins a pass over these projects, or all; refused while another is under way.
 pub(crate) fn start(app: &App, work: UpkeepWork, projects: Vec<Name>) -> Result<Upkeep, ApiError> {
-    let (progress, stop) = (Arc::new(Progress::default()), app.stopping.child_token());
     let told = Upkeep {
         work,
-        projects: projects.clone(),
+        projects,
         phase: UpkeepPhase::Running,
         started_at: app.now(),
         finished_at: None,
@@ -84,6 +99,48 @@ pub(crate) fn start(app: &App, work: UpkeepWork, projects: Vec<Name>) -> Result<
         findings: Vec::new(),
         error: None,
     };
+    begin(
+        app,
+        Course {
+            told: told.clone(),
+            left: None,
+            after: None,
+        },
+    )?;
+    Ok(told)
+}
+
+/// Goes on with a pass that an earlier process did not end.
+pub(crate) async fn resume(app: App) {
+    let noted = match app.objects.index.note(NOTE).await {
+        Ok(noted) => noted,
+        Err(error) => {
+            tracing::warn!(%error, "whether a pass over the objects was cut off cannot be read");
+            return;
+        }
+    };
+    let Some(noted) = noted else {
+        return;
+    };
+    match serde_json::from_str::<Course>(&noted) {
+        Ok(course) => {
+            tracing::info!(
+                contents = course.told.contents,
+                "a pass over the objects goes on"
+            );
+            // Refused only if an operator was faster, who wants another.
+            let _ = begin(&app, course);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a pass over the objects was cut off, and where is not understood");
+        }
+    }
+}
+
+fn begin(app: &App, course: Course) -> Result<(), ApiError> {
+    let told = &course.told;
+    let progress = Arc::new(Progress::going_on(told.contents, told.size_bytes));
+    let (work, stop) = (told.work, app.stopping.child_token());
     let pass = Pass {
         told: told.clone(),
         progress: Arc::clone(&progress),
@@ -103,8 +160,15 @@ pub(crate) fn start(app: &App, work: UpkeepWork, projects: Vec<Name>) -> Result<
     app.tasks.spawn(async move {
         let done = tokio::select! {
             () = stop.cancelled() => None,
-            done = run(&running, work, projects, &progress) => Some(done),
+            done = run(&running, course, &progress) => Some(done),
         };
+        if running.stopping.is_cancelled() {
+            // It goes on at the next start.
+            return;
+        }
+        if let Err(error) = running.objects.index.set_note(NOTE, None).await {
+            tracing::warn!(%error, "a pass over the objects has ended and will begin again at the next start");
+        }
         let now = running.now();
         running.passes.note(|told| {
             told.finished_at = Some(now);
@@ -122,60 +186,92 @@ pub(crate) fn start(app: &App, work: UpkeepWork, projects: Vec<Name>) -> Result<
             }
         });
     });
-    Ok(told)
+    Ok(())
 }
 
-async fn run(
-    app: &App,
-    work: UpkeepWork,
-    projects: Vec<Name>,
-    progress: &Progress,
-) -> Result<(), PassError> {
+async fn run(app: &App, mut course: Course, progress: &Progress) -> Result<(), PassError> {
     let contents = &app.objects.contents;
-    let projects = match projects.is_empty() {
-        true => contents.projects().await?,
-        false => projects,
+    let mut left = match course.left.take() {
+        Some(left) => left,
+        None if course.told.projects.is_empty() => contents.projects().await?,
+        None => course.told.projects.clone(),
     };
     let rows = IndexedContents::new(app.objects.index.clone());
-    for project in projects {
-        let damage = match work {
-            UpkeepWork::Replicate => {
-                let report = contents.replicate(&project, &rows).await?;
-                app.passes.note(|told| {
-                    told.contents += report.copied;
-                    told.damaged += report.unreadable;
-                    told.deleted += report.deleted;
-                });
-                continue;
-            }
-            UpkeepWork::Scrub => Damage::Report,
-            UpkeepWork::Repair => Damage::Repair,
+    let mut noted_at = note_course(app, &mut course, &left, None).await?;
+    while let Some(project) = left.first().cloned() {
+        let damage = match course.told.work {
+            UpkeepWork::Replicate => None,
+            UpkeepWork::Scrub => Some(Damage::Report),
+            UpkeepWork::Repair => Some(Damage::Repair),
         };
-        let report = contents.scrub(&project, &rows, damage, progress).await?;
-        let mut findings = Vec::new();
-        for finding in report.findings.into_iter().take(FINDINGS_MAX) {
-            let index = &app.objects.index;
-            let affects = match findings.len() < NAMED_MAX {
-                true => index
-                    .known_as(&project, finding.content, NAMES_MAX)
-                    .await
-                    .map_err(UpkeepError::Index)?,
-                false => Vec::new(),
-            };
-            findings.push(UpkeepFinding {
-                project: finding.project,
-                content: finding.content,
-                problem: finding.error.to_string(),
-                repaired: finding.is_repaired,
-                affects,
-            });
+        course.after = match damage {
+            None => {
+                let report = contents.replicate(&project, &rows).await?;
+                course.told.contents += report.copied;
+                course.told.damaged += report.unreadable;
+                course.told.deleted += report.deleted;
+                None
+            }
+            Some(damage) => {
+                let page = contents.scrub_page(&project, &rows, course.after, damage, progress);
+                let (report, after) = page.await?;
+                (course.told.contents, course.told.size_bytes) = progress.so_far();
+                take_in(app, report, &mut course.told).await?;
+                after
+            }
+        };
+        if course.after.is_none() {
+            left.remove(0);
         }
-        app.passes.note(|told| {
-            told.shredded += report.shredded;
-            told.damaged += report.damaged;
-            told.repaired += report.repaired;
-            told.findings.append(&mut findings);
-            told.findings.truncate(FINDINGS_MAX);
+        let told = course.told.clone();
+        app.passes.note(|shown| *shown = told);
+        noted_at = note_course(app, &mut course, &left, Some(noted_at)).await?;
+    }
+    Ok(())
+}
+
+/// Notes how far a pass has come, unless that was done a moment ago; when it was done last.
+async fn note_course(
+    app: &App,
+    course: &mut Course,
+    left: &[Name],
+    noted_at: Option<Timestamp>,
+) -> Result<Timestamp, PassError> {
+    let now = app.now();
+    if let Some(noted_at) = noted_at.filter(|at| now < *at + NOTED_EVERY) {
+        return Ok(noted_at);
+    }
+    course.left = Some(left.to_vec());
+    let note = serde_json::to_string(course).expect("invariant: a course has text keys");
+    let noted = app.objects.index.set_note(NOTE, Some(note)).await;
+    noted.map_err(UpkeepError::Index)?;
+    Ok(now)
+}
+
+/// Adds what a page of a scrub found, with what it is to people.
+async fn take_in(app: &App, report: ScrubReport, told: &mut Upkeep) -> Result<(), PassError> {
+    told.shredded += report.shredded;
+    told.damaged += report.damaged;
+    told.repaired += report.repaired;
+    for finding in report.findings {
+        let found = told.findings.len();
+        if found == FINDINGS_MAX {
+            return Ok(());
+        }
+        let index = &app.objects.index;
+        let affects = match found < NAMED_MAX {
+            true => index
+                .known_as(&finding.project, finding.content, NAMES_MAX)
+                .await
+                .map_err(UpkeepError::Index)?,
+            false => Vec::new(),
+        };
+        told.findings.push(UpkeepFinding {
+            project: finding.project,
+            content: finding.content,
+            problem: finding.error.to_string(),
+            repaired: finding.is_repaired,
+            affects,
         });
     }
     Ok(())

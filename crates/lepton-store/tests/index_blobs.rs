@@ -60,6 +60,7 @@ async fn a_blob_stays_as_long_as_an_object_is_its_bytes() {
         retention: None,
         tags: String::new(),
         attributes: String::new(),
+        parts: String::new(),
         condition: Condition::default(),
     };
     let put = async |key| index.put(version(key), NewBody::Blob(digest)).await;

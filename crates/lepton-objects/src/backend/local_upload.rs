@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lepton_types::{ContentId, Name};
 
 use super::block;
@@ -46,13 +47,30 @@ impl LocalUpload {
         })
     }
 
-    pub(super) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
-        let file = Arc::clone(&self.staged.file);
-        let offset = self.written_bytes;
+    /// Adds sealed bytes. Blocks.
+    pub(crate) fn write(&mut self, sealed: &[u8]) -> Result<(), ContentError> {
+        self.staged.file.write_at(self.written_bytes, sealed)?;
+        self.written_bytes += sealed.len() as u64;
+        Ok(())
+    }
+
+    /// Adds sealed bytes, off the async threads.
+    pub(super) async fn append(&mut self, sealed: Bytes) -> Result<(), ContentError> {
+        let (file, offset) = (Arc::clone(&self.staged.file), self.written_bytes);
         self.written_bytes += sealed.len() as u64;
         block(move || file.write_at(offset, &sealed)).await?;
-        if self.written_bytes - self.flushed_bytes >= FLUSH_BYTES {
-            // One at a time: whoever writes faster than the disk takes waits here.
+        self.sync_beside().await
+    }
+
+    /// Whether enough was written that [`LocalUpload::sync_beside`] should be called.
+    pub(crate) fn wants_sync(&self) -> bool {
+        self.written_bytes - self.flushed_bytes >= FLUSH_BYTES
+    }
+
+    /// Begins to sync what was written, if it is enough. One at a time: whoever writes faster than the disk takes
+    /// waits here.
+    pub(crate) async fn sync_beside(&mut self) -> Result<(), ContentError> {
+        if self.wants_sync() {
             self.flushed().await?;
             self.flushed_bytes = self.written_bytes;
             let file = Arc::clone(&self.staged.file);
@@ -68,7 +86,8 @@ impl LocalUpload {
         Ok(())
     }
 
-    pub(super) async fn finish(mut self) -> Result<(), ContentError> {
+    /// Ends the content; it is durable when this returns.
+    pub(crate) async fn finish(mut self) -> Result<(), ContentError> {
         self.flushed().await?;
         let Self {
             local,

@@ -12,17 +12,19 @@ mod remote;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lepton_types::{ContentId, Name};
 use local::Local;
-use local_upload::LocalUpload;
 use object_store::UpdateVersion;
 use object_store::path::Path;
-use remote::{Remote, RemoteUpload};
+use remote::Remote;
 
 pub(crate) use claim::Claim;
 pub(crate) use connector::http_client;
-pub(crate) use remote::check_remote;
+pub(crate) use local_upload::LocalUpload;
+pub(crate) use remote::{RemoteUpload, check_remote};
 
+use crate::buffers::{Buffer, Buffers};
 use crate::config::BackendConfig;
 use crate::disk::{Disk, DiskFile, LocalDisk};
 use crate::error::{BackendError, ContentError, OpenError};
@@ -274,10 +276,10 @@ impl Backend {
 
 impl Upload {
     /// Adds sealed bytes.
-    pub(crate) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
+    pub(crate) async fn write(&mut self, sealed: Bytes) -> Result<(), ContentError> {
         match self {
-            Self::Local(upload) => upload.write(sealed).await,
-            Self::Remote(upload) => upload.write(sealed).await,
+            Self::Local(upload) => upload.append(sealed).await,
+            Self::Remote(upload) => upload.write(&sealed).await,
         }
     }
 
@@ -299,33 +301,38 @@ impl Upload {
 }
 
 impl Source {
-    /// Gives `work` the `length` bytes from `offset`; fewer only if the content is shorter than
-    /// it was. `work` may take long.
+    /// Gives `work` the `length` bytes from `offset`, at most a batch as it is sealed; fewer only if the
+    /// content is shorter than it was. `work` may take long.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
+        buffers: &Buffers,
         offset: u64,
         length: usize,
-        work: impl FnOnce(Vec<u8>) -> T + Send + 'static,
+        work: impl FnOnce(Buffer) -> T + Send + 'static,
     ) -> Result<T, ContentError> {
+        let mut buffer = buffers.take();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        if let Some(bytes) = self.head.get(start..start.saturating_add(length)) {
-            let bytes = bytes.to_vec();
-            return Ok(block(move || work(bytes)).await);
+        let known = self.head.get(start..start.saturating_add(length));
+        if let Some(bytes) = known {
+            buffer.copy(bytes);
+            return Ok(block(move || work(buffer)).await);
         }
         match &self.place {
             SourcePlace::Local(file) => {
                 let file = Arc::clone(file);
                 let read = block(move || {
-                    let mut bytes = vec![0; length];
-                    let read = file.read_at(offset, &mut bytes)?;
-                    bytes.truncate(read);
-                    Ok::<_, io::Error>(work(bytes))
+                    buffer.read(length, |bytes| file.read_at(offset, bytes))?;
+                    Ok::<_, io::Error>(work(buffer))
                 });
                 Ok(read.await?)
             }
             SourcePlace::Remote { remote, path } => {
                 let bytes = remote.read(path, offset, length).await?;
-                Ok(block(move || work(bytes.into())).await)
+                Ok(block(move || {
+                    buffer.copy(&bytes);
+                    work(buffer)
+                })
+                .await)
             }
         }
     }

@@ -358,8 +358,8 @@ impl Remote {
 }
 
 impl RemoteUpload {
-    pub(crate) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), ContentError> {
-        self.buffer.extend_from_slice(&sealed);
+    pub(crate) async fn write(&mut self, sealed: &[u8]) -> Result<(), ContentError> {
+        self.buffer.extend_from_slice(sealed);
         if self.buffer.len() >= PART_BYTES << (self.parts / PARTS_OF_A_SIZE).min(3) {
             self.send_part().await?;
         }

@@ -56,6 +56,8 @@ struct Ring {
     keys: Vec<RingKey>,
     /// None: nothing is kept yet.
     kept: Option<KeptVersion>,
+    /// Whether what is kept was written before names were bound into the wrapping.
+    names_are_loose: bool,
 }
 
 /// What the kept ring must be when it is replaced.
@@ -260,7 +262,7 @@ impl KeyRings {
         let ring = self.load(project).await?;
         let label = self.wrapper().label();
         let mut live = ring.keys.iter().filter(|key| key.secret.is_some());
-        let is_current = live.clone().all(|key| key.wrapped_by == label);
+        let is_current = !ring.names_are_loose && live.clone().all(|key| key.wrapped_by == label);
         if live.next().is_none() || (is_current && which == Rewrap::Foreign) {
             return Ok(false);
         }
@@ -380,6 +382,7 @@ impl KeyRings {
         let ring = Ring {
             keys: keys.collect(),
             kept: Some(KeptVersion(file.version)),
+            names_are_loose: false,
         };
         self.store(project, ring).await
     }

@@ -44,15 +44,32 @@ pub(super) struct Attributes {
     /// The key of the project that the bytes are under, if it has a name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) named_key: Option<Name>,
-    /// The parts that it was uploaded in, if it was.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) parts: Vec<PartNote>,
     /// The upload that made it, if one did: so that its completion can be answered again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) uploaded_as: Option<String>,
     /// What an upload under way is to become beside this; not kept of objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) upload: Option<UploadNote>,
+}
+
+/// The parts that an object was uploaded in, kept apart from its attributes: there may be ten thousand.
+pub(super) fn write_parts(parts: &[PartNote]) -> String {
+    serde_json::to_string(parts).expect("invariant: notes of parts serialise")
+}
+
+/// None if it was not uploaded in parts.
+pub(super) fn read_parts(text: &str) -> S3Result<Vec<PartNote>> {
+    match text {
+        "" => Ok(Vec::new()),
+        _ => read_text(text),
+    }
+}
+
+fn read_text<T: serde::de::DeserializeOwned>(text: &str) -> S3Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        tracing::error!(%error, "the attributes of an object do not read back");
+        s3_error!(InternalError)
+    })
 }
 
 /// What is kept of a part after completion.
@@ -77,10 +94,7 @@ pub(super) struct UploadNote {
 
 impl Attributes {
     pub(super) fn read(text: &str) -> S3Result<Self> {
-        serde_json::from_str(text).map_err(|error| {
-            tracing::error!(%error, "the attributes of an object do not read back");
-            s3_error!(InternalError)
-        })
+        read_text(text)
     }
 
     pub(super) fn write(&self) -> String {

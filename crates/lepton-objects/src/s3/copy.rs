@@ -144,6 +144,7 @@ impl Face {
                 input.tagging.as_deref(),
             )?,
             attributes: String::new(),
+            parts: String::new(),
             condition: Condition::default(),
         };
         let told_source = told_version(from);
@@ -345,7 +346,6 @@ fn copied(input: &dto::CopyObjectInput, source: &Attributes) -> S3Result<Attribu
     };
     kept.website_redirect
         .clone_from(&input.website_redirect_location);
-    kept.parts.clear();
     kept.uploaded_as = None;
     Ok(kept)
 }

@@ -8,7 +8,9 @@ use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::actions::Right;
-use super::attributes::{self, Attributes, PartNote, length, stamp, told_class, unstamp};
+use super::attributes::{
+    self, Attributes, PartNote, length, read_parts, stamp, told_class, unstamp,
+};
 use super::checksums::{tell_sum, told_type};
 use super::customer_keys::{Brought, brought, content_key};
 use super::encryption::tell_encryption;
@@ -73,7 +75,15 @@ pub(super) struct Opened {
     pub(super) version: ObjectVersion,
     pub(super) attributes: Attributes,
     pub(super) pieces: Vec<StoredPiece>,
+    parts: String,
     pub(super) guard: ReadGuard,
+}
+
+impl Opened {
+    /// The parts that it was uploaded in, if it was.
+    pub(super) fn parts(&self) -> S3Result<Vec<PartNote>> {
+        read_parts(&self.parts)
+    }
 }
 
 impl Face {
@@ -85,19 +95,21 @@ impl Face {
             .open_version(bucket.id, key, which)
             .await
             .map_err(of_index)?;
-        let Some((version, pieces)) = found else {
+        let Some(found) = found else {
             return Err(match which {
                 Which::Newest => no_such_key(),
                 Which::Version(_) => no_such_version(),
             });
         };
+        let version = found.version;
         if version.marker {
             return Err(of_marker(&version, which));
         }
         Ok(Opened {
             attributes: Attributes::read(&version.attributes)?,
             version,
-            pieces,
+            pieces: found.pieces,
+            parts: found.parts,
             guard,
         })
     }
@@ -362,7 +374,7 @@ fn choose(
             part: None,
         }),
         (None, Some(number)) => {
-            let parts = &opened.attributes.parts;
+            let parts = opened.parts()?;
             if parts.is_empty() && number == 1 {
                 return Ok(Chosen {
                     range: 0..size,
@@ -372,7 +384,7 @@ fn choose(
                 });
             }
             let mut start = 0;
-            for part in parts {
+            for part in &parts {
                 if i32::from(part.number) == number {
                     return Ok(Chosen {
                         range: start..start + part.size,

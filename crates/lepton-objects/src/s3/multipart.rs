@@ -1,14 +1,14 @@
 //! Uploads in parts.
 
 use lepton_store::index::{
-    Condition, IndexError, NewUpload, NewVersion, Part, Refusal, Retention, UploadId, UploadsQuery,
-    UploadsStart, Which,
+    Condition, IndexError, NewUpload, NewVersion, Newcomer, Part, Refusal, Retention, UploadId,
+    UploadsQuery, UploadsStart, Which,
 };
 use lepton_types::Timestamp;
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::attributes::{Attributes, UploadNote, class_of, http_date};
+use super::attributes::{Attributes, UploadNote, class_of, http_date, write_parts};
 use super::checksums::{Expected, tell_sum, told};
 use super::customer_keys::brought;
 use super::encryption::{said, tell_encryption};
@@ -162,6 +162,11 @@ impl Face {
                 wanted.word().to_lowercase()
             ));
         }
+        let newcomer = Newcomer::Part {
+            upload: under_way.id,
+            number,
+        };
+        self.check_room(&bucket, newcomer, &expected).await?;
         let received = self
             .receive(&bucket.project, input.body, key, &expected)
             .await?;
@@ -218,7 +223,7 @@ impl Face {
         let mut kept = under_way.kept.clone();
         kept.checksum = whole_sum(&under_way, &chosen)?;
         check_whole(&input, kept.checksum.as_ref())?;
-        kept.parts = chosen.iter().map(|part| note_of(part)).collect();
+        let notes: Vec<_> = chosen.iter().map(|part| note_of(part)).collect();
         kept.uploaded_as = Some(under_way.id.to_string());
         let note = kept.upload.take().unwrap_or_default();
         let retention = note.retention.map(|(mode, until)| {
@@ -239,6 +244,7 @@ impl Face {
             retention: retention.transpose()?,
             tags: note.tags,
             attributes: kept.write(),
+            parts: write_parts(&notes),
             condition: Condition {
                 matches: matched(input.if_match.as_ref()),
                 matches_not: matched(input.if_none_match.as_ref()),

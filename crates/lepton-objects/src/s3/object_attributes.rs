@@ -4,7 +4,7 @@ use http::HeaderMap;
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::attributes::{self, Attributes, length, stamp};
+use super::attributes::{self, Attributes, PartNote, length, stamp};
 use super::checksums::{tell_sum, told, told_type};
 use super::customer_keys::brought;
 use super::get::which;
@@ -53,9 +53,10 @@ impl Face {
         if asks(dto::ObjectAttributes::CHECKSUM) {
             output.checksum = checksum(kept);
         }
-        if asks(dto::ObjectAttributes::OBJECT_PARTS) && !kept.parts.is_empty() {
+        let noted = opened.parts()?;
+        if asks(dto::ObjectAttributes::OBJECT_PARTS) && !noted.is_empty() {
             let after = input.part_number_marker.unwrap_or_default();
-            output.object_parts = Some(parts(kept, after, page_size(input.max_parts)?));
+            output.object_parts = Some(parts(kept, &noted, after, page_size(input.max_parts)?));
         }
         let mut response = S3Response::new(output);
         response.headers = HeaderMap::new();
@@ -73,10 +74,14 @@ fn checksum(kept: &Attributes) -> Option<dto::Checksum> {
     Some(record)
 }
 
-fn parts(kept: &Attributes, after: i32, size: i32) -> dto::GetObjectAttributesParts {
+fn parts(
+    kept: &Attributes,
+    noted: &[PartNote],
+    after: i32,
+    size: i32,
+) -> dto::GetObjectAttributesParts {
     let algorithm = kept.checksum.as_ref().map(|sum| sum.algorithm);
-    let mut later = kept
-        .parts
+    let mut later = noted
         .iter()
         .filter(|part| i32::from(part.number) > after)
         .peekable();
@@ -97,7 +102,7 @@ fn parts(kept: &Attributes, after: i32, size: i32) -> dto::GetObjectAttributesPa
         max_parts: Some(size),
         next_part_number_marker: listed.last().and_then(|last| last.part_number),
         part_number_marker: Some(after),
-        total_parts_count: i32::try_from(kept.parts.len()).ok(),
+        total_parts_count: i32::try_from(noted.len()).ok(),
         parts: Some(listed),
     }
 }

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt as _;
 use lepton_store::index::{
-    Bucket, Condition, IndexError, NewBody, NewVersion, ObjectVersion, Piece, Retention,
+    Bucket, Condition, IndexError, NewBody, NewVersion, Newcomer, ObjectVersion, Piece, Retention,
     RetentionMode, VersionId,
 };
 use lepton_types::{DurationMs, Name, Timestamp};
@@ -17,7 +17,7 @@ use super::errors::{denied, of_body, of_content, of_index, too_large};
 use super::policy::Asked;
 use super::{Face, acl, attributes, entered, settings, tags};
 use crate::pending::to_the_end;
-use crate::{Content, ContentKey, NewContent, StagedContent};
+use crate::{Content, ContentKey, INLINE_BYTES_MAX, NewContent, StagedContent};
 
 /// The most bytes of one PUT, as in S3.
 pub(super) const PUT_BYTES_MAX: u64 = 5 << 30;
@@ -89,6 +89,23 @@ pub(super) async fn settle<T>(staged: StagedContent, answer: Result<T, IndexErro
 }
 
 impl Face {
+    /// Refuses a body of which its length tells that it will not fit, before it is taken.
+    pub(super) async fn check_room(
+        &self,
+        bucket: &Bucket,
+        newcomer: Newcomer,
+        expected: &Expected,
+    ) -> S3Result<()> {
+        match expected.size_bytes {
+            // Shorter ones are sooner taken than asked for.
+            Some(told) if told > INLINE_BYTES_MAX as u64 => {
+                let room = self.index.check_room(bucket.id, newcomer, told);
+                room.await.map_err(of_index)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes in a body. Nothing of it is left if it is not what was said.
     pub(super) async fn receive(
         &self,
@@ -300,6 +317,8 @@ impl Face {
             request.trailing_headers,
             input.content_length,
         )?;
+        let newcomer = Newcomer::Object(input.key.clone());
+        self.check_room(&bucket, newcomer, &expected).await?;
         let key = encryption.content_key();
         let received = self
             .receive(&bucket.project, input.body, key, &expected)
@@ -317,6 +336,7 @@ impl Face {
             retention,
             tags,
             attributes: kept.write(),
+            parts: String::new(),
             condition: Condition {
                 matches: matched(input.if_match.as_ref()),
                 matches_not: matched(input.if_none_match.as_ref()),

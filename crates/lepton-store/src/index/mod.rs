@@ -19,8 +19,11 @@ mod known;
 mod listing;
 mod locks;
 mod metering;
+mod notes;
 mod objects;
+mod opened;
 mod records;
+mod room;
 mod schema;
 mod uploads;
 mod usage;
@@ -47,7 +50,9 @@ pub use listing::{
 pub use locks::{Retention, RetentionMode};
 pub use metering::{Metered, Stored};
 pub use objects::{Deletion, NewBody, NewVersion, ToDelete, VersionChange, Which};
+pub use opened::OpenedVersion;
 pub use records::{ObjectVersion, StoredPiece, VersionId};
+pub use room::Newcomer;
 pub use uploads::{NewUpload, Part, Upload, UploadId};
 pub use usage::{Quota, Traffic, Usage};
 

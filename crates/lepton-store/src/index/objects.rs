@@ -9,7 +9,7 @@ use super::records::VERSION_COLUMNS;
 use super::usage::{charge, reclass, signed};
 use super::{
     BodyId, Bucket, BucketId, Condition, IndexError, ObjectIndex, ObjectVersion, Piece, Refusal,
-    Retention, StoredPiece, VersionId, Versioning, bodies,
+    Retention, VersionId, Versioning, bodies,
 };
 
 /// Which version is meant.
@@ -57,6 +57,8 @@ pub struct NewVersion {
     pub tags: String,
     /// All else that is known of it, as text that only the face reads.
     pub attributes: String,
+    /// What is known of the parts that it came in, as such text; empty if it came as a whole.
+    pub parts: String,
     /// What must hold of what is there.
     pub condition: Condition,
 }
@@ -207,8 +209,8 @@ pub(super) fn insert(
     connection
         .prepare_cached(
             "INSERT INTO versions (bucket, key, sequence, salt, is_null, marker, visible, size, etag,
-             modified, class, hold, retention, retain_until, body, tags, attributes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             modified, class, hold, retention, retain_until, body, tags, attributes, parts)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             bucket.id.0,
@@ -229,6 +231,7 @@ pub(super) fn insert(
             body.map(|body| body.0),
             new.tags,
             new.attributes,
+            new.parts,
         ])?;
     if let Some(body) = body {
         let project = bucket.project.as_str();
@@ -320,6 +323,7 @@ fn delete(connection: &Connection, order: &ToDelete) -> Result<Deletion, IndexEr
         retention: None,
         tags: String::new(),
         attributes: String::new(),
+        parts: String::new(),
         condition: Condition::default(),
     };
     let made = insert(connection, &bucket, &marker, None)?;
@@ -428,30 +432,6 @@ impl ObjectIndex {
         let key = key.to_owned();
         self.read(move |connection| find(connection, bucket, &key, which))
             .await
-    }
-
-    /// A version of an object and the pieces of its bytes, as they are at one moment.
-    ///
-    /// # Errors
-    /// If the index cannot be read.
-    pub async fn open_version(
-        &self,
-        bucket: BucketId,
-        key: &str,
-        which: Which,
-    ) -> Result<Option<(ObjectVersion, Vec<StoredPiece>)>, IndexError> {
-        let key = key.to_owned();
-        self.read(move |connection| {
-            let Some(found) = find(connection, bucket, &key, which)? else {
-                return Ok(None);
-            };
-            let pieces = match found.body {
-                Some(body) => bodies::stored(connection, body)?,
-                None => Vec::new(),
-            };
-            Ok(Some((found, pieces)))
-        })
-        .await
     }
 
     /// Deletes an object or one version of it.

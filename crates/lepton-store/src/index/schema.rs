@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `buckets` | `id` | one row a bucket |
 //! | `bucket_settings` | `bucket, kind` | what is configured of a bucket, as text that only its face reads |
-//! | `versions` | `bucket, key, sequence desc` | every version of every object, delete markers among them; keys are the bytes of their UTF-8, so their order is S3's |
+//! | `versions` | `bucket, key, sequence desc` | every version of every object, delete markers among them; keys are the bytes of their UTF-8, so their order is S3's; `parts` is the last column, so that listings do not read it |
 //! | `bodies` | `id` | what bytes a version or part has: pieces in order, how many versions share them, and the blob that has the pieces if one does |
 //! | `contents` | `project, id` | every sealed content that something names; `bytes` are the small ones themselves |
 //! | `garbage` | `project, id` | contents that nothing names any more, to be deleted |
@@ -13,14 +13,17 @@
 //! | `usage` | `project` | what a project has and uses, and may |
 //! | `stored` | `project, class` | the same by storage class; bytes of blobs count once, as what their pieces have |
 //! | `metered`, `metered_traffic` | `project, month` | what is paid for: bytes over time by class, and what went over the wire |
-//! | `about` | `name` | the index's own id, and up to when stored bytes are metered |
+//! | `about` | `name` | the index's own id, up to when stored bytes are metered, and notes of the server |
 //! | `access_keys` | `id` | S3 key pairs; secrets are sealed |
 
 use crate::sqlite::schema::Migration;
 
 /// Each entry brings the schema from its index to the next. Never edit one that was released.
-pub(super) const MIGRATIONS: [Migration; 2] =
-    [Migration::of_sql(FIRST), Migration::of_sql(METERING)];
+pub(super) const MIGRATIONS: [Migration; 3] = [
+    Migration::of_sql(FIRST),
+    Migration::of_sql(METERING),
+    Migration::of_sql(PARTS_APART),
+];
 
 /// As the first release had it.
 pub(super) const FIRST: &str = r"
@@ -167,3 +170,14 @@ CREATE TABLE metered_traffic (
     PRIMARY KEY (project, month)
 ) WITHOUT ROWID;
 ";
+
+/// Until then what is kept of an object's parts was among its attributes, which every listing reads: with
+/// ten thousand parts that is half a megabyte a row. A last column is read by who asks for it alone.
+const PARTS_APART: &str = r#"
+ALTER TABLE versions ADD COLUMN parts TEXT NOT NULL DEFAULT '';
+UPDATE versions SET
+    parts = json_extract(attributes, '$.parts'),
+    attributes = json_remove(attributes, '$.parts')
+WHERE instr(attributes, '"parts":[') > 0 AND json_valid(attributes)
+    AND json_type(attributes, '$.parts') = 'array';
+"#;

@@ -72,6 +72,7 @@ impl Rig {
             retention: None,
             tags: String::new(),
             attributes: "{}".to_owned(),
+            parts: String::new(),
             condition: Condition::default(),
         }
     }
@@ -647,4 +648,91 @@ async fn what_an_earlier_release_kept_is_counted_anew() {
         .collect();
     assert_eq!(stored, [("STANDARD", 27, 1), ("STANDARD_IA", 10, 1)]);
     assert_eq!(all["lab"].0.bytes, 9);
+}
+
+#[tokio::test]
+async fn parts_among_the_attributes_of_an_earlier_release_get_a_column_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.db");
+    let old = Connection::open(&file).unwrap();
+    old.execute_batch(schema::FIRST).unwrap();
+    let parts = r#"[{"number":1,"size":5242880},{"number":2,"size":1,"sum":"x"}]"#;
+    old.execute_batch(&format!(
+        r#"INSERT INTO buckets VALUES (1, 'default', 'box', 'ann', 0, 0, 0);
+           INSERT INTO bodies VALUES (1, 'default', 3, x'', NULL);
+           INSERT INTO versions VALUES
+             (1, CAST('plain' AS BLOB), 1, 0, 1, 0, 1, 10, '', 0, 'STANDARD', 0, 0, 0, 1, '', '{{"content_type":"a/b"}}'),
+             (1, CAST('parts' AS BLOB), 1, 0, 1, 0, 1, 10, '', 0, 'STANDARD', 0, 0, 0, 1, '',
+              '{{"content_type":"a/b","parts":{parts},"uploaded_as":"u"}}'),
+             (1, CAST('sly' AS BLOB), 1, 0, 1, 0, 1, 10, '', 0, 'STANDARD', 0, 0, 0, 1, '',
+              '{{"metadata":{{"parts":["x"],"said":"\"parts\":["}}}}'),
+             (1, CAST('gone' AS BLOB), 2, 0, 1, 1, 0, 0, '', 0, '', 0, 0, 0, NULL, '', '');
+           PRAGMA user_version = 1;"#
+    ))
+    .unwrap();
+    drop(old);
+    let index = ObjectIndex::open(&file).unwrap();
+    let bucket = BucketId(1);
+    let kept = async |key: &str| {
+        let found = index.open_version(bucket, key, Which::Newest).await;
+        let found = found.unwrap().unwrap();
+        (found.version.attributes, found.parts)
+    };
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        kept("plain").await,
+        (text(r#"{"content_type":"a/b"}"#), text(""))
+    );
+    let without = r#"{"content_type":"a/b","uploaded_as":"u"}"#;
+    assert_eq!(kept("parts").await, (text(without), text(parts)));
+    let sly = r#"{"metadata":{"parts":["x"],"said":"\"parts\":["}}"#;
+    assert_eq!(kept("sly").await, (text(sly), text("")));
+    assert_eq!(kept("gone").await, (text(""), text("")));
+}
+
+#[tokio::test]
+async fn what_will_not_fit_is_known_before_it_comes_and_no_other_is_refused() {
+    let mut rig = Rig::open().await;
+    rig.put("a", 4).await.unwrap();
+    let quota = Quota {
+        bytes_max: Some(6),
+        objects_max: Some(2),
+    };
+    rig.index.set_quota(&home(), quota).await.unwrap();
+    // Whether it is foreseen, and what the transaction says.
+    let asked = async |rig: &mut Rig, key: &str, size| {
+        let newcomer = Newcomer::Object(key.to_owned());
+        let room = rig.index.check_room(rig.bucket, newcomer, size).await;
+        (room.is_ok(), rig.put(key, size).await.is_ok())
+    };
+    assert_eq!(asked(&mut rig, "b", 3).await, (false, false));
+    // What is replaced makes room.
+    assert_eq!(asked(&mut rig, "a", 6).await, (true, true));
+    assert_eq!(asked(&mut rig, "a", 7).await, (false, false));
+    assert_eq!(asked(&mut rig, "b", 0).await, (true, true));
+    assert_eq!(asked(&mut rig, "c", 0).await, (false, false));
+    let versions = Versioning::Enabled;
+    rig.index
+        .set_versioning(rig.bucket, versions)
+        .await
+        .unwrap();
+    assert_eq!(asked(&mut rig, "a", 1).await, (false, false));
+}
+
+#[tokio::test]
+async fn a_note_outlives_its_writer_and_can_be_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.db");
+    let index = ObjectIndex::open(&file).unwrap();
+    assert_eq!(index.note("id").await.unwrap(), None);
+    for text in ["one", "two"] {
+        index.set_note("id", Some(text.to_owned())).await.unwrap();
+    }
+    let id = index.id().await.unwrap();
+    index.close().await;
+    let again = ObjectIndex::open(&file).unwrap();
+    assert_eq!(again.note("id").await.unwrap().as_deref(), Some("two"));
+    again.set_note("id", None).await.unwrap();
+    assert_eq!(again.note("id").await.unwrap(), None);
+    assert_eq!(again.id().await.unwrap(), id);
 }

@@ -97,6 +97,7 @@ impl Rig {
             retention: None,
             tags: tags.to_owned(),
             attributes: "{}".to_owned(),
+            parts: String::new(),
             condition: Condition::default(),
         };
         let body = NewBody::Pieces(vec![piece]);
