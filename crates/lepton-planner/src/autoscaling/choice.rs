@@ -6,6 +6,7 @@
 use rand::Rng as _;
 
 use super::fleet::FleetSpec;
+use super::offered::Judgement;
 use super::replay::{Request, Series, replay};
 use super::scaler::{Forecast, ForecastSetting, Knative, Scaler};
 use super::service::{ServiceCurve, ServiceTimes};
@@ -20,8 +21,6 @@ const PLAIN_SAFETIES: [i32; 4] = [20, 30, 40, 60];
 const RESERVE_SAFETIES: [i32; 3] = [-20, 10, 20];
 /// Deviations more that must fit after a replica is stopped, in tenths.
 const BANDS: [u32; 5] = [0, 5, 10, 15, 20];
-/// Seconds over which the arrival rate is taken.
-const WINDOWS: [u32; 5] = [15, 30, 60, 120, 300];
 /// Holds that are tried: multiples of the cold start in halves, because a replica that comes
 /// back within one cold start was cheaper kept; then minutes.
 const HOLD_HALVES: [u32; 6] = [0, 1, 2, 4, 8, 20];
@@ -101,7 +100,11 @@ fn holds(cold_start_ms: u64) -> Vec<u32> {
 /// The best way found on the past: of some that every review looks at, the one in use, and what
 /// lies near the best of them, with the published ones beside.
 pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Scaler, Score) {
-    let replays = Replays::of(past, rng);
+    let judgement = match current {
+        Scaler::Forecast(forecast) => forecast.judgement(),
+        _ => Judgement::default(),
+    };
+    let replays = Replays::of(past, judgement, rng);
     let first = ForecastSetting::first(past.fleet.cold_start_ms);
     // An hour holds few bad moments: what they seem to teach is mostly chance. So the forecast that all
     // begin with, which corrects itself by what was late, is left only where it surely fails, and
@@ -162,11 +165,10 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     (chosen, bar)
 }
 
-fn key(setting: ForecastSetting) -> (i32, u32, u32, u32, u32) {
+fn key(setting: ForecastSetting) -> (i32, u32, u32, u32) {
     (
         setting.z_tenths,
         setting.band_tenths,
-        setting.window_s,
         setting.hold_s,
         setting.floor,
     )
@@ -177,11 +179,10 @@ fn neighbours(cold_start_ms: u64, here: ForecastSetting) -> Vec<ForecastSetting>
     let holds = holds(cold_start_ms);
     MOVES
         .iter()
-        .filter_map(|[z, band, window, hold, floor]| {
+        .filter_map(|[z, band, hold, floor]| {
             Some(ForecastSetting {
                 z_tenths: step(&SAFETIES, here.z_tenths, *z)?,
                 band_tenths: step(&BANDS, here.band_tenths, *band)?,
-                window_s: step(&WINDOWS, here.window_s, *window)?,
                 hold_s: step(&holds, here.hold_s, *hold)?,
                 floor: here.floor.checked_add_signed(*floor)?,
             })
@@ -189,26 +190,24 @@ fn neighbours(cold_start_ms: u64, here: ForecastSetting) -> Vec<ForecastSetting>
         .collect()
 }
 
-/// Steps on the grid (safety, band, window, hold, floor): each alone, and trades of safety.
-const MOVES: [[i32; 5]; 18] = [
-    [-1, 0, 0, 0, 0],
-    [1, 0, 0, 0, 0],
-    [2, 0, 0, 0, 0],
-    [0, -1, 0, 0, 0],
-    [0, 1, 0, 0, 0],
-    [0, 0, -1, 0, 0],
-    [0, 0, 1, 0, 0],
-    [0, 0, 0, -1, 0],
-    [0, 0, 0, 1, 0],
-    [0, 0, 0, 2, 0],
-    [-1, 1, 0, 0, 0],
-    [1, -1, 0, 0, 0],
-    [-1, 0, 0, 1, 0],
-    [1, 0, 0, -1, 0],
-    [0, 0, 0, 0, -1],
-    [0, 0, 0, 0, 1],
-    [-2, 0, 0, 0, 1],
-    [2, 0, 0, 0, -1],
+/// Steps on the grid (safety, band, hold, floor): each alone, and trades of safety.
+const MOVES: [[i32; 4]; 16] = [
+    [-1, 0, 0, 0],
+    [1, 0, 0, 0],
+    [2, 0, 0, 0],
+    [0, -1, 0, 0],
+    [0, 1, 0, 0],
+    [0, 0, -1, 0],
+    [0, 0, 1, 0],
+    [0, 0, 2, 0],
+    [-1, 1, 0, 0],
+    [1, -1, 0, 0],
+    [-1, 0, 1, 0],
+    [1, 0, -1, 0],
+    [0, 0, 0, -1],
+    [0, 0, 0, 1],
+    [-2, 0, 0, 1],
+    [2, 0, 0, -1],
 ];
 
 /// The value `by` places from where `value` belongs on `grid`; as it is, for no step.
@@ -228,6 +227,7 @@ fn step<T: PartialOrd + Copy>(grid: &[T], value: T, by: i32) -> Option<T> {
 struct Replays<'a> {
     past: &'a Past<'a>,
     curve: ServiceCurve,
+    judgement: Judgement,
     requests: Vec<Request>,
     /// Requests in service if none waited, at each quantile of `ANCHORS`.
     load: [u64; ANCHORS.len()],
@@ -237,7 +237,7 @@ struct Replays<'a> {
 impl<'a> Replays<'a> {
     /// Arrivals are spread evenly over their second; the service times have the shape of all
     /// that were seen and the mean of those that ended soon after.
-    fn of(past: &'a Past<'a>, rng: &mut Stream) -> Self {
+    fn of(past: &'a Past<'a>, judgement: Judgement, rng: &mut Stream) -> Self {
         let curve = past.service.curve();
         #[expect(clippy::cast_precision_loss, reason = "below 512")]
         let services: Vec<u64> = (0..DRAWS)
@@ -268,6 +268,7 @@ impl<'a> Replays<'a> {
         Self {
             past,
             curve,
+            judgement,
             requests,
             load,
             warm,
@@ -317,6 +318,9 @@ impl<'a> Replays<'a> {
 
     fn score(&self, mut scaler: Scaler) -> Score {
         let (fleet, least) = (self.past.fleet, self.past.min.max(1));
+        if let Scaler::Forecast(forecast) = scaler {
+            scaler = Scaler::Forecast(forecast.believing(self.judgement));
+        }
         let most = self.past.max.max(least);
         let warm = match &scaler {
             Scaler::Forecast(forecast) => self.warm.max(forecast.setting.floor),

@@ -387,9 +387,9 @@ fn describe(scaler: &Scaler) -> String {
         Scaler::Knative(it) => format!("observed concurrency, {} % a replica", it.target_pct),
         Scaler::Hpa(it) => format!("observed usage, {} % a replica", it.target_pct),
         Scaler::Forecast(it) => format!(
-            "forecast plus {} deviations, rate over {} s, held {} s, at least {}",
+            "forecast by {} plus {} deviations, held {} s, at least {}",
+            it.judgement().estimate,
             f64::from(it.setting.z_tenths) / 10.0,
-            it.setting.window_s,
             it.setting.hold_s,
             it.setting.floor
         ),

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::offered::{Judgement, judge, offered};
 use super::service::ServiceCurve;
 
 /// What every way may look at. Series hold one sum a second since the history began, so the
@@ -95,9 +96,8 @@ impl Signals<'_> {
 /// Over so long the mean service time is taken: it drifts within minutes, and hundreds of requests
 /// settle it.
 const SERVICE_WINDOW_S: usize = 300;
-/// Half of the rate is that of so many windows: a short window alone is mostly chance, a long one
-/// alone is late.
-const LONG_WINDOWS: usize = 5;
+/// The estimates of the load are judged this often.
+const JUDGE_EVERY_S: u64 = 60;
 /// Over so long the late requests are counted against the target.
 const BUDGET_WINDOW_S: usize = 3_600;
 /// Of the target so much is aimed at.
@@ -283,6 +283,8 @@ pub struct Forecast {
     #[serde(flatten)]
     pub setting: ForecastSetting,
     recent: Recent,
+    #[serde(default)]
+    judgement: Judgement,
 }
 
 /// The setting of a forecast.
@@ -292,8 +294,6 @@ pub struct ForecastSetting {
     pub z_tenths: i32,
     /// Deviations more, in tenths, that must still fit after a replica is stopped.
     pub band_tenths: u32,
-    /// Seconds over which the arrival rate is taken.
-    pub window_s: u32,
     /// Seconds a lower number must have been wanted before it is taken.
     pub hold_s: u32,
     /// The fewest replicas: a standing reserve for bursts that no forecast sees.
@@ -301,15 +301,14 @@ pub struct ForecastSetting {
 }
 
 impl ForecastSetting {
-    /// The setting that all begin with: one and a half deviations, half a one more before a replica
-    /// is stopped, the rates of one minute and of five, a hold of half a cold start.
+    /// The setting that all begin with: six fifths of a deviation, half a one more before a replica
+    /// is stopped, a hold of half a cold start.
     #[must_use]
     pub fn first(cold_start_ms: u64) -> Self {
         let cold_s = u32::try_from(cold_start_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
         Self {
-            z_tenths: 15,
+            z_tenths: 12,
             band_tenths: 5,
-            window_s: 60,
             hold_s: cold_s.min(3_600).div_ceil(2),
             floor: 0,
         }
@@ -323,7 +322,24 @@ impl Forecast {
         Self {
             setting,
             recent: Recent::default(),
+            judgement: Judgement::default(),
         }
+    }
+
+    /// Believes `judgement`, and does not judge again.
+    #[must_use]
+    pub fn believing(mut self, judgement: Judgement) -> Self {
+        self.judgement = Judgement {
+            at_s: Judgement::FOR_GOOD,
+            ..judgement
+        };
+        self
+    }
+
+    /// What it believes.
+    #[must_use]
+    pub fn judgement(&self) -> Judgement {
+        self.judgement
     }
 
     /// Takes over what `other` remembers, so that a change of setting does not forget a hold.
@@ -331,11 +347,18 @@ impl Forecast {
     pub fn remembering(mut self, other: &Scaler) -> Self {
         if let Scaler::Forecast(other) = other {
             self.recent = other.recent.clone();
+            self.judgement = other.judgement;
         }
         self
     }
 
     fn target(&mut self, signals: &Signals<'_>) -> u32 {
+        let since = self.judgement.at_s;
+        let fresh = since..since.saturating_add(JUDGE_EVERY_S);
+        // A clock that jumped back is judged at once, too.
+        if since != Judgement::FOR_GOOD && !fresh.contains(&signals.now_s) {
+            self.judgement = judge(signals);
+        }
         let (mean, deviation) = self.load(signals);
         let slots = f64::from(signals.slots.max(1));
         // What a standing reserve missed, no deviation more would have met: its size is reviewed.
@@ -363,22 +386,23 @@ impl Forecast {
         // What waits is served off within a cold start: a longer start must not order a fleet for
         // a queue that a small one clears.
         let backlog = queued * service_s / service_s.max(signals.cold_start_s);
-        let mean = backlog + served * stays + self.rate(signals) * service_s * (1.0 - stays);
-        (mean, mean.max(0.25).sqrt())
+        let calm = offered(signals, self.judgement.estimate) / service_s;
+        let mean = backlog + served * stays + rate(signals, calm) * service_s * (1.0 - stays);
+        let spread = f64::from(self.judgement.spread_thousandths) / 1_000.0;
+        (mean, spread * mean.max(0.25).sqrt())
     }
+}
 
-    fn rate(&self, signals: &Signals<'_>) -> f64 {
-        let window = self.setting.window_s as usize;
-        let calm = 0.5 * (signals.rate(window) + signals.rate(LONG_WINDOWS * window));
-        BURST_WINDOWS_S
-            .iter()
-            .map(|window| {
-                let expected = calm * size(*window);
-                let seen = signals.rate(*window) * size(*window);
-                (seen - BURST_DEVIATIONS * seen.max(expected).sqrt()) / size(*window)
-            })
-            .fold(calm, f64::max)
-    }
+/// Requests a second: `calm`, or more if a short window is so full that chance does not explain it.
+fn rate(signals: &Signals<'_>, calm: f64) -> f64 {
+    BURST_WINDOWS_S
+        .iter()
+        .map(|window| {
+            let expected = calm * size(*window);
+            let seen = signals.rate(*window) * size(*window);
+            (seen - BURST_DEVIATIONS * seen.max(expected).sqrt()) / size(*window)
+        })
+        .fold(calm, f64::max)
 }
 
 /// What was wanted lately, kept as a falling staircase: the most over a window is its head.
