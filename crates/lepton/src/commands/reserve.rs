@@ -14,7 +14,7 @@ use crate::waiting::{self, Look};
 /// Has room on machines promised to the project for a window of time
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lepton reserve demo --from 2h --lasts 30m --cpu 8 --memory 16Gi\n  lepton --project vision reserve night --from 2030-01-31T22:00:00Z --until 2030-02-01T06:00:00Z --workers 4 --gpus 8\n\nPromised is what is sure to be free then: what nobody else holds who has no --timeout that ends before. Only an owner may. `lepton get reservations` lists them, `lepton delete reservation NAME` gives the room back."
+    after_help = "Examples:\n  lepton reserve demo --from 2h --lasts 30m --cpu 8 --memory 16Gi\n  lepton reserve night --from 2030-01-31T22:00:00Z --lasts 8h --workers 4 --gpus 8\n\nPromised is what is sure to be free then: what nobody else holds who has no --timeout that ends before. Only an owner may. `lepton get reservations` lists them, `lepton delete reservation NAME` gives the room back."
 )]
 pub(crate) struct Reserve {
     /// What to call it, unique among all reservations
