@@ -553,7 +553,7 @@ def test_a_full_disk(small_disk):
         refused(lepton.cli("data", "put", "large", file), 9, "disk")
         # Full to the last byte.
         filler = small_disk / "filler"
-        with filler.open("wb") as out:
+        with filler.open("wb", buffering=0) as out:
             try:
                 while True:
                     out.write(b"\0" * 65536)
