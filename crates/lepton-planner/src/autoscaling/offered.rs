@@ -239,12 +239,12 @@ fn thousandths(value: f64) -> u32 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn count(value: u64) -> f64 {
+pub(super) fn count(value: u64) -> f64 {
     value as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "windows are short")]
-fn size(value: usize) -> f64 {
+pub(super) fn size(value: usize) -> f64 {
     value as f64
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::offered::{Judgement, judge, offered};
+use super::offered::{Judgement, count, judge, offered, size};
 use super::service::ServiceCurve;
 
 /// What every way may look at. Series hold one sum a second since the history began, so the
@@ -116,16 +116,6 @@ fn window_mean(sums: &[u64], window: usize) -> Option<f64> {
     let window = window.min(last);
     let sum = sums[last].saturating_sub(sums[last - window]);
     (window > 0).then(|| count(sum) / size(window))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn count(value: u64) -> f64 {
-    value as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "windows are short")]
-fn size(value: usize) -> f64 {
-    value as f64
 }
 
 #[expect(
