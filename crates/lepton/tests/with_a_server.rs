@@ -312,6 +312,13 @@ fn room_is_promised_and_given_back() {
     lepton.good(&["delete", "reservation", "demo"]);
     let after = other(&["--wait", "--", "true"]);
     assert_eq!(after.status, 0, "{}", after.err);
+    // Nor does it stay promised to a project that is gone.
+    lepton.good(&["project", "create", "brief"]);
+    let window = ["--from", "1h", "--lasts", "30m", "--memory", "64Mi"];
+    lepton.good(&[&["--project", "brief", "reserve", "left"], &window[..]].concat());
+    assert!(lepton.good(&["get", "reservations"]).contains("left"));
+    lepton.good(&["delete", "project", "brief"]);
+    assert!(!lepton.good(&["get", "reservations"]).contains("left"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use lepton_store::{Query, Transaction};
 use lepton_types::Name;
 use lepton_types::resources::{
     DatasetSpec, EndpointSpec, ExperimentSpec, JobSpec, Kind, ModelSpec, Project, ProjectQuota,
-    ProjectSpec, ProjectStored, Resource, RunSpec, Spec, TokenSpec,
+    ProjectSpec, ProjectStored, ReservationSpec, Resource, RunSpec, Spec, TokenSpec,
 };
 
 use super::objects::shred_project;
@@ -176,6 +176,16 @@ pub(crate) async fn delete(
     for token in app.store.list_all::<TokenSpec>(tokens).await? {
         if token.spec.scope.as_ref() == Some(&name) {
             transaction.delete(&token);
+        }
+    }
+    // Nor does room stay promised to nobody.
+    for reservation in app
+        .store
+        .list_all::<ReservationSpec>(Query::project(&Name::default_project()))
+        .await?
+    {
+        if reservation.spec.project == name {
+            transaction.delete(&reservation);
         }
     }
     transaction.delete(&found);
