@@ -1,10 +1,10 @@
 //! Buffers for bytes on their way, used over and over.
 //!
-//! Owns: how many idle ones are kept. A fresh buffer costs the kernel a zeroed page for every 4 KiB of it at
+//! Owns: how many idle ones are kept, and when they are scarce. A fresh buffer costs the kernel a zeroed page for every 4 KiB of it at
 //! its first use, and as much again when it is given back: at a megabyte each that is a tenth of what an
 //! upload costs. Must not know: what is in them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -21,9 +21,18 @@ pub(crate) const BUFFER_BYTES: usize = HEADER_BYTES + BATCH_SEGMENTS * SEALED_SE
 /// Idle buffers that are kept: what a busy server hands round from one upload to the next.
 const IDLE_MAX: usize = 32;
 
-/// The idle buffers of one process.
+/// Buffers in use beyond which they are scarce: nobody should take one that could do without.
+const USED_MAX: usize = 128;
+
+/// The buffers of one process.
 #[derive(Clone, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+pub(crate) struct Buffers(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    idle: Vec<Box<[u8]>>,
+    used: usize,
+}
 
 /// Room for a batch. Dropped, it is used again.
 pub(crate) struct Buffer {
@@ -34,9 +43,21 @@ pub(crate) struct Buffer {
 }
 
 impl Buffers {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so many are in use that those who take them ahead of their need should not.
+    pub(crate) fn are_scarce(&self) -> bool {
+        self.kept().used >= USED_MAX
+    }
+
     /// An empty buffer.
     pub(crate) fn take(&self) -> Buffer {
-        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut kept = self.kept();
+        kept.used += 1;
+        let idle = kept.idle.pop();
+        drop(kept);
         Buffer {
             room: Some(idle.unwrap_or_else(|| vec![0; BUFFER_BYTES].into())),
             used_bytes: 0,
@@ -103,9 +124,10 @@ impl AsMut<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut idle = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.extend(self.room.take());
+        let mut kept = self.home.kept();
+        kept.used -= 1;
+        if kept.idle.len() < IDLE_MAX {
+            kept.idle.extend(self.room.take());
         }
     }
 }
@@ -141,6 +163,17 @@ mod tests {
                 .map(|_| buffers.take())
                 .collect::<Vec<_>>(),
         );
-        assert_eq!(buffers.0.lock().unwrap().len(), IDLE_MAX);
+        assert_eq!(buffers.kept().idle.len(), IDLE_MAX);
+    }
+
+    #[test]
+    fn many_in_use_are_scarce_until_they_come_back() {
+        let buffers = Buffers::default();
+        let mut used: Vec<_> = (1..USED_MAX).map(|_| buffers.take()).collect();
+        assert!(!buffers.are_scarce());
+        used.push(buffers.take());
+        assert!(buffers.are_scarce());
+        used.pop();
+        assert!(!buffers.are_scarce());
     }
 }

@@ -39,6 +39,8 @@ struct Pool {
 struct Ready {
     streams: VecDeque<Arc<Stream>>,
     workers: usize,
+    /// Streams that are being hashed.
+    in_hand: usize,
 }
 
 struct Stream {
@@ -100,7 +102,9 @@ impl Md5Streams {
     fn enqueue(&self, stream: Arc<Stream>) {
         let mut ready = locked(&self.0.ready);
         ready.streams.push_back(stream);
-        self.0.call_worker(&mut ready);
+        if self.0.is_worth(&ready, ready.workers + 1) {
+            self.0.call_worker(&mut ready);
+        }
     }
 }
 
@@ -136,45 +140,56 @@ impl Md5Stream {
 }
 
 impl Pool {
-    fn call_worker(self: &Arc<Self>, ready: &mut Ready) {
-        if ready.workers < self.workers_max {
-            ready.workers += 1;
-            let pool = Arc::clone(self);
-            tokio::task::spawn_blocking(move || pool.work());
-        }
+    /// Whether each stream that is busy can have a thread of its own, which is fastest for each.
+    fn are_few(&self, ready: &Ready) -> bool {
+        ready.streams.len() + ready.in_hand <= self.workers_max
     }
 
-    /// Hashes until no stream is ready.
+    /// Whether so many threads should see to the streams. Where these are more than the threads there may be, one takes
+    /// what gathers while it works, since many at a time cost hardly more than one; another helps if all lanes of it are full.
+    fn is_worth(&self, ready: &Ready, workers: usize) -> bool {
+        let is_full = ready.streams.len() >= self.lanes_max;
+        !ready.streams.is_empty()
+            && workers <= self.workers_max
+            && (workers == 1 || is_full || self.are_few(ready))
+    }
+
+    fn call_worker(self: &Arc<Self>, ready: &mut Ready) {
+        ready.workers += 1;
+        let pool = Arc::clone(self);
+        tokio::task::spawn_blocking(move || pool.work());
+    }
+
+    /// Hashes as long as it is worth a thread.
     fn work(self: &Arc<Self>) {
-        loop {
-            let Some(streams) = self.take() else {
-                return;
-            };
+        while let Some(streams) = self.take() {
             let mut lanes: Vec<Lane> = streams.iter().map(|stream| stream.lane()).collect();
             hash_together(self.engine, &mut lanes);
+            let count = streams.len();
             let more = streams.into_iter().zip(lanes);
             let more: Vec<_> = more
                 .filter_map(|(stream, lane)| stream.put_back(lane.state).then_some(stream))
                 .collect();
-            locked(&self.ready).streams.extend(more);
+            let mut ready = locked(&self.ready);
+            ready.in_hand -= count;
+            ready.streams.extend(more);
         }
     }
 
-    /// The streams to be hashed next: one, if all can have a thread of their own, which is fastest for each; else
-    /// as many as there are, which costs least.
+    /// The streams to be hashed next; none if this thread should end.
     fn take(self: &Arc<Self>) -> Option<Vec<Arc<Stream>>> {
         let mut ready = locked(&self.ready);
-        let idle = self.workers_max - ready.workers;
-        let count = match ready.streams.len() {
-            0 => {
-                ready.workers -= 1;
-                return None;
-            }
-            few if few <= idle + 1 => 1,
-            many => many.min(self.lanes_max),
+        if !self.is_worth(&ready, ready.workers) {
+            ready.workers -= 1;
+            return None;
+        }
+        let count = match self.are_few(&ready) {
+            true => 1,
+            false => ready.streams.len().min(self.lanes_max),
         };
-        let streams = ready.streams.drain(..count).collect();
-        if !ready.streams.is_empty() {
+        let streams: Vec<_> = ready.streams.drain(..count).collect();
+        ready.in_hand += count;
+        if self.is_worth(&ready, ready.workers + 1) {
             self.call_worker(&mut ready);
         }
         Some(streams)

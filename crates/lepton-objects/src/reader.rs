@@ -1,19 +1,19 @@
 //! Reading: verified plain bytes of a content, in order.
 //!
 //! Owns: that nothing is given out before its segment was verified, and that a reader holds at
-//! most two batches. Must not know: who reads.
+//! most three batches, and two where many read. Must not know: who reads.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use lepton_types::ContentId;
-use tokio::task::JoinHandle;
 
 use crate::backend::Source;
 use crate::buffers::{BATCH_SEGMENTS, Buffer, Buffers};
@@ -26,6 +26,10 @@ use crate::seal::{
 /// Segments in the first batch: the first bytes should come soon.
 pub(crate) const FIRST_BATCH_SEGMENTS: u64 = 2;
 
+/// Batches that are read and opened while another is given out: two, so that a batch that comes late is
+/// made up for by the one beside it.
+const AHEAD_BATCHES: usize = 2;
+
 /// The bytes of a range of a content. Each piece was verified before it is given out.
 /// Ends after an error.
 pub struct ContentReader {
@@ -34,10 +38,24 @@ pub struct ContentReader {
     /// Of the first segment, what stands before the range.
     skip_bytes: usize,
     remaining_bytes: u64,
-    fetching: Option<JoinHandle<Fetched>>,
+    next: Next,
 }
 
-type Fetched = Result<(VecDeque<Bytes>, Fetcher), ContentError>;
+/// What comes after the segments that are ready.
+enum Next {
+    /// Batches under way, in order, and who begins those after them.
+    Fetched(VecDeque<Batch>, Box<Fetcher>),
+    /// The replica is asked for what could not be read.
+    Rescued(Pin<Box<dyn Future<Output = Result<Box<Fetcher>, ContentError>> + Send>>),
+    /// Nothing: all is ready, or an error was given out.
+    Nothing,
+}
+
+/// Segments that are being read, whether or not somebody polls. Dropped, that ends.
+struct Batch {
+    first_segment: u64,
+    pieces: Pin<Box<dyn Future<Output = Result<VecDeque<Bytes>, ContentError>> + Send>>,
+}
 
 impl std::fmt::Debug for ContentReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -51,11 +69,14 @@ impl std::fmt::Debug for ContentReader {
 pub(crate) struct Fetcher {
     source: Source,
     opener: Opener,
+    /// Those that are not yet begun.
     segments: Range<u64>,
     batch_segments: u64,
     buffers: Buffers,
     /// Where to go on if this source fails; none, if it did already.
     rescue: Option<Rescue>,
+    /// Why the source is the replica, until a batch of it was good.
+    rescued: Option<(Rescue, ContentError)>,
 }
 
 /// Opens segments of one content.
@@ -126,31 +147,26 @@ impl Fetcher {
             opener,
             segments,
             batch_segments: FIRST_BATCH_SEGMENTS,
+            rescued: None,
         }
     }
 
-    async fn next_batch(mut self) -> Fetched {
-        let error = match self.read_batch().await {
-            Ok(pieces) => return Ok((pieces, self)),
-            Err(error) => error,
+    /// Begins batches, beside whatever the caller does then, until as many are under way as should be.
+    fn begin(&mut self, batches: &mut VecDeque<Batch>) {
+        let ahead = match self.buffers.are_scarce() {
+            true => 1,
+            false => AHEAD_BATCHES,
         };
-        let Some(rescue) = self.rescue.take() else {
-            return Err(error);
-        };
-        match rescue.source(&error, &self.source).await {
-            None => Err(error),
-            Some(source) => {
-                self.source = source;
-                let pieces = self.read_batch().await?;
-                rescue.succeeded(error);
-                Ok((pieces, self))
-            }
+        while batches.len() < ahead && !self.segments.is_empty() {
+            batches.push_back(self.begin_batch());
         }
     }
 
-    async fn read_batch(&mut self) -> Result<VecDeque<Bytes>, ContentError> {
+    fn begin_batch(&mut self) -> Batch {
         let first = self.segments.start;
         let end = self.segments.end.min(first + self.batch_segments);
+        self.segments.start = end;
+        self.batch_segments = BATCH_SEGMENTS as u64;
         let stop = offset_of(end).min(sealed_bytes_of(self.opener.size_bytes));
         let length = usize::try_from(stop - offset_of(first))
             .expect("invariant: a batch is far shorter than memory");
@@ -159,12 +175,37 @@ impl Fetcher {
             let lengths = opener.open(first..end, sealed.as_mut())?;
             Ok::<_, ContentError>(pieces(&sealed.freeze(), lengths))
         };
-        let source = &self.source;
-        let pieces = source.read(&self.buffers, offset_of(first), length, open);
-        let pieces = pieces.await??;
-        self.segments.start = end;
-        self.batch_segments = BATCH_SEGMENTS as u64;
-        Ok(pieces)
+        let read = self
+            .source
+            .read(&self.buffers, offset_of(first), length, open);
+        Batch {
+            first_segment: first,
+            pieces: Box::pin(async move { read.await? }),
+        }
+    }
+
+    /// Goes on at the replica, from a batch that failed.
+    async fn rescue(
+        mut self: Box<Self>,
+        first: u64,
+        error: ContentError,
+    ) -> Result<Box<Self>, ContentError> {
+        let Some(rescue) = self.rescue.take() else {
+            return Err(error);
+        };
+        let Some(source) = rescue.source(&error, &self.source).await else {
+            return Err(error);
+        };
+        self.source = source;
+        self.segments.start = first;
+        self.rescued = Some((rescue, error));
+        Ok(self)
+    }
+
+    fn succeeded(&mut self) {
+        if let Some((rescue, error)) = self.rescued.take() {
+            rescue.succeeded(error);
+        }
     }
 }
 
@@ -176,21 +217,59 @@ impl ContentReader {
             ready,
             skip_bytes: usize::try_from(within).expect("invariant: less than a segment"),
             remaining_bytes: range.end - range.start,
-            fetching: None,
+            next: Next::Nothing,
         }
     }
 
     /// Reads the first batch, and goes on from there.
-    pub(crate) async fn fetch(fetcher: Fetcher, range: &Range<u64>) -> Result<Self, ContentError> {
-        let (ready, fetcher) = fetcher.next_batch().await?;
-        let mut reader = Self::of_segments(ready, range);
-        reader.fetch_next(fetcher);
+    pub(crate) async fn fetch(
+        mut fetcher: Fetcher,
+        range: &Range<u64>,
+    ) -> Result<Self, ContentError> {
+        let first = fetcher.begin_batch();
+        let mut reader = Self::of_segments(VecDeque::new(), range);
+        reader.next = Next::Fetched(VecDeque::from([first]), Box::new(fetcher));
+        std::future::poll_fn(|context| reader.poll_batch(context)).await?;
         Ok(reader)
     }
 
-    fn fetch_next(&mut self, fetcher: Fetcher) {
-        if !fetcher.segments.is_empty() {
-            self.fetching = Some(tokio::spawn(fetcher.next_batch()));
+    /// Waits for the next batch, unless there is none.
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ContentError>> {
+        loop {
+            let failed = match &mut self.next {
+                Next::Nothing => return Poll::Ready(Ok(())),
+                Next::Rescued(rescue) => match ready!(rescue.as_mut().poll(context)) {
+                    Ok(fetcher) => {
+                        self.next = Next::Fetched(VecDeque::new(), fetcher);
+                        continue;
+                    }
+                    Err(error) => {
+                        self.next = Next::Nothing;
+                        return Poll::Ready(Err(error));
+                    }
+                },
+                Next::Fetched(batches, fetcher) => {
+                    fetcher.begin(batches);
+                    let Some(batch) = batches.front_mut() else {
+                        return Poll::Ready(Ok(()));
+                    };
+                    match ready!(batch.pieces.as_mut().poll(context)) {
+                        Ok(pieces) => {
+                            self.ready = pieces;
+                            fetcher.succeeded();
+                            batches.pop_front();
+                            fetcher.begin(batches);
+                            return Poll::Ready(Ok(()));
+                        }
+                        Err(error) => (batch.first_segment, error),
+                    }
+                }
+            };
+            // What else is under way comes from the place that failed.
+            if let Next::Fetched(_, fetcher) = mem::replace(&mut self.next, Next::Nothing) {
+                let (first, error) = failed;
+                self.next = Next::Rescued(Box::pin(fetcher.rescue(first, error)));
+            }
         }
     }
 
@@ -220,7 +299,7 @@ impl ContentReader {
 
     fn take_ready(&mut self) -> Option<Bytes> {
         let mut piece = self.ready.pop_front()?;
-        let skipped = std::mem::take(&mut self.skip_bytes).min(piece.len());
+        let skipped = mem::take(&mut self.skip_bytes).min(piece.len());
         let piece_rest = piece.split_off(skipped);
         let kept = usize::try_from(self.remaining_bytes).unwrap_or(usize::MAX);
         let piece = piece_rest.slice(..piece_rest.len().min(kept));
@@ -240,27 +319,11 @@ impl Stream for ContentReader {
             if let Some(piece) = self.take_ready() {
                 return Poll::Ready(Some(Ok(piece)));
             }
-            let Some(fetching) = &mut self.fetching else {
-                // Only after an error.
-                return Poll::Ready(None);
-            };
-            let fetched = std::task::ready!(Pin::new(fetching).poll(context));
-            self.fetching = None;
-            match fetched.unwrap_or_else(|failed| Err(std::io::Error::other(failed).into())) {
-                Ok((ready, fetcher)) => {
-                    self.ready = ready;
-                    self.fetch_next(fetcher);
-                }
+            match ready!(self.poll_batch(context)) {
+                Ok(()) if self.ready.is_empty() => return Poll::Ready(None),
+                Ok(()) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-        }
-    }
-}
-
-impl Drop for ContentReader {
-    fn drop(&mut self) {
-        if let Some(fetching) = &self.fetching {
-            fetching.abort();
         }
     }
 }

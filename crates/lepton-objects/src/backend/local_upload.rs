@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lepton_types::{ContentId, Name};
+use tokio::task::JoinHandle;
 
 use super::block;
 use super::local::{Local, Staged};
 use crate::error::ContentError;
 
-/// Writing a long file, its bytes are sent to the disk from time to time, so that the last sync
-/// has little left to do. Less than this is not worth a sync of its own.
-const FLUSH_BYTES: u64 = 16 << 20;
+/// Writing a long file, its bytes are sent to the disk as soon as that is done with those before, so that the last
+/// sync has little left to do. Less than this is not worth a sync of its own.
+const FLUSH_BYTES: u64 = 4 << 20;
+/// Who is so far ahead of the disk waits for it.
+const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 
 /// A file under way. Dropped before its end, it is removed.
 pub(crate) struct LocalUpload {
@@ -24,7 +27,7 @@ pub(crate) struct LocalUpload {
     staged: Staged,
     written_bytes: u64,
     /// A sync of what was written so far, beside the writing.
-    flushing: Option<tokio::task::JoinHandle<io::Result<()>>>,
+    flushing: Option<JoinHandle<io::Result<()>>>,
     flushed_bytes: u64,
 }
 
@@ -64,7 +67,13 @@ impl LocalUpload {
 
     /// Whether enough was written that [`LocalUpload::sync_beside`] should be called.
     pub(crate) fn wants_sync(&self) -> bool {
-        self.written_bytes - self.flushed_bytes >= FLUSH_BYTES
+        let is_idle = self.flushing.as_ref().is_none_or(JoinHandle::is_finished);
+        let wanted = if is_idle {
+            FLUSH_BYTES
+        } else {
+            UNSYNCED_BYTES_MAX
+        };
+        self.written_bytes - self.flushed_bytes >= wanted
     }
 
     /// Begins to sync what was written, if it is enough. One at a time: whoever writes faster than the disk takes

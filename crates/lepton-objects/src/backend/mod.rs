@@ -18,6 +18,7 @@ use local::Local;
 use object_store::UpdateVersion;
 use object_store::path::Path;
 use remote::Remote;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use claim::Claim;
 pub(crate) use connector::http_client;
@@ -301,39 +302,49 @@ impl Upload {
 }
 
 impl Source {
-    /// Gives `work` the `length` bytes from `offset`, at most a batch as it is sealed; fewer only if the
-    /// content is shorter than it was. `work` may take long.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Begins at once, on other threads, to read the `length` bytes from `offset`, at most a batch as it is sealed, and to
+    /// do `work` with them, which may take long; what is returned only waits for that, and ends it when dropped. `work` gets
+    /// fewer bytes only if the content is shorter than it was.
+    pub(crate) fn read<T: Send + 'static, W: FnOnce(Buffer) -> T + Send + 'static>(
         &self,
         buffers: &Buffers,
         offset: u64,
         length: usize,
-        work: impl FnOnce(Buffer) -> T + Send + 'static,
-    ) -> Result<T, ContentError> {
+        work: W,
+    ) -> impl Future<Output = Result<T, ContentError>> + Send + use<T, W> {
         let mut buffer = buffers.take();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let known = self.head.get(start..start.saturating_add(length));
-        if let Some(bytes) = known {
-            buffer.copy(bytes);
-            return Ok(block(move || work(buffer)).await);
-        }
-        match &self.place {
-            SourcePlace::Local(file) => {
+        let begun = match (
+            self.head.get(start..start.saturating_add(length)),
+            &self.place,
+        ) {
+            (Some(known), _) => {
+                buffer.copy(known);
+                tokio::task::spawn_blocking(move || Ok(work(buffer)))
+            }
+            (None, SourcePlace::Local(file)) => {
                 let file = Arc::clone(file);
-                let read = block(move || {
+                tokio::task::spawn_blocking(move || {
                     buffer.read(length, |bytes| file.read_at(offset, bytes))?;
-                    Ok::<_, io::Error>(work(buffer))
-                });
-                Ok(read.await?)
-            }
-            SourcePlace::Remote { remote, path } => {
-                let bytes = remote.read(path, offset, length).await?;
-                Ok(block(move || {
-                    buffer.copy(&bytes);
-                    work(buffer)
+                    Ok(work(buffer))
                 })
-                .await)
             }
+            (None, SourcePlace::Remote { remote, path }) => {
+                let (remote, path) = (Arc::clone(remote), path.clone());
+                tokio::spawn(async move {
+                    let bytes = remote.read(&path, offset, length).await?;
+                    let work = move || {
+                        buffer.copy(&bytes);
+                        work(buffer)
+                    };
+                    Ok(block(work).await)
+                })
+            }
+        };
+        let begun = AbortOnDropHandle::new(begun);
+        async move {
+            let ended: Result<Result<T, ContentError>, _> = begun.await;
+            ended.unwrap_or_else(|failed| Err(io::Error::other(failed).into()))
         }
     }
 }
