@@ -1,6 +1,6 @@
 //! Buckets: made, listed, deleted.
 
-use lepton_store::index::{Bucket, NewBucket, Refusal};
+use lepton_store::index::{Bucket, NewBucket, Refusal, VersionsQuery};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -11,6 +11,9 @@ use super::{Face, REGION, acl, entered};
 
 /// The most buckets of one page, as in S3.
 const PAGE_MAX: i32 = 10_000;
+
+/// Buckets of a project that a [`Gate`](super::Gate) keeps: that of its datasets.
+const KEPT_MAX: usize = 1;
 
 /// Buckets of one project. S3 allows 10,000, too.
 const BUCKETS_MAX: usize = 10_000;
@@ -115,11 +118,12 @@ impl Face {
         let prefix = input.prefix.clone().unwrap_or_default();
         let after = input.continuation_token.unwrap_or_default();
         let limit = usize::try_from(most).unwrap_or_default();
-        let mut found = self
+        let found = self
             .index
-            .buckets(&holder.project, &prefix, &after, limit + 1)
+            .buckets(&holder.project, &prefix, &after, limit + 1 + KEPT_MAX)
             .await
             .map_err(of_index)?;
+        let mut found = self.without_empty_kept(found).await?;
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().map(|last| last.name.clone());
@@ -129,6 +133,30 @@ impl Face {
             owner: Some(owner(&holder.name)),
             prefix: input.prefix,
         }))
+    }
+
+    /// What is listed: a bucket that Lepton keeps for itself from the start is not before it holds anything.
+    async fn without_empty_kept(&self, found: Vec<Bucket>) -> S3Result<Vec<Bucket>> {
+        let mut listed = Vec::with_capacity(found.len());
+        for bucket in found {
+            if self.gate.keeps(&bucket.name, "") && self.is_empty(&bucket).await? {
+                continue;
+            }
+            listed.push(bucket);
+        }
+        Ok(listed)
+    }
+
+    async fn is_empty(&self, bucket: &Bucket) -> S3Result<bool> {
+        let query = VersionsQuery {
+            bucket: bucket.id,
+            prefix: String::new(),
+            delimiter: String::new(),
+            start: None,
+            limit: 1,
+        };
+        let page = self.index.list_versions(query).await.map_err(of_index)?;
+        Ok(page.entries.is_empty())
     }
 
     /// `DeleteBucket`.

@@ -9,7 +9,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::actions::Right;
 use super::attributes::{
-    self, Attributes, PartNote, length, read_parts, stamp, told_class, unstamp,
+    self, Attributes, PartNote, length, read_parts, stamp, stamp_exactly, told_class, unstamp,
 };
 use super::checksums::{tell_sum, told_type};
 use super::customer_keys::{Brought, brought, content_key};
@@ -437,7 +437,7 @@ fn tell(
         storage_class: told_class(version),
         version_id: versioned.then(|| version.version.to_string()),
         object_lock_mode: version.retention.map(|held| locks::told_mode(held.mode)),
-        object_lock_retain_until_date: version.retention.map(|held| stamp(held.until)),
+        object_lock_retain_until_date: version.retention.map(|held| stamp_exactly(held.until)),
         object_lock_legal_hold_status: bucket.object_lock.then(|| locks::told_hold(version.hold)),
         ..dto::HeadObjectOutput::default()
     };

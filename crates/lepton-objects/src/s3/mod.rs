@@ -21,6 +21,7 @@ mod delete;
 mod encryption;
 mod errors;
 mod expiry;
+mod forms;
 mod front;
 mod gate;
 mod get;
@@ -43,7 +44,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use lepton_store::index::{BucketId, ObjectIndex, Traffic};
-use lepton_types::{Clock, IdSource, Name, Timestamp};
+use lepton_types::{Clock, DurationMs, IdSource, Name, Timestamp};
 use s3s::S3Request;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -83,6 +84,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn IdSource>,
+    /// How long a day in the rules of lifecycles is.
+    pub lifecycle_day: DurationMs,
 }
 
 /// The S3 face of one Lepton. Cheap to clone.
