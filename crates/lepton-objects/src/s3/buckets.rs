@@ -4,10 +4,11 @@ use lepton_store::index::{Bucket, NewBucket, Refusal, VersionsQuery};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::acl::granted;
 use super::attributes::stamp;
 use super::errors::of_index;
 use super::list::owner;
-use super::{Face, REGION, acl, entered};
+use super::{Face, REGION, entered};
 
 /// The most buckets of one page, as in S3.
 const PAGE_MAX: i32 = 10_000;
@@ -37,14 +38,7 @@ impl Face {
                 "The specified bucket is not valid."
             ));
         }
-        acl::check_canned(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write,
-            &input.grant_write_acp,
-        ])?;
+        granted!(input, grant_write).check(&label, false)?;
         // As in S3's first region, making it again as it is changes nothing.
         if let Some((object_lock, name)) = there {
             if object_lock != (input.object_lock_enabled_for_bucket == Some(true)) {

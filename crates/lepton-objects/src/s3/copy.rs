@@ -7,19 +7,21 @@ use lepton_store::index::{
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::acl::granted;
 use super::actions::action_of;
 use super::attributes::{self, Attributes, STANDARD, class_of, http_date, stamp};
 use super::checksums::{Algorithm, Expected, tell_sum, told, told_type};
 use super::customer_keys::{Brought, brought, content_key, parse};
+use super::demands::{Demands, Held};
 use super::encryption::{Encryption, said, tell_encryption};
 use super::errors::{denied, of_index, precondition};
-use super::get::{Demands, Held, Opened, which};
+use super::get::{Opened, which};
 use super::parts::{part_number, sum_of};
 use super::patterns::version_parameter;
 use super::policy::Asked;
 use super::put::{PUT_BYTES_MAX, WantedLock, told_encoding, told_version};
 use super::reading::blob_of;
-use super::{Entered, Face, acl, entered};
+use super::{Entered, Face, entered};
 
 /// A source that the caller may read and that is as they demand.
 struct Source {
@@ -97,7 +99,7 @@ impl Face {
         let entered = entered(&request).clone();
         let bucket = entered.bucket()?.clone();
         let input = request.input;
-        acl::refuse_grants!(input);
+        self.check_grants(&bucket, granted!(input)).await?;
         let encryption = self.encryption(&bucket, said!(input)).await?;
         let wanted = Wanted {
             source: input.copy_source.clone(),

@@ -18,6 +18,7 @@ mod copy;
 mod cors;
 mod customer_keys;
 mod delete;
+mod demands;
 mod encryption;
 mod errors;
 mod expiry;

@@ -9,13 +9,14 @@ use lepton_types::{DurationMs, Name, Timestamp};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::acl::granted;
 use super::actions::action_of;
 use super::attributes::{Attributes, class_of, http_date, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
 use super::encryption::{said, tell_encryption};
 use super::errors::{denied, of_body, of_content, of_index, too_large};
 use super::policy::Asked;
-use super::{Face, acl, attributes, entered, settings, tags};
+use super::{Face, attributes, entered, settings, tags};
 use crate::pending::to_the_end;
 use crate::{Content, ContentKey, INLINE_BYTES_MAX, NewContent, StagedContent};
 
@@ -290,7 +291,7 @@ impl Face {
         }
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        acl::refuse_grants!(input);
+        self.check_grants(&bucket, granted!(input)).await?;
         let encryption = self.encryption(&bucket, said!(input)).await?;
         let tags = tags::of_header(input.tagging.as_deref())?;
         let class = class_of(input.storage_class.as_ref())?;
