@@ -26,7 +26,11 @@ impl Face {
         request: S3Request<dto::CreateBucketInput>,
     ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
         let entered = entered(&request);
-        let holder = entered.holder.clone().ok_or_else(super::errors::denied)?;
+        let holder = entered
+            .caller
+            .holder
+            .clone()
+            .ok_or_else(super::errors::denied)?;
         let there = entered.bucket.as_ref();
         let there = there.filter(|bucket| bucket.project == holder.project);
         let there = there.map(|bucket| (bucket.object_lock, bucket.name.clone()));
@@ -98,6 +102,7 @@ impl Face {
         request: S3Request<dto::ListBucketsInput>,
     ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
         let holder = entered(&request)
+            .caller
             .holder
             .clone()
             .ok_or_else(super::errors::denied)?;

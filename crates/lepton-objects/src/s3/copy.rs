@@ -64,7 +64,7 @@ impl Face {
             headers,
             parameters: &parameters,
         };
-        let there = self.enter(entered.holder.clone(), &asked, right).await?;
+        let there = self.enter(&entered.caller, &asked, right).await?;
         let found = there.bucket()?.clone();
         if !self.allowed(&there, &asked, right).await? {
             return Err(denied());

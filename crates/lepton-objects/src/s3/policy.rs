@@ -5,6 +5,8 @@
 
 mod conditions;
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use s3s::{S3Error, S3Result, s3_error};
 use serde::Deserialize;
@@ -28,6 +30,15 @@ pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
     /// Of the query, decoded.
     pub(super) parameters: &'a [(String, String)],
+}
+
+/// Who asks, as far as policies tell people apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    /// Nobody in particular if the request is not signed.
+    pub(super) holder: Option<&'a Holder>,
+    /// Where the connection comes from.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// What a policy says.
@@ -95,8 +106,9 @@ struct RawStatement {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
-    One(T),
+    /// Looked for first: a list is a value, too.
     Many(Vec<T>),
+    One(T),
 }
 
 impl<T> OneOrMany<T> {
@@ -135,13 +147,13 @@ impl Policy {
 
     pub(super) fn decide(
         &self,
-        holder: Option<&Holder>,
+        asker: Asker<'_>,
         asked: &Asked<'_>,
         tags: &[(String, String)],
     ) -> Verdict {
         let mut verdict = Verdict::Silent;
         for statement in &self.statements {
-            if statement.speaks_of(holder, asked, tags) {
+            if statement.speaks_of(asker, asked, tags) {
                 match statement.allows {
                     false => return Verdict::Denied,
                     true => verdict = Verdict::Allowed,
@@ -156,7 +168,7 @@ impl Policy {
         self.statements.iter().any(|statement| {
             statement.allows
                 && !matches!(statement.principals, Principals::These(_))
-                && !statement.conditions.iter().any(Condition::names_holders)
+                && !statement.conditions.iter().any(Condition::tells_apart)
         })
     }
 
@@ -225,12 +237,7 @@ impl Statement {
         })
     }
 
-    fn speaks_of(
-        &self,
-        holder: Option<&Holder>,
-        asked: &Asked<'_>,
-        tags: &[(String, String)],
-    ) -> bool {
+    fn speaks_of(&self, asker: Asker<'_>, asked: &Asked<'_>, tags: &[(String, String)]) -> bool {
         let mut resource = format!("{ARN}{}", asked.bucket);
         if !asked.key.is_empty() {
             resource = format!("{resource}/{}", asked.key);
@@ -241,7 +248,7 @@ impl Statement {
                 &asked.action.to_ascii_lowercase(),
             )
         };
-        let is_principal = |name: &String| holder.is_some_and(|holder| means(name, holder));
+        let is_principal = |name: &String| asker.holder.is_some_and(|holder| means(name, holder));
         let spoken_to = match &self.principals {
             Principals::Everybody => true,
             Principals::These(names) => names.iter().any(is_principal),
@@ -253,7 +260,7 @@ impl Statement {
             && self
                 .conditions
                 .iter()
-                .all(|condition| condition.holds(holder, asked, tags))
+                .all(|condition| condition.holds(asker, asked, tags))
     }
 }
 
@@ -315,6 +322,10 @@ mod tests {
     }
 
     fn decide(policy: &str, holder: Option<&Holder>, action: &str, key: &str) -> Verdict {
+        let asker = Asker {
+            holder,
+            address: Some(IpAddr::from([10, 1, 2, 3])),
+        };
         let headers = HeaderMap::new();
         let asked = Asked {
             action,
@@ -325,7 +336,7 @@ mod tests {
         };
         Policy::parse(policy, "data")
             .unwrap()
-            .decide(holder, &asked, &[])
+            .decide(asker, &asked, &[])
     }
 
     #[test]
@@ -378,6 +389,42 @@ mod tests {
                 Verdict::Silent
             );
         }
+    }
+
+    #[test]
+    fn addresses_are_told_apart_by_ranges() {
+        let policy = |operator: &str, range: &str| {
+            format!(
+                r#"{{"Statement": {{"Effect": "Allow", "Principal": "*",
+                    "Action": "s3:GetObject", "Resource": "arn:aws:s3:::data/*",
+                    "Condition": {{"{operator}": {{"aws:SourceIp": ["{range}"]}}}}}}}}"#
+            )
+        };
+        for (operator, range, allows, public) in [
+            ("IpAddress", "10.1.2.3", true, false),
+            ("IpAddress", "10.1.0.0/16", true, false),
+            ("IpAddress", "10.1.2.2/32", false, false),
+            ("IpAddress", "0.0.0.0/0", true, true),
+            ("IpAddress", "2001:db8::/32", false, false),
+            ("IpAddressIfExists", "10.0.0.0/8", true, true),
+            ("NotIpAddress", "10.0.0.0/8", false, true),
+            ("NotIpAddress", "11.0.0.0/8", true, true),
+        ] {
+            let policy = policy(operator, range);
+            let verdict = decide(&policy, None, "s3:GetObject", "x");
+            assert_eq!(verdict == Verdict::Allowed, allows, "{policy}");
+            let is_public = Policy::parse(&policy, "data").unwrap().is_public();
+            assert_eq!(is_public, public, "{policy}");
+        }
+        for (operator, range) in [
+            ("IpAddress", "10.0.0.0/33"),
+            ("IpAddress", "ten"),
+            ("StringLike", "10.*"),
+        ] {
+            assert!(Policy::parse(&policy(operator, range), "data").is_err());
+        }
+        let wrong = policy("IpAddress", "10.0.0.0/8").replace("aws:SourceIp", "aws:username");
+        assert!(Policy::parse(&wrong, "data").is_err());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Conditions of policies: operators, keys, and when they hold.
 
+use std::net::IpAddr;
+
 use s3s::S3Result;
 use serde_json::Value;
 
-use super::super::gate::Holder;
 use super::super::patterns::{form_pairs, is_like};
-use super::{Asked, OneOrMany, malformed};
+use super::{Asked, Asker, OneOrMany, malformed};
 
 /// One key of one operator, and the values that it is held against.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ enum Operator {
     NotEquals,
     NotEqualsIgnoringCase,
     NotLike,
+    InRange,
+    NotInRange,
     Null,
 }
 
@@ -40,6 +43,8 @@ enum Key {
     RequestTag(String),
     /// The holder's name.
     UserName,
+    /// Where the connection comes from.
+    SourceAddress,
 }
 
 impl Condition {
@@ -55,6 +60,8 @@ impl Condition {
             "StringNotEquals" => Operator::NotEquals,
             "StringNotEqualsIgnoreCase" => Operator::NotEqualsIgnoringCase,
             "StringNotLike" => Operator::NotLike,
+            "IpAddress" => Operator::InRange,
+            "NotIpAddress" => Operator::NotInRange,
             "Null" => Operator::Null,
             _ => return Err(malformed("Policy has an unsupported condition")),
         };
@@ -71,16 +78,17 @@ impl Condition {
                 Value::Number(number) => Ok(number.to_string()),
                 _ => Err(malformed("Policy has an invalid condition")),
             };
-            conditions.push(Self {
+            let values = values.into_vec().into_iter().map(text);
+            let condition = Self {
                 operator,
                 if_exists,
                 key: Key::of(&key)?,
-                values: values
-                    .into_vec()
-                    .into_iter()
-                    .map(text)
-                    .collect::<S3Result<_>>()?,
-            });
+                values: values.collect::<S3Result<_>>()?,
+            };
+            if !condition.makes_sense() {
+                return Err(malformed("Policy has an invalid condition"));
+            }
+            conditions.push(condition);
         }
         Ok(conditions)
     }
@@ -90,25 +98,41 @@ impl Condition {
         matches!(self.key, Key::ExistingTag(_))
     }
 
-    /// Whether it holds for none but holders that it names.
-    pub(super) fn names_holders(&self) -> bool {
-        let names = |value: &String| !value.contains(['*', '?']);
-        matches!(self.key, Key::UserName)
-            && matches!(
-                self.operator,
-                Operator::Equals | Operator::EqualsIgnoringCase | Operator::Like
-            )
-            && !self.if_exists
-            && self.values.iter().all(names)
+    /// Whether it holds for none but holders or places that it names.
+    pub(super) fn tells_apart(&self) -> bool {
+        let is_name = |value: &String| !value.contains(['*', '?']);
+        let is_narrow = |value: &String| Range::parse(value).is_some_and(Range::is_narrow);
+        !self.if_exists
+            && match (&self.key, self.operator) {
+                (
+                    Key::UserName,
+                    Operator::Equals | Operator::EqualsIgnoringCase | Operator::Like,
+                ) => self.values.iter().all(is_name),
+                (Key::SourceAddress, Operator::InRange) => self.values.iter().all(is_narrow),
+                _ => false,
+            }
+    }
+
+    /// Whether addresses, and nothing else, are held against ranges.
+    fn makes_sense(&self) -> bool {
+        let is_address = matches!(self.key, Key::SourceAddress);
+        match self.operator {
+            Operator::Null => true,
+            Operator::InRange | Operator::NotInRange => {
+                let mut values = self.values.iter();
+                is_address && values.all(|value| Range::parse(value).is_some())
+            }
+            _ => !is_address,
+        }
     }
 
     pub(super) fn holds(
         &self,
-        holder: Option<&Holder>,
+        asker: Asker<'_>,
         asked: &Asked<'_>,
         tags: &[(String, String)],
     ) -> bool {
-        let found = self.key.find(holder, asked, tags);
+        let found = self.key.find(asker, asked, tags);
         if self.operator == Operator::Null {
             let absent = found.is_none().to_string();
             return self.values.contains(&absent);
@@ -124,6 +148,12 @@ impl Condition {
                 value.to_ascii_lowercase() == lower
             }
             Operator::Like | Operator::NotLike => is_like(value, &found),
+            Operator::InRange | Operator::NotInRange => {
+                let range = Range::parse(value);
+                range
+                    .zip(asker.address)
+                    .is_some_and(|(range, at)| range.has(at))
+            }
             Operator::Null => false,
         });
         any != self.operator.is_negated()
@@ -134,7 +164,7 @@ impl Operator {
     const fn is_negated(self) -> bool {
         matches!(
             self,
-            Self::NotEquals | Self::NotEqualsIgnoringCase | Self::NotLike
+            Self::NotEquals | Self::NotEqualsIgnoringCase | Self::NotLike | Self::NotInRange
         )
     }
 }
@@ -154,6 +184,7 @@ impl Key {
             "s3:max-keys" => Ok(Self::Query("max-keys")),
             "s3:versionid" => Ok(Self::Query("versionId")),
             "aws:username" => Ok(Self::UserName),
+            "aws:sourceip" => Ok(Self::SourceAddress),
             "aws:referer" => Ok(Self::Header("referer".to_owned())),
             "aws:useragent" => Ok(Self::Header("user-agent".to_owned())),
             _ => match lower.strip_prefix("s3:") {
@@ -165,7 +196,7 @@ impl Key {
 
     fn find(
         &self,
-        holder: Option<&Holder>,
+        asker: Asker<'_>,
         asked: &Asked<'_>,
         tags: &[(String, String)],
     ) -> Option<String> {
@@ -187,7 +218,48 @@ impl Key {
                 let header = asked.headers.get("x-amz-tagging")?.to_str().ok()?;
                 named(&form_pairs(header), tag)
             }
-            Self::UserName => holder.map(|holder| holder.name.clone()),
+            Self::UserName => asker.holder.map(|holder| holder.name.clone()),
+            Self::SourceAddress => asker.address.map(|address| address.to_string()),
         }
+    }
+}
+
+/// Addresses that begin alike.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    first: IpAddr,
+    /// So many bits of them are the same.
+    bits: u32,
+}
+
+impl Range {
+    /// `10.0.0.0/8`, or one address.
+    fn parse(text: &str) -> Option<Self> {
+        let (first, bits) = match text.split_once('/') {
+            Some((first, bits)) => (first, Some(bits)),
+            None => (text, None),
+        };
+        let first: IpAddr = first.parse().ok()?;
+        let most = if first.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+        (bits <= most).then_some(Self { first, bits })
+    }
+
+    fn has(self, address: IpAddr) -> bool {
+        let alike = match (self.first, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(other)) => {
+                (first.to_bits() ^ other.to_bits()).leading_zeros()
+            }
+            (IpAddr::V6(first), IpAddr::V6(other)) => {
+                (first.to_bits() ^ other.to_bits()).leading_zeros()
+            }
+            _ => return false,
+        };
+        alike >= self.bits
+    }
+
+    /// Whether it is not most of the world, as S3 counts it.
+    fn is_narrow(self) -> bool {
+        self.bits >= if self.first.is_ipv4() { 8 } else { 32 }
     }
 }
