@@ -312,6 +312,22 @@ def test_customers_keys_are_needed_again(s3, bucket):
     assert read(s3, bucket, "plain") == body
 
 
+def test_an_upload_with_checksums_is_completed_with_its_customers_key(s3, bucket):
+    key = {"SSECustomerKey": os.urandom(32), "SSECustomerAlgorithm": "AES256"}
+    for sums, needed in [({"ChecksumAlgorithm": "CRC32"}, True), ({}, False)]:
+        upload = {"Bucket": bucket, "Key": "parts"}
+        upload["UploadId"] = s3.create_multipart_upload(**upload, **sums, **key)["UploadId"]
+        part = s3.upload_part(PartNumber=1, Body=b"part", **upload, **sums, **key)
+        told = {name: part[name] for name in ("ETag", "ChecksumCRC32") if name in part}
+        upload["MultipartUpload"] = {"Parts": [{"PartNumber": 1, **told}]}
+        other = key | {"SSECustomerKey": os.urandom(32)}
+        refused(s3.complete_multipart_upload, "InvalidRequest", 400, **upload, **other)
+        if needed:
+            refused(s3.complete_multipart_upload, "InvalidRequest", 400, **upload)
+        s3.complete_multipart_upload(**upload, **(key if needed else {}))
+        assert read(s3, bucket, "parts", **key) == b"part"
+
+
 def test_cors_answers_browsers(s3, env, bucket):
     url = f"{env['AWS_ENDPOINT_URL_S3']}/{bucket}/o"
     ask = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT",

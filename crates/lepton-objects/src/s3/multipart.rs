@@ -9,7 +9,7 @@ use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::acl::granted;
-use super::attributes::{Attributes, UploadNote, class_of, http_date, write_parts};
+use super::attributes::{Attributes, UploadNote, class_of, write_parts};
 use super::checksums::{Expected, tell_sum, told};
 use super::customer_keys::brought;
 use super::encryption::{said, tell_encryption};
@@ -20,7 +20,7 @@ use super::parts::{
     PARTS_MAX, UnderWay, check_whole, checksum_of, choose, completed, etag_of, initiator, note_of,
     part_number, sum_of, told_part, told_upload, upload_id, whole_sum,
 };
-use super::put::{Received, WantedLock, matched, piece_of, settle, told_encoding};
+use super::put::{Received, WantedLock, described, matched, piece_of, settle};
 use super::{Face, entered, tags};
 use crate::pending::to_the_end;
 
@@ -46,13 +46,6 @@ impl Face {
             input.checksum_type.as_ref(),
         )?;
         let mut kept = Attributes {
-            content_type: input.content_type,
-            content_encoding: told_encoding(input.content_encoding),
-            content_language: input.content_language,
-            content_disposition: input.content_disposition,
-            cache_control: input.cache_control,
-            expires: input.expires.as_ref().and_then(http_date),
-            website_redirect: input.website_redirect_location,
             upload: Some(UploadNote {
                 tags: tags::of_header(input.tagging.as_deref())?,
                 hold,
@@ -62,7 +55,7 @@ impl Face {
                 }),
                 checksum: checksum.clone(),
             }),
-            ..Attributes::default()
+            ..described!(input)
         };
         encryption.note(&mut kept);
         kept.set_metadata(input.metadata)?;
