@@ -464,6 +464,10 @@ mod tests {
         assert!(told(twice).contains("lost together"));
         let prices = "[objects.prices]\ncurrency = 'EUR'\negress_gib = -1.0\n";
         assert!(told(prices).contains("objects.prices.egress_gib"));
+        for day in ["999ms", "25h"] {
+            let short = told(&format!("[objects]\nlifecycle_day = '{day}'\n"));
+            assert!(short.contains("objects.lifecycle_day"), "{short}");
+        }
     }
 
     fn place(endpoint: Option<&str>, credentials: Option<PathBuf>) -> PlaceConfig {
