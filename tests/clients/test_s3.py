@@ -22,6 +22,7 @@ from botocore.client import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from conftest import server
 from server import eventually
 
 MIB = 1 << 20
@@ -311,6 +312,22 @@ def test_customers_keys_are_needed_again(s3, bucket):
     assert read(s3, bucket, "plain") == body
 
 
+def test_an_upload_with_checksums_is_completed_with_its_customers_key(s3, bucket):
+    key = {"SSECustomerKey": os.urandom(32), "SSECustomerAlgorithm": "AES256"}
+    for sums, needed in [({"ChecksumAlgorithm": "CRC32"}, True), ({}, False)]:
+        upload = {"Bucket": bucket, "Key": "parts"}
+        upload["UploadId"] = s3.create_multipart_upload(**upload, **sums, **key)["UploadId"]
+        part = s3.upload_part(PartNumber=1, Body=b"part", **upload, **sums, **key)
+        told = {name: part[name] for name in ("ETag", "ChecksumCRC32") if name in part}
+        upload["MultipartUpload"] = {"Parts": [{"PartNumber": 1, **told}]}
+        other = key | {"SSECustomerKey": os.urandom(32)}
+        refused(s3.complete_multipart_upload, "InvalidRequest", 400, **upload, **other)
+        if needed:
+            refused(s3.complete_multipart_upload, "InvalidRequest", 400, **upload)
+        s3.complete_multipart_upload(**upload, **(key if needed else {}))
+        assert read(s3, bucket, "parts", **key) == b"part"
+
+
 def test_cors_answers_browsers(s3, env, bucket):
     url = f"{env['AWS_ENDPOINT_URL_S3']}/{bucket}/o"
     ask = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT",
@@ -410,6 +427,47 @@ def test_a_form_posts_an_object(s3, bucket):
     assert read(s3, bucket, "uploaded") == b"from a form"
     too_long = requests.post(post["url"], data=post["fields"], files={"file": b"x" * 101})
     assert too_long.status_code == 400 and "EntityTooLarge" in too_long.text
+
+
+def test_a_form_takes_the_name_of_its_file_and_a_checksum(s3, bucket):
+    post = s3.generate_presigned_post(bucket, "up/${filename}", Conditions=[["starts-with", "$key", "up/"]])
+    file = {"file": ("C:\\here\\a b.txt", b"bytes")}
+    sum_of = lambda data: base64.b64encode(hashlib.sha256(data).digest()).decode()
+    fields = post["fields"] | {"x-amz-checksum-sha256": sum_of(b"bytes")}
+    answer = requests.post(post["url"], data=fields, files=file)
+    assert answer.status_code == 204, answer.text
+    assert read(s3, bucket, "up/a b.txt") == b"bytes"
+    told = s3.head_object(Bucket=bucket, Key="up/a b.txt", ChecksumMode="ENABLED")
+    assert told["ChecksumSHA256"] == sum_of(b"bytes")
+    wrong = requests.post(post["url"], data=fields | {"x-amz-checksum-sha256": sum_of(b"others")}, files=file)
+    assert wrong.status_code == 400 and "BadDigest" in wrong.text
+    # What the name makes of the key must still be the policy's.
+    elsewhere = s3.generate_presigned_post(bucket, "${filename}", Conditions=[["starts-with", "$key", "up/"]])
+    refused_form = requests.post(elsewhere["url"], data=elsewhere["fields"], files={"file": ("down", b"")})
+    assert refused_form.status_code == 403, refused_form.text
+
+
+def test_a_form_with_a_policy_is_signed_and_ends_at_a_proper_moment(s3, bucket):
+    post = s3.generate_presigned_post(bucket, "k")
+    unsigned = {name: value for name, value in post["fields"].items() if not name.endswith("signature")}
+    answer = requests.post(post["url"], data=unsigned, files={"file": b""})
+    assert answer.status_code == 400 and "InvalidArgument" in answer.text
+    policy = {"expiration": "2030-01-01 00:00:00+00:00", "conditions": []}
+    policy = base64.b64encode(json.dumps(policy).encode()).decode()
+    answer = requests.post(post["url"], data=post["fields"] | {"policy": policy}, files={"file": b""})
+    assert answer.status_code == 400 and "InvalidPolicyDocument" in answer.text
+
+
+def test_lifecycles_can_be_tried_out_on_short_days():
+    with server(config='[objects]\nlifecycle_day = "1s"\n') as lepton:
+        s3 = client(lepton.access_key("hasty"))
+        s3.create_bucket(Bucket="hasty")
+        s3.put_object(Bucket="hasty", Key="old/1", Body=b"1")
+        s3.put_object(Bucket="hasty", Key="kept", Body=b"2")
+        s3.put_bucket_lifecycle_configuration(Bucket="hasty", LifecycleConfiguration={"Rules": [
+            {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "old/"}, "Expiration": {"Days": 1}}]})
+        keys = lambda: [one["Key"] for one in s3.list_objects_v2(Bucket="hasty")["Contents"]]
+        eventually("the old object goes", lambda: keys() == ["kept"])
 
 
 # Bad input.

@@ -264,3 +264,36 @@ def test_folders_in_a_draft_take_no_file_s_place(shared, s3):
     shared.ok("data", "commit", "folders")
     listed = s3.list_objects_v2(Bucket="datasets", Prefix="folders/1/")["Contents"]
     assert [o["Key"] for o in listed] == [f"folders/1/f{n}/a.csv" for n in range(3)]
+
+
+def test_policies_tell_addresses_apart(s3, bucket, url):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"bytes")
+    for ranges, code in [(["10.0.0.0/8", "127.0.0.0/8"], 200), (["10.0.0.0/8"], 403)]:
+        set_policy(s3, bucket, {"Action": "s3:GetObject", "Condition": {"IpAddress": {"aws:SourceIp": ranges}}})
+        assert not s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"]
+        assert requests.get(f"{url}/k").status_code == code
+        # What a client claims to be is not where it comes from.
+        assert requests.get(f"{url}/k", headers={"x-forwarded-for": "10.0.0.1"}).status_code == code
+
+
+def test_an_empty_bucket_of_datasets_is_not_listed(shared, s3):
+    shared.got("POST", "/api/v1/projects", {"name": "fresh"})
+    own = client(shared.access_key("fresh", project="fresh"))
+    assert own.list_buckets()["Buckets"] == []
+    own.put_object(Bucket="datasets", Key="d/draft/x", Body=b"1")
+    assert [one["Name"] for one in own.list_buckets()["Buckets"]] == ["datasets"]
+
+
+def test_a_list_that_says_less_than_full_control_is_refused(s3, bucket):
+    acl = s3.get_bucket_acl(Bucket=bucket)
+    whole = {"Owner": acl["Owner"], "Grants": acl["Grants"]}
+    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=whole)
+    reads = [one | {"Permission": "READ"} for one in acl["Grants"]]
+    for grants in [reads, []]:
+        refused(s3.put_bucket_acl, "AccessControlListNotSupported", 400, Bucket=bucket,
+                AccessControlPolicy=whole | {"Grants": grants})
+    s3.put_object(Bucket=bucket, Key="k", Body=b"", ACL="private")
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls={
+        "Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]})
+    refused(s3.put_object, "AccessControlListNotSupported", 400, Bucket=bucket, Key="k", Body=b"", ACL="private")
+    s3.put_object(Bucket=bucket, Key="k", Body=b"", ACL="bucket-owner-full-control")

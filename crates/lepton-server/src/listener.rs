@@ -1,14 +1,18 @@
 //! The main port: connections, bounded in number and in how long they may dawdle.
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use lepton_objects::s3::PeerAddress;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 
 use crate::app::App;
 
@@ -68,13 +72,20 @@ pub(crate) async fn serve(app: App, listener: TcpListener, router: Router) {
             () = app.stopping.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
             continue;
         };
         // Small answers must not wait for the acknowledgement of the one before.
         let _best_effort = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let peer = PeerAddress(peer.ip());
+        let service = router
+            .clone()
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                request
+            });
+        let service = TowerToHyperService::new(service);
         let (builder, watcher) = (builder.clone(), graceful.watcher());
         let stopping = app.stopping.clone();
         app.tasks.spawn(async move {

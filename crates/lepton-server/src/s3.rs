@@ -32,8 +32,8 @@ const COLLECT_EVERY: DurationMs = DurationMs::from_secs(2);
 /// Between two writes of what went over the wire; a crash loses that much of the count.
 const TRAFFIC_EVERY: DurationMs = DurationMs::from_secs(10);
 
-/// Between two passes over all lifecycles; their rules are of whole days.
-const LIFECYCLE_EVERY: DurationMs = DurationMs::from_secs(3_600);
+/// Passes over all lifecycles in one of their days: one an hour, as rules are of whole days.
+const LIFECYCLE_PASSES_A_DAY: u32 = 24;
 
 /// Between two sweeps for contents that a crash left without an index row.
 const SWEEP_EVERY: DurationMs = DurationMs::from_secs(3_600);
@@ -247,6 +247,7 @@ pub(crate) fn face(app: &App) -> Face {
         gate: Arc::new(Doorkeeper { app: app.clone() }),
         clock: Arc::clone(&app.clock),
         ids: Arc::clone(&app.ids),
+        lifecycle_day: app.config.objects.lifecycle_day,
     })
 }
 
@@ -299,7 +300,8 @@ pub(crate) async fn keep_house(app: App, face: Face) {
         }
     };
     let lifecycle = async {
-        let mut ticks = tokio::time::interval(LIFECYCLE_EVERY.to_std());
+        let day = app.config.objects.lifecycle_day;
+        let mut ticks = tokio::time::interval(day.to_std() / LIFECYCLE_PASSES_A_DAY);
         loop {
             ticks.tick().await;
             let done = face.carry_out_lifecycles(app.now()).await;

@@ -11,8 +11,8 @@ use s3s::{S3Result, s3_error};
 use super::actions::{Right, action_of};
 use super::errors::{denied, of_index};
 use super::patterns::form_pairs;
-use super::policy::{Asked, Policy, Verdict};
-use super::{Entered, Face, FoundBucket, Holder, settings};
+use super::policy::{Asked, Asker, Policy, Verdict};
+use super::{Caller, Entered, Face, FoundBucket, Holder, PeerAddress, settings};
 
 /// Buckets of one name that are looked at for one that is open to a stranger.
 const NAMESAKES_MAX: usize = 32;
@@ -32,6 +32,11 @@ impl S3Access for Face {
             Some(credentials) => Some(Arc::new(self.holder(&credentials.access_key).await?)),
             None => None,
         };
+        let address = context.extensions_mut().get::<PeerAddress>();
+        let caller = Caller {
+            holder,
+            address: address.map(|PeerAddress(address)| *address),
+        };
         let path = match context.s3_path() {
             S3Path::Root => None,
             S3Path::Bucket { bucket } => Some((bucket.to_string(), String::new())),
@@ -43,7 +48,7 @@ impl S3Access for Face {
         let (action, right) = action_of(operation, versioned);
         let reads = matches!(operation, "GetObject" | "HeadObject") && !versioned;
         let Some((name, key)) = path else {
-            return enter_root(context, holder, right);
+            return enter_root(context, caller, right);
         };
         let asked = Asked {
             action: &action,
@@ -52,7 +57,7 @@ impl S3Access for Face {
             headers: context.headers(),
             parameters: &parameters,
         };
-        let entered = self.enter(holder, &asked, right).await?;
+        let entered = self.enter(&caller, &asked, right).await?;
         if let Some(bucket) = &entered.bucket {
             check_owner(context.headers(), bucket)?;
         }
@@ -63,7 +68,7 @@ impl S3Access for Face {
             (_, "CreateBucket") => {
                 entered.own_right(None, Right::Write) && !self.gate.keeps(&name, "")
             }
-            (None, _) if entered.holder.is_some() => {
+            (None, _) if caller.holder.is_some() => {
                 return Err(s3_error!(
                     NoSuchBucket,
                     "The specified bucket does not exist"
@@ -85,7 +90,7 @@ impl S3Access for Face {
                 false => denied(),
             });
         }
-        if let Some(holder) = &entered.holder {
+        if let Some(holder) = &caller.holder {
             self.count_request(&holder.project);
         } else if let Some(bucket) = &entered.bucket {
             self.count_request(&bucket.project);
@@ -96,13 +101,9 @@ impl S3Access for Face {
 }
 
 /// Enters what is about no bucket.
-fn enter_root(
-    context: &mut S3AccessContext<'_>,
-    holder: Option<Arc<Holder>>,
-    right: Right,
-) -> S3Result<()> {
+fn enter_root(context: &mut S3AccessContext<'_>, caller: Caller, right: Right) -> S3Result<()> {
     let entered = Entered {
-        holder,
+        caller,
         bucket: None,
         policy: None,
     };
@@ -125,7 +126,7 @@ fn check_owner(headers: &http::HeaderMap, bucket: &Bucket) -> S3Result<()> {
 impl Entered {
     /// Whether the holder's own role allows it in the bucket's project, or in their own.
     pub(super) fn own_right(&self, bucket: Option<&Bucket>, right: Right) -> bool {
-        self.holder.as_ref().is_some_and(|holder| {
+        self.caller.holder.as_ref().is_some_and(|holder| {
             bucket.is_none_or(|bucket| bucket.project == holder.project)
                 && holder.rights.allow(right)
         })
@@ -140,7 +141,7 @@ impl Entered {
 
     /// By which word records remember who asked.
     pub(super) fn label(&self) -> String {
-        match &self.holder {
+        match &self.caller.holder {
             Some(holder) => holder.name.clone(),
             None => "anonymous".to_owned(),
         }
@@ -167,12 +168,12 @@ impl Face {
     /// which then refuses. Who has none of their own learns nothing of others'.
     pub(super) async fn enter(
         &self,
-        holder: Option<Arc<Holder>>,
+        caller: &Caller,
         asked: &Asked<'_>,
         right: Right,
     ) -> S3Result<Entered> {
         let name = asked.bucket;
-        if let Some(holder) = &holder
+        if let Some(holder) = &caller.holder
             && let Some(bucket) = self
                 .index
                 .bucket(&holder.project, name)
@@ -181,7 +182,7 @@ impl Face {
         {
             let policy = self.policy(&bucket).await?;
             return Ok(Entered {
-                holder: Some(Arc::clone(holder)),
+                caller: caller.clone(),
                 bucket: Some(bucket),
                 policy,
             });
@@ -194,7 +195,7 @@ impl Face {
                 continue;
             }
             let entered = Entered {
-                holder: holder.clone(),
+                caller: caller.clone(),
                 bucket: Some(bucket),
                 policy,
             };
@@ -204,7 +205,7 @@ impl Face {
             first.get_or_insert(entered);
         }
         Ok(first.unwrap_or(Entered {
-            holder,
+            caller: caller.clone(),
             bucket: None,
             policy: None,
         }))
@@ -242,8 +243,11 @@ impl Face {
             true => self.tags_of(bucket, asked).await?,
             false => Vec::new(),
         };
-        let holder = entered.holder.as_deref();
-        match policy.decide(holder, asked, &tags) {
+        let asker = Asker {
+            holder: entered.caller.holder.as_deref(),
+            address: entered.caller.address,
+        };
+        match policy.decide(asker, asked, &tags) {
             // Who administers a bucket cannot lock themselves out of its policy.
             Verdict::Denied => {
                 Ok(own && right == Right::Administer && asked.action.ends_with("BucketPolicy"))

@@ -159,6 +159,14 @@ pub(super) fn stamp(at: Timestamp) -> dto::Timestamp {
         .into()
 }
 
+/// A moment that something is kept until, in S3's form: to the millisecond, as who waits for a rounded one
+/// comes too early.
+pub(super) fn stamp_exactly(at: Timestamp) -> dto::Timestamp {
+    time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.as_millis()) * 1_000_000)
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+        .into()
+}
+
 /// A moment out of S3's records.
 pub(super) fn unstamp(at: dto::Timestamp) -> Timestamp {
     let nanos = time::OffsetDateTime::from(at).unix_timestamp_nanos();

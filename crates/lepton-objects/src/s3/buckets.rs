@@ -1,16 +1,20 @@
 //! Buckets: made, listed, deleted.
 
-use lepton_store::index::{Bucket, NewBucket, Refusal};
+use lepton_store::index::{Bucket, NewBucket, Refusal, VersionsQuery};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::acl::granted;
 use super::attributes::stamp;
 use super::errors::of_index;
 use super::list::owner;
-use super::{Face, REGION, acl, entered};
+use super::{Face, REGION, entered};
 
 /// The most buckets of one page, as in S3.
 const PAGE_MAX: i32 = 10_000;
+
+/// Buckets of a project that a [`Gate`](super::Gate) keeps: that of its datasets.
+const KEPT_MAX: usize = 1;
 
 /// Buckets of one project. S3 allows 10,000, too.
 const BUCKETS_MAX: usize = 10_000;
@@ -22,7 +26,11 @@ impl Face {
         request: S3Request<dto::CreateBucketInput>,
     ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
         let entered = entered(&request);
-        let holder = entered.holder.clone().ok_or_else(super::errors::denied)?;
+        let holder = entered
+            .caller
+            .holder
+            .clone()
+            .ok_or_else(super::errors::denied)?;
         let there = entered.bucket.as_ref();
         let there = there.filter(|bucket| bucket.project == holder.project);
         let there = there.map(|bucket| (bucket.object_lock, bucket.name.clone()));
@@ -34,14 +42,7 @@ impl Face {
                 "The specified bucket is not valid."
             ));
         }
-        acl::check_canned(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write,
-            &input.grant_write_acp,
-        ])?;
+        granted!(input, grant_write).check(&label, false)?;
         // As in S3's first region, making it again as it is changes nothing.
         if let Some((object_lock, name)) = there {
             if object_lock != (input.object_lock_enabled_for_bucket == Some(true)) {
@@ -101,6 +102,7 @@ impl Face {
         request: S3Request<dto::ListBucketsInput>,
     ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
         let holder = entered(&request)
+            .caller
             .holder
             .clone()
             .ok_or_else(super::errors::denied)?;
@@ -115,11 +117,12 @@ impl Face {
         let prefix = input.prefix.clone().unwrap_or_default();
         let after = input.continuation_token.unwrap_or_default();
         let limit = usize::try_from(most).unwrap_or_default();
-        let mut found = self
+        let found = self
             .index
-            .buckets(&holder.project, &prefix, &after, limit + 1)
+            .buckets(&holder.project, &prefix, &after, limit + 1 + KEPT_MAX)
             .await
             .map_err(of_index)?;
+        let mut found = self.without_empty_kept(found).await?;
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().map(|last| last.name.clone());
@@ -129,6 +132,30 @@ impl Face {
             owner: Some(owner(&holder.name)),
             prefix: input.prefix,
         }))
+    }
+
+    /// What is listed: a bucket that Lepton keeps for itself from the start is not before it holds anything.
+    async fn without_empty_kept(&self, found: Vec<Bucket>) -> S3Result<Vec<Bucket>> {
+        let mut listed = Vec::with_capacity(found.len());
+        for bucket in found {
+            if self.gate.keeps(&bucket.name, "") && self.is_empty(&bucket).await? {
+                continue;
+            }
+            listed.push(bucket);
+        }
+        Ok(listed)
+    }
+
+    async fn is_empty(&self, bucket: &Bucket) -> S3Result<bool> {
+        let query = VersionsQuery {
+            bucket: bucket.id,
+            prefix: String::new(),
+            delimiter: String::new(),
+            start: None,
+            limit: 1,
+        };
+        let page = self.index.list_versions(query).await.map_err(of_index)?;
+        Ok(page.entries.is_empty())
     }
 
     /// `DeleteBucket`.

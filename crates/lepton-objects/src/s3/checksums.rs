@@ -78,7 +78,7 @@ impl Algorithm {
         })
     }
 
-    const fn header(self) -> &'static str {
+    pub(super) const fn header(self) -> &'static str {
         match self {
             Self::Crc32 => "x-amz-checksum-crc32",
             Self::Crc32c => "x-amz-checksum-crc32c",

@@ -7,19 +7,21 @@ use lepton_store::index::{
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::acl::granted;
 use super::actions::action_of;
-use super::attributes::{self, Attributes, STANDARD, class_of, http_date, stamp};
+use super::attributes::{self, Attributes, STANDARD, class_of, stamp};
 use super::checksums::{Algorithm, Expected, tell_sum, told, told_type};
 use super::customer_keys::{Brought, brought, content_key, parse};
+use super::demands::{Demands, Held};
 use super::encryption::{Encryption, said, tell_encryption};
 use super::errors::{denied, of_index, precondition};
-use super::get::{Demands, Held, Opened, which};
+use super::get::{Opened, which};
 use super::parts::{part_number, sum_of};
 use super::patterns::version_parameter;
 use super::policy::Asked;
-use super::put::{PUT_BYTES_MAX, WantedLock, told_encoding, told_version};
+use super::put::{PUT_BYTES_MAX, WantedLock, described, told_version};
 use super::reading::blob_of;
-use super::{Entered, Face, acl, entered};
+use super::{Entered, Face, entered};
 
 /// A source that the caller may read and that is as they demand.
 struct Source {
@@ -33,6 +35,26 @@ struct Wanted {
     source: dto::CopySource,
     demands: Demands,
     customer: Option<Brought>,
+}
+
+/// The same out of the record of either kind of copy.
+macro_rules! wanted {
+    ($input:expr) => {
+        Wanted {
+            source: $input.copy_source.clone(),
+            demands: Demands {
+                matches: $input.copy_source_if_match.clone(),
+                matches_not: $input.copy_source_if_none_match.clone(),
+                modified_since: $input.copy_source_if_modified_since.clone(),
+                unmodified_since: $input.copy_source_if_unmodified_since.clone(),
+            },
+            customer: parse(
+                $input.copy_source_sse_customer_algorithm.as_deref(),
+                $input.copy_source_sse_customer_key.as_deref(),
+                $input.copy_source_sse_customer_key_md5.as_deref(),
+            )?,
+        }
+    };
 }
 
 impl Face {
@@ -62,7 +84,7 @@ impl Face {
             headers,
             parameters: &parameters,
         };
-        let there = self.enter(entered.holder.clone(), &asked, right).await?;
+        let there = self.enter(&entered.caller, &asked, right).await?;
         let found = there.bucket()?.clone();
         if !self.allowed(&there, &asked, right).await? {
             return Err(denied());
@@ -97,22 +119,9 @@ impl Face {
         let entered = entered(&request).clone();
         let bucket = entered.bucket()?.clone();
         let input = request.input;
-        acl::refuse_grants!(input);
+        self.check_grants(&bucket, granted!(input)).await?;
         let encryption = self.encryption(&bucket, said!(input)).await?;
-        let wanted = Wanted {
-            source: input.copy_source.clone(),
-            demands: Demands {
-                matches: input.copy_source_if_match.clone(),
-                matches_not: input.copy_source_if_none_match.clone(),
-                modified_since: input.copy_source_if_modified_since.clone(),
-                unmodified_since: input.copy_source_if_unmodified_since.clone(),
-            },
-            customer: parse(
-                input.copy_source_sse_customer_algorithm.as_deref(),
-                input.copy_source_sse_customer_key.as_deref(),
-                input.copy_source_sse_customer_key_md5.as_deref(),
-            )?,
-        };
+        let wanted = wanted!(input);
         let source = self.source(&entered, wanted, &request.headers).await?;
         check_itself(&bucket, &input, &source)?;
         let mut kept = copied(&input, &source.opened.attributes)?;
@@ -239,20 +248,7 @@ impl Face {
             .await?;
         let customer = brought!(input)?;
         let key = under_way.key_of_part(customer.as_ref())?;
-        let wanted = Wanted {
-            source: input.copy_source,
-            demands: Demands {
-                matches: input.copy_source_if_match,
-                matches_not: input.copy_source_if_none_match,
-                modified_since: input.copy_source_if_modified_since,
-                unmodified_since: input.copy_source_if_unmodified_since,
-            },
-            customer: parse(
-                input.copy_source_sse_customer_algorithm.as_deref(),
-                input.copy_source_sse_customer_key.as_deref(),
-                input.copy_source_sse_customer_key_md5.as_deref(),
-            )?,
-        };
+        let wanted = wanted!(input);
         let source = self.source(&entered, wanted, &request.headers).await?;
         let size = source.opened.version.size_bytes;
         let range = part_range(input.copy_source_range.as_deref(), size)?;
@@ -331,14 +327,8 @@ fn copied(input: &dto::CopyObjectInput, source: &Attributes) -> S3Result<Attribu
         false => source.clone(),
         true => {
             let mut kept = Attributes {
-                content_type: input.content_type.clone(),
-                content_encoding: told_encoding(input.content_encoding.clone()),
-                content_language: input.content_language.clone(),
-                content_disposition: input.content_disposition.clone(),
-                cache_control: input.cache_control.clone(),
-                expires: input.expires.as_ref().and_then(http_date),
                 checksum: source.checksum.clone(),
-                ..Attributes::default()
+                ..described!(input)
             };
             kept.set_metadata(input.metadata.clone())?;
             kept

@@ -1,7 +1,7 @@
 //! What clients are told of the end of an object, as its bucket's lifecycle has it.
 
 use lepton_store::index::{Bucket, ObjectVersion};
-use lepton_types::Timestamp;
+use lepton_types::{DurationMs, Timestamp};
 use s3s::S3Result;
 use s3s::dto;
 
@@ -19,16 +19,18 @@ impl Face {
         let rules: Option<dto::BucketLifecycleConfiguration> =
             self.read_setting(bucket.id, settings::LIFECYCLE).await?;
         let rules = rules.map(|found| found.rules).unwrap_or_default();
-        Ok(told(&rules, version))
+        Ok(told(&rules, version, self.lifecycle_day))
     }
 }
 
-fn told(rules: &[dto::LifecycleRule], version: &ObjectVersion) -> Option<String> {
+fn told(rules: &[dto::LifecycleRule], version: &ObjectVersion, day: DurationMs) -> Option<String> {
     let ends = rules.iter().filter_map(|rule| {
         let enabled = rule.status.as_str() == dto::ExpirationStatus::ENABLED;
         let filter = Filter::of(rule);
         let is_for = version.key.starts_with(filter.prefix) && filter.is_for(version);
-        let end = (enabled && is_for).then(|| end(rule, version)).flatten()?;
+        let end = (enabled && is_for)
+            .then(|| end(rule, version, day))
+            .flatten()?;
         Some((end, rule))
     });
     let (end, rule) = ends.min_by_key(|(end, _)| *end)?;
@@ -38,10 +40,10 @@ fn told(rules: &[dto::LifecycleRule], version: &ObjectVersion) -> Option<String>
     Some(format!("expiry-date=\"{date}\", rule-id=\"{id}\""))
 }
 
-fn end(rule: &dto::LifecycleRule, version: &ObjectVersion) -> Option<Timestamp> {
+fn end(rule: &dto::LifecycleRule, version: &ObjectVersion, day: DurationMs) -> Option<Timestamp> {
     let expiration = rule.expiration.as_ref()?;
     match (expiration.days, &expiration.date) {
-        (Some(days), _) => Some(after_days(version.modified, days)),
+        (Some(days), _) => Some(after_days(version.modified, days, day)),
         (None, Some(date)) => Some(unstamp(date.clone())),
         (None, None) => None,
     }

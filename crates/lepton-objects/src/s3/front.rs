@@ -13,6 +13,7 @@ use s3s::{Body, HttpRequest, HttpResponse};
 
 use super::chunks;
 use super::cors::{self, Origin};
+use super::forms::{self, FormError};
 use super::patterns::form_pairs;
 use super::{FORM_BYTES_MAX, FORM_FIELDS_BYTES_MAX, Face, FoundBucket, settings};
 
@@ -151,7 +152,13 @@ impl Front {
                 "Please reduce your request rate.",
             );
         };
-        match tokio::time::timeout(FORM_MAX, self.serve(request)).await {
+        let answer = async {
+            match forms::prepared(request).await {
+                Ok(request) => self.serve(request).await,
+                Err(refused) => refuse_form(&refused),
+            }
+        };
+        match tokio::time::timeout(FORM_MAX, answer).await {
             Ok(response) if fails_its_policy(&response) => error(
                 StatusCode::FORBIDDEN,
                 "AccessDenied",
@@ -248,6 +255,16 @@ fn is_form<B>(request: &Request<B>) -> bool {
         && kind
             .get(..19)
             .is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/form-data"))
+}
+
+fn refuse_form(why: &FormError) -> HttpResponse {
+    let code = match why {
+        FormError::Unsigned => "InvalidArgument",
+        FormError::Expiration => "InvalidPolicyDocument",
+        FormError::Checksum(_) => "InvalidRequest",
+        FormError::Broken(_) => "IncompleteBody",
+    };
+    error(StatusCode::BAD_REQUEST, code, &why.to_string())
 }
 
 /// Whether a form was refused as its policy does not allow it, which the library takes for a malformed

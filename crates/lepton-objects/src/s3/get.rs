@@ -9,54 +9,56 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::actions::Right;
 use super::attributes::{
-    self, Attributes, PartNote, length, read_parts, stamp, told_class, unstamp,
+    self, Attributes, PartNote, length, read_parts, stamp, stamp_exactly, told_class,
 };
 use super::checksums::{tell_sum, told_type};
 use super::customer_keys::{Brought, brought, content_key};
+use super::demands::{Demands, meet};
 use super::encryption::tell_encryption;
-use super::errors::{denied, no_such_key, no_such_version, of_content, of_index, precondition};
+use super::errors::{denied, no_such_key, no_such_version, of_content, of_index};
 use super::policy::Asked;
 use super::reading::{ReadGuard, body_of, with_length};
 use super::{Entered, Face, entered, locks, tags};
 use crate::{Content, CustomerKeyError};
 
-/// What a reader demands of the version.
-#[derive(Default)]
-pub(super) struct Demands {
-    pub(super) matches: Option<dto::ETagCondition>,
-    pub(super) matches_not: Option<dto::ETagCondition>,
-    pub(super) modified_since: Option<dto::Timestamp>,
-    pub(super) unmodified_since: Option<dto::Timestamp>,
+/// What GET and HEAD ask for alike.
+struct AskedOf {
+    key: String,
+    which: Which,
+    demands: Demands,
+    range: Option<dto::Range>,
+    part_number: Option<dto::PartNumber>,
+    customer: Option<Brought>,
+    with_sum: bool,
 }
 
-/// Whether a reader's demands hold (RFC 9110 §13.2.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
-    Yes,
-    NotModified,
-    Failed,
+/// The same out of the record of either.
+macro_rules! asked_of {
+    ($input:expr) => {{
+        let input = &$input;
+        AskedOf {
+            key: input.key.clone(),
+            which: which(input.version_id.as_deref())?,
+            demands: Demands {
+                matches: input.if_match.clone(),
+                matches_not: input.if_none_match.clone(),
+                modified_since: input.if_modified_since.clone(),
+                unmodified_since: input.if_unmodified_since.clone(),
+            },
+            range: input.range,
+            part_number: input.part_number,
+            customer: brought!(input)?,
+            with_sum: input.checksum_mode.is_some(),
+        }
+    }};
 }
 
-impl Demands {
-    pub(super) fn hold(&self, version: &ObjectVersion) -> Held {
-        let is = |condition: &dto::ETagCondition| match condition {
-            dto::ETagCondition::Any => true,
-            dto::ETagCondition::ETag(etag) => etag.value() == version.etag,
-        };
-        // HTTP's dates are of whole seconds.
-        let second = version.modified.as_millis() / 1_000;
-        let later_than = |at: &dto::Timestamp| second > unstamp(at.clone()).as_millis() / 1_000;
-        match (&self.matches, &self.unmodified_since) {
-            (Some(condition), _) if !is(condition) => return Held::Failed,
-            (None, Some(at)) if later_than(at) => return Held::Failed,
-            _ => {}
-        }
-        match (&self.matches_not, &self.modified_since) {
-            (Some(condition), _) if is(condition) => Held::NotModified,
-            (None, Some(at)) if !later_than(at) => Held::NotModified,
-            _ => Held::Yes,
-        }
-    }
+/// What both find.
+struct Found {
+    bucket: Bucket,
+    opened: Opened,
+    chosen: Chosen,
+    told: dto::HeadObjectOutput,
 }
 
 /// The version that a text names.
@@ -181,45 +183,58 @@ impl Face {
         }
     }
 
+    /// What a GET and a HEAD are about.
+    async fn find(
+        &self,
+        entered: &Entered,
+        headers: &HeaderMap,
+        asked: &AskedOf,
+    ) -> S3Result<Found> {
+        let bucket = entered.bucket()?.clone();
+        refuse_encryption(headers)?;
+        let opened = self.open_for(entered, &asked.key, asked.which).await?;
+        meet(&asked.demands, &opened.version)?;
+        let chosen = choose(&opened, asked.range, asked.part_number)?;
+        self.check_customer_key(&bucket, &opened, asked.customer.as_ref())
+            .await?;
+        let mut told = tell(&bucket, &opened, &chosen, asked.with_sum);
+        if asked.which == Which::Newest {
+            told.expiration = self.expiration(&bucket, &opened.version).await?;
+        }
+        Ok(Found {
+            bucket,
+            opened,
+            chosen,
+            told,
+        })
+    }
+
     /// `GetObject`.
     pub(super) async fn get(
         &self,
         request: S3Request<dto::GetObjectInput>,
     ) -> S3Result<S3Response<dto::GetObjectOutput>> {
-        let entered = entered(&request).clone();
-        let bucket = entered.bucket()?.clone();
-        refuse_encryption(&request.headers)?;
-        let input = request.input;
-        let customer = brought!(input)?;
-        let which = which(input.version_id.as_deref())?;
-        let opened = self.open_for(&entered, &input.key, which).await?;
-        let demands = Demands {
-            matches: input.if_match,
-            matches_not: input.if_none_match,
-            modified_since: input.if_modified_since,
-            unmodified_since: input.if_unmodified_since,
-        };
-        meet(&demands, &opened.version)?;
-        let chosen = choose(&opened, input.range, input.part_number)?;
-        self.check_customer_key(&bucket, &opened, customer.as_ref())
+        let asked = asked_of!(request.input);
+        let Found {
+            bucket,
+            opened,
+            chosen,
+            told,
+        } = self
+            .find(entered(&request), &request.headers, &asked)
             .await?;
-        let with_sum = input.checksum_mode.is_some();
-        let mut head = tell(&bucket, &opened, &chosen, with_sum);
-        if which == Which::Newest {
-            head.expiration = self.expiration(&bucket, &opened.version).await?;
-        }
         let tag_count = tags::count(&opened.version.tags);
         let bytes = chosen.range.end - chosen.range.start;
         let stream = self
             .read_pieces(
                 &bucket.project,
                 opened.pieces,
-                content_key(customer.as_ref()),
+                content_key(asked.customer.as_ref()),
                 chosen.range.clone(),
                 opened.guard,
             )
             .await?;
-        let mut output = got(head);
+        let mut output = got(told);
         output.tag_count = tag_count;
         output.body = Some(body_of(self, &bucket.project, stream));
         let mut response = S3Response::new(output);
@@ -233,35 +248,18 @@ impl Face {
         &self,
         request: S3Request<dto::HeadObjectInput>,
     ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
-        let entered = entered(&request).clone();
-        let bucket = entered.bucket()?.clone();
-        refuse_encryption(&request.headers)?;
-        let input = request.input;
-        let customer = brought!(input)?;
-        let which = which(input.version_id.as_deref())?;
-        let opened = self.open_for(&entered, &input.key, which).await?;
-        let demands = Demands {
-            matches: input.if_match,
-            matches_not: input.if_none_match,
-            modified_since: input.if_modified_since,
-            unmodified_since: input.if_unmodified_since,
-        };
-        meet(&demands, &opened.version)?;
-        let chosen = choose(&opened, input.range, input.part_number)?;
-        self.check_customer_key(&bucket, &opened, customer.as_ref())
+        let asked = asked_of!(request.input);
+        let found = self
+            .find(entered(&request), &request.headers, &asked)
             .await?;
-        let with_sum = input.checksum_mode.is_some();
-        let mut output = tell(&bucket, &opened, &chosen, with_sum);
-        if which == Which::Newest {
-            output.expiration = self.expiration(&bucket, &opened.version).await?;
-        }
-        if let Some(kind) = input.response_content_type {
+        let mut output = found.told;
+        if let Some(kind) = request.input.response_content_type {
             output.content_type = Some(kind);
         }
         let mut response = S3Response::new(output);
-        response.status = chosen.status();
+        response.status = found.chosen.status();
         // The library's record of HEAD has no field for it.
-        if let Some(count) = tags::count(&opened.version.tags) {
+        if let Some(count) = tags::count(&found.opened.version.tags) {
             let name = HeaderName::from_static("x-amz-tagging-count");
             response.headers.insert(name, count.into());
         }
@@ -301,24 +299,6 @@ fn of_marker(version: &ObjectVersion, which: Which) -> S3Error {
     }
     error.set_headers(headers);
     error
-}
-
-/// Refuses unless the demands hold.
-fn meet(demands: &Demands, version: &ObjectVersion) -> S3Result<()> {
-    match demands.hold(version) {
-        Held::Yes => Ok(()),
-        Held::Failed => Err(precondition()),
-        Held::NotModified => {
-            let mut error = s3_error!(NotModified);
-            error.set_status_code(StatusCode::NOT_MODIFIED);
-            let mut headers = HeaderMap::new();
-            if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", version.etag)) {
-                headers.insert(http::header::ETAG, etag);
-            }
-            error.set_headers(headers);
-            Err(error)
-        }
-    }
 }
 
 /// Which bytes are wanted.
@@ -437,7 +417,7 @@ fn tell(
         storage_class: told_class(version),
         version_id: versioned.then(|| version.version.to_string()),
         object_lock_mode: version.retention.map(|held| locks::told_mode(held.mode)),
-        object_lock_retain_until_date: version.retention.map(|held| stamp(held.until)),
+        object_lock_retain_until_date: version.retention.map(|held| stamp_exactly(held.until)),
         object_lock_legal_hold_status: bucket.object_lock.then(|| locks::told_hold(version.hold)),
         ..dto::HeadObjectOutput::default()
     };

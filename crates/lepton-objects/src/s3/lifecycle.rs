@@ -21,6 +21,7 @@ const ID_BYTES_MAX: usize = 255;
 /// Versions that are looked at at once.
 const PAGE: usize = 1_000;
 
+/// A day of the calendar, which dates in rules are of.
 const DAY: DurationMs = DurationMs::from_secs(86_400);
 
 /// The rules, each with an id, if they make sense.
@@ -155,19 +156,30 @@ fn check_class(class: Option<&dto::TransitionStorageClass>) -> S3Result<()> {
     }
 }
 
-/// The moment so many days after `at`: S3 rounds up to the next midnight.
-pub(super) fn after_days(at: Timestamp, days: i32) -> Timestamp {
-    let day = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
-    let due = at.as_millis() + i64::from(days) * day;
-    Timestamp::from_millis((due + day - 1).div_euclid(day) * day)
+/// The moment so many days of length `day` after `at`: S3 rounds up to the next midnight.
+pub(super) fn after_days(at: Timestamp, days: i32, day: DurationMs) -> Timestamp {
+    let day = i64::try_from(day.as_millis()).unwrap_or(i64::MAX).max(1);
+    let due = at
+        .as_millis()
+        .saturating_add(i64::from(days).saturating_mul(day));
+    Timestamp::from_millis(due.saturating_add(day - 1).div_euclid(day) * day)
 }
 
-/// Whether days after `at`, or a date, have come.
-fn is_due(days: Option<i32>, date: Option<&dto::Timestamp>, at: Timestamp, now: Timestamp) -> bool {
-    match (days, date) {
-        (Some(days), _) => after_days(at, days) <= now,
-        (None, Some(date)) => unstamp(date.clone()) <= now,
-        (None, None) => false,
+/// When rules are carried out, and how long their days are.
+#[derive(Debug, Clone, Copy)]
+struct Today {
+    now: Timestamp,
+    day: DurationMs,
+}
+
+impl Today {
+    /// Whether days after `at`, or a date, have come.
+    fn has_seen(self, days: Option<i32>, date: Option<&dto::Timestamp>, at: Timestamp) -> bool {
+        match (days, date) {
+            (Some(days), _) => after_days(at, days, self.day) <= self.now,
+            (None, Some(date)) => unstamp(date.clone()) <= self.now,
+            (None, None) => false,
+        }
     }
 }
 
@@ -247,21 +259,21 @@ fn act_of(
     rule: &dto::LifecycleRule,
     version: &ObjectVersion,
     place: &Place,
-    now: Timestamp,
+    today: Today,
 ) -> Option<Act> {
     match place.replaced {
-        None => act_on_newest(rule, version, place, now),
+        None => act_on_newest(rule, version, place, today),
         Some(replaced) => {
             let wanted = rule.noncurrent_version_expiration.as_ref();
             if let Some(wanted) = wanted
-                && is_due(wanted.noncurrent_days, None, replaced, now)
+                && today.has_seen(wanted.noncurrent_days, None, replaced)
                 && place.newer_noncurrent >= wanted.newer_noncurrent_versions.unwrap_or_default()
             {
                 return Some(Act::Remove);
             }
             let moves = rule.noncurrent_version_transitions.iter().flatten();
             let due = moves.filter(|wanted| {
-                is_due(wanted.noncurrent_days, None, replaced, now)
+                today.has_seen(wanted.noncurrent_days, None, replaced)
                     && place.newer_noncurrent
                         >= wanted.newer_noncurrent_versions.unwrap_or_default()
             });
@@ -275,25 +287,25 @@ fn act_on_newest(
     rule: &dto::LifecycleRule,
     version: &ObjectVersion,
     place: &Place,
-    now: Timestamp,
+    today: Today,
 ) -> Option<Act> {
     let expiration = rule.expiration.as_ref();
     if version.marker {
         // A marker that hides nothing goes by itself.
         let asked = expiration.is_some_and(|wanted| {
             wanted.expired_object_delete_marker == Some(true)
-                || is_due(wanted.days, wanted.date.as_ref(), version.modified, now)
+                || today.has_seen(wanted.days, wanted.date.as_ref(), version.modified)
         });
         return (place.alone && asked).then_some(Act::Remove);
     }
     if let Some(wanted) = expiration
-        && is_due(wanted.days, wanted.date.as_ref(), version.modified, now)
+        && today.has_seen(wanted.days, wanted.date.as_ref(), version.modified)
     {
         return Some(Act::Expire);
     }
     let moves = rule.transitions.iter().flatten();
     let due =
-        moves.filter(|wanted| is_due(wanted.days, wanted.date.as_ref(), version.modified, now));
+        moves.filter(|wanted| today.has_seen(wanted.days, wanted.date.as_ref(), version.modified));
     let last = due.max_by_key(|wanted| wanted.days)?;
     move_to(version, last.storage_class.as_ref())
 }
@@ -305,6 +317,10 @@ fn move_to(version: &ObjectVersion, class: Option<&dto::TransitionStorageClass>)
 
 impl Face {
     pub(super) async fn carry_out(&self, now: Timestamp) -> S3Result<u64> {
+        let today = Today {
+            now,
+            day: self.lifecycle_day,
+        };
         let mut touched = 0;
         let buckets = self.index.buckets_with(settings::LIFECYCLE).await;
         for (bucket, text) in buckets.map_err(of_index)? {
@@ -314,8 +330,8 @@ impl Face {
             };
             for rule in &rules.rules {
                 if rule.status.as_str() == dto::ExpirationStatus::ENABLED {
-                    touched += self.carry_out_rule(&bucket, rule, now).await?;
-                    touched += self.abort_old(&bucket, rule, now).await?;
+                    touched += self.carry_out_rule(&bucket, rule, today).await?;
+                    touched += self.abort_old(&bucket, rule, today).await?;
                 }
             }
         }
@@ -327,7 +343,7 @@ impl Face {
         &self,
         bucket: &Bucket,
         rule: &dto::LifecycleRule,
-        now: Timestamp,
+        today: Today,
     ) -> S3Result<u64> {
         let filter = Filter::of(rule);
         let mut touched = 0;
@@ -363,9 +379,9 @@ impl Face {
                 };
                 before = Some((version.key.clone(), version.modified));
                 if filter.is_for(version)
-                    && let Some(act) = act_of(rule, version, &place, now)
+                    && let Some(act) = act_of(rule, version, &place, today)
                 {
-                    touched += u64::from(self.act(bucket, version, act, now).await?);
+                    touched += u64::from(self.act(bucket, version, act, today.now).await?);
                 }
             }
             let last = page.entries.last().filter(|_| page.truncated);
@@ -434,7 +450,7 @@ impl Face {
         &self,
         bucket: &Bucket,
         rule: &dto::LifecycleRule,
-        now: Timestamp,
+        today: Today,
     ) -> S3Result<u64> {
         let wanted = rule.abort_incomplete_multipart_upload.as_ref();
         let Some(days) = wanted.and_then(|wanted| wanted.days_after_initiation) else {
@@ -452,7 +468,7 @@ impl Face {
             };
             let page = self.index.list_uploads(query).await.map_err(of_index)?;
             for upload in &page.entries {
-                if after_days(upload.initiated, days) <= now {
+                if today.has_seen(Some(days), None, upload.initiated) {
                     let aborted = self.index.abort_upload(bucket.id, &upload.key, upload.id);
                     match aborted.await {
                         Ok(()) => touched += 1,

@@ -38,7 +38,7 @@ pub(super) fn limit(size: i32) -> usize {
 pub(super) struct Encoding(bool);
 
 impl Encoding {
-    pub(super) fn of(wanted: Option<&dto::EncodingType>) -> S3Result<Self> {
+    fn of(wanted: Option<&dto::EncodingType>) -> S3Result<Self> {
         match wanted.map(dto::EncodingType::as_str) {
             None => Ok(Self(false)),
             Some(dto::EncodingType::URL) => Ok(Self(true)),
@@ -82,6 +82,44 @@ impl Encoding {
                 })
                 .collect()
         })
+    }
+}
+
+/// What all listings of a bucket ask for.
+pub(super) struct Wanted {
+    /// How many entries, as it was asked for.
+    pub(super) size: i32,
+    pub(super) encoding: Encoding,
+    pub(super) prefix: String,
+    /// Keys are not grouped where empty.
+    pub(super) delimiter: String,
+}
+
+impl Wanted {
+    pub(super) fn of(
+        size: Option<i32>,
+        encoding: Option<&dto::EncodingType>,
+        prefix: Option<String>,
+        delimiter: Option<String>,
+    ) -> S3Result<Self> {
+        Ok(Self {
+            size: page_size(size)?,
+            encoding: Encoding::of(encoding)?,
+            prefix: prefix.unwrap_or_default(),
+            delimiter: delimiter.unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        limit(self.size)
+    }
+
+    pub(super) fn write(&self, text: &str) -> String {
+        self.encoding.write(text)
+    }
+
+    pub(super) fn told_delimiter(&self) -> Option<String> {
+        (!self.delimiter.is_empty()).then(|| self.write(&self.delimiter))
     }
 }
 
@@ -148,34 +186,38 @@ impl Face {
     ) -> S3Result<S3Response<dto::ListObjectsOutput>> {
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        let size = page_size(input.max_keys)?;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
+        let wanted = Wanted::of(
+            input.max_keys,
+            input.encoding_type.as_ref(),
+            input.prefix,
+            input.delimiter,
+        )?;
         let query = ListQuery {
             bucket: bucket.id,
-            prefix: prefix.clone(),
-            delimiter: delimiter.clone().unwrap_or_default(),
+            prefix: wanted.prefix.clone(),
+            delimiter: wanted.delimiter.clone(),
             start: input
                 .marker
                 .clone()
                 .filter(|marker| !marker.is_empty())
                 .map(Start::After),
-            limit: limit(size),
+            limit: wanted.limit(),
         };
-        let page = self.list_page(query, encoding, Some(&bucket.owner)).await?;
-        let next = page.truncated && delimiter.is_some();
+        let page = self
+            .list_page(query, wanted.encoding, Some(&bucket.owner))
+            .await?;
+        let next = page.truncated && !wanted.delimiter.is_empty();
         Ok(S3Response::new(dto::ListObjectsOutput {
             name: Some(bucket.name),
             // Clients of this call take the prefix as it is.
-            prefix: Some(prefix),
-            marker: Some(encoding.write(&input.marker.unwrap_or_default())),
-            max_keys: Some(size),
+            prefix: Some(wanted.prefix.clone()),
+            marker: Some(wanted.write(&input.marker.unwrap_or_default())),
+            max_keys: Some(wanted.size),
             is_truncated: Some(page.truncated),
             contents: page.contents,
             common_prefixes: page.prefixes,
-            delimiter: delimiter.map(|delimiter| encoding.write(&delimiter)),
-            next_marker: next.then(|| encoding.write(&page.last)),
+            delimiter: wanted.told_delimiter(),
+            next_marker: next.then(|| wanted.write(&page.last)),
             encoding_type: input.encoding_type,
             request_charged: None,
         }))
@@ -188,27 +230,29 @@ impl Face {
     ) -> S3Result<S3Response<dto::ListObjectsV2Output>> {
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        let size = page_size(input.max_keys)?;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
+        let wanted = Wanted::of(
+            input.max_keys,
+            input.encoding_type.as_ref(),
+            input.prefix,
+            input.delimiter,
+        )?;
         let after = match &input.continuation_token {
             Some(token) => Some(of_token(token)?),
             None => input.start_after.clone().filter(|after| !after.is_empty()),
         };
         let query = ListQuery {
             bucket: bucket.id,
-            prefix: prefix.clone(),
-            delimiter: delimiter.clone().unwrap_or_default(),
+            prefix: wanted.prefix.clone(),
+            delimiter: wanted.delimiter.clone(),
             start: after.map(Start::After),
-            limit: limit(size),
+            limit: wanted.limit(),
         };
         let told_owner = (input.fetch_owner == Some(true)).then_some(bucket.owner.as_str());
-        let page = self.list_page(query, encoding, told_owner).await?;
+        let page = self.list_page(query, wanted.encoding, told_owner).await?;
         Ok(S3Response::new(dto::ListObjectsV2Output {
             name: Some(bucket.name),
-            prefix: Some(encoding.write(&prefix)),
-            max_keys: Some(size),
+            prefix: Some(wanted.write(&wanted.prefix)),
+            max_keys: Some(wanted.size),
             key_count: Some(page.count),
             continuation_token: input.continuation_token,
             is_truncated: Some(page.truncated),
@@ -217,9 +261,9 @@ impl Face {
                 .then(|| URL_SAFE_NO_PAD.encode(page.last.as_bytes())),
             contents: page.contents,
             common_prefixes: page.prefixes,
-            delimiter: delimiter.map(|delimiter| encoding.write(&delimiter)),
+            delimiter: wanted.told_delimiter(),
             encoding_type: input.encoding_type,
-            start_after: input.start_after.map(|after| encoding.write(&after)),
+            start_after: input.start_after.map(|after| wanted.write(&after)),
             request_charged: None,
         }))
     }
@@ -231,10 +275,12 @@ impl Face {
     ) -> S3Result<S3Response<dto::ListObjectVersionsOutput>> {
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        let size = page_size(input.max_keys)?;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
+        let wanted = Wanted::of(
+            input.max_keys,
+            input.encoding_type.as_ref(),
+            input.prefix,
+            input.delimiter,
+        )?;
         let marker = input.key_marker.clone().filter(|marker| !marker.is_empty());
         let version_marker = input
             .version_id_marker
@@ -252,33 +298,33 @@ impl Face {
         };
         let query = VersionsQuery {
             bucket: bucket.id,
-            prefix: prefix.clone(),
-            delimiter: delimiter.clone().unwrap_or_default(),
+            prefix: wanted.prefix.clone(),
+            delimiter: wanted.delimiter.clone(),
             start: marker.map(|key| VersionsStart { key, sequence }),
-            limit: limit(size),
+            limit: wanted.limit(),
         };
         let listed = self.index.list_versions(query).await.map_err(of_index)?;
         let next = next_version(&listed);
         let (mut versions, mut markers) = (Vec::new(), Vec::new());
         for entry in &listed.entries {
             match entry.version.marker {
-                true => markers.push(told_marker(entry, encoding, &bucket.owner)),
-                false => versions.push(told_version(entry, encoding, &bucket.owner)),
+                true => markers.push(told_marker(entry, wanted.encoding, &bucket.owner)),
+                false => versions.push(told_version(entry, wanted.encoding, &bucket.owner)),
             }
         }
         Ok(S3Response::new(dto::ListObjectVersionsOutput {
             name: Some(bucket.name),
-            prefix: Some(encoding.write(&prefix)),
-            key_marker: Some(encoding.write(&input.key_marker.unwrap_or_default())),
+            prefix: Some(wanted.write(&wanted.prefix)),
+            key_marker: Some(wanted.write(&input.key_marker.unwrap_or_default())),
             version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-            max_keys: Some(size),
+            max_keys: Some(wanted.size),
             is_truncated: Some(listed.truncated),
-            next_key_marker: listed.truncated.then(|| encoding.write(&listed.last)),
+            next_key_marker: listed.truncated.then(|| wanted.write(&listed.last)),
             next_version_id_marker: next.filter(|_| listed.truncated),
             versions: (!versions.is_empty()).then_some(versions),
             delete_markers: (!markers.is_empty()).then_some(markers),
-            common_prefixes: encoding.prefixes(listed.prefixes),
-            delimiter: delimiter.map(|delimiter| encoding.write(&delimiter)),
+            common_prefixes: wanted.encoding.prefixes(listed.prefixes),
+            delimiter: wanted.told_delimiter(),
             encoding_type: input.encoding_type,
             request_charged: None,
         }))

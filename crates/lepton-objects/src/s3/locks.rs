@@ -5,7 +5,7 @@ use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::actions::Right;
-use super::attributes::{stamp, unstamp};
+use super::attributes::{stamp_exactly, unstamp};
 use super::errors::{denied, of_index};
 use super::get::which;
 use super::patterns::version_parameter;
@@ -160,7 +160,7 @@ impl Face {
         Ok(S3Response::new(dto::GetObjectRetentionOutput {
             retention: Some(dto::ObjectLockRetention {
                 mode: Some(mode),
-                retain_until_date: Some(stamp(held.until)),
+                retain_until_date: Some(stamp_exactly(held.until)),
             }),
         }))
     }

@@ -18,9 +18,11 @@ mod copy;
 mod cors;
 mod customer_keys;
 mod delete;
+mod demands;
 mod encryption;
 mod errors;
 mod expiry;
+mod forms;
 mod front;
 mod gate;
 mod get;
@@ -40,10 +42,11 @@ mod settings;
 mod tags;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use lepton_store::index::{BucketId, ObjectIndex, Traffic};
-use lepton_types::{Clock, IdSource, Name, Timestamp};
+use lepton_types::{Clock, DurationMs, IdSource, Name, Timestamp};
 use s3s::S3Request;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -54,6 +57,10 @@ use reading::Pinned;
 
 pub use front::Front;
 pub use gate::{Gate, GateError, Holder, Rights};
+
+/// Where the connection of a request comes from: who serves connections puts it among a request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub IpAddr);
 
 /// The region that is told to clients that ask; there is but one.
 pub const REGION: &str = "us-east-1";
@@ -83,6 +90,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn IdSource>,
+    /// How long a day in the rules of lifecycles is.
+    pub lifecycle_day: DurationMs,
 }
 
 /// The S3 face of one Lepton. Cheap to clone.
@@ -155,11 +164,19 @@ impl Face {
 /// Which bucket a request turned out to be about, for what is answered around the operation.
 type FoundBucket = Arc<OnceLock<BucketId>>;
 
+/// Who asks.
+#[derive(Clone)]
+struct Caller {
+    /// Nobody in particular if the request is not signed.
+    holder: Option<Arc<Holder>>,
+    /// Where the connection comes from.
+    address: Option<IpAddr>,
+}
+
 /// What [`Face`] found out about a request before its operation runs.
 #[derive(Clone)]
 struct Entered {
-    /// Who asks; nobody in particular if the request is not signed.
-    holder: Option<Arc<Holder>>,
+    caller: Caller,
     /// The bucket that the path names, if it is there.
     bucket: Option<lepton_store::index::Bucket>,
     /// What its policy says, if it has one.

@@ -8,19 +8,20 @@ use lepton_types::Timestamp;
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::attributes::{Attributes, UploadNote, class_of, http_date, write_parts};
+use super::acl::granted;
+use super::attributes::{Attributes, UploadNote, class_of, write_parts};
 use super::checksums::{Expected, tell_sum, told};
 use super::customer_keys::brought;
 use super::encryption::{said, tell_encryption};
 use super::errors::{no_such_upload, of_index};
-use super::list::{Encoding, limit, owner, page_size};
+use super::list::{Wanted, limit, owner, page_size};
 use super::locks::mode_of;
 use super::parts::{
     PARTS_MAX, UnderWay, check_whole, checksum_of, choose, completed, etag_of, initiator, note_of,
     part_number, sum_of, told_part, told_upload, upload_id, whole_sum,
 };
-use super::put::{Received, WantedLock, matched, piece_of, settle, told_encoding};
-use super::{Face, acl, entered, tags};
+use super::put::{Received, WantedLock, described, matched, piece_of, settle};
+use super::{Face, entered, tags};
 use crate::pending::to_the_end;
 
 impl Face {
@@ -32,7 +33,7 @@ impl Face {
         let entered = entered(&request);
         let (bucket, label) = (entered.bucket()?.clone(), entered.label());
         let input = request.input;
-        acl::refuse_grants!(input);
+        self.check_grants(&bucket, granted!(input)).await?;
         let encryption = self.encryption(&bucket, said!(input)).await?;
         let wanted = WantedLock {
             mode: input.object_lock_mode,
@@ -45,13 +46,6 @@ impl Face {
             input.checksum_type.as_ref(),
         )?;
         let mut kept = Attributes {
-            content_type: input.content_type,
-            content_encoding: told_encoding(input.content_encoding),
-            content_language: input.content_language,
-            content_disposition: input.content_disposition,
-            cache_control: input.cache_control,
-            expires: input.expires.as_ref().and_then(http_date),
-            website_redirect: input.website_redirect_location,
             upload: Some(UploadNote {
                 tags: tags::of_header(input.tagging.as_deref())?,
                 hold,
@@ -61,7 +55,7 @@ impl Face {
                 }),
                 checksum: checksum.clone(),
             }),
-            ..Attributes::default()
+            ..described!(input)
         };
         encryption.note(&mut kept);
         kept.set_metadata(input.metadata)?;
@@ -201,8 +195,8 @@ impl Face {
             Err(missing) => return self.completed_before(&bucket, &input, missing).await,
         };
         let customer = brought!(input)?;
-        // As in S3, completion needs no key; one that is given must be the upload's.
-        if customer.is_some() {
+        // As in S3, completion needs the upload's key where checksums are kept; one that is given must be it.
+        if customer.is_some() || under_way.algorithm()?.is_some() {
             under_way.key_of_part(customer.as_ref())?;
         }
         let there = self
@@ -354,10 +348,12 @@ impl Face {
     ) -> S3Result<S3Response<dto::ListMultipartUploadsOutput>> {
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        let size = page_size(input.max_uploads)?;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
+        let wanted = Wanted::of(
+            input.max_uploads,
+            input.encoding_type.as_ref(),
+            input.prefix,
+            input.delimiter,
+        )?;
         let marker = input.key_marker.clone().filter(|marker| !marker.is_empty());
         let upload = input
             .upload_id_marker
@@ -365,10 +361,10 @@ impl Face {
             .and_then(|text| text.parse().ok());
         let query = UploadsQuery {
             bucket: bucket.id,
-            prefix: prefix.clone(),
-            delimiter: delimiter.clone().unwrap_or_default(),
+            prefix: wanted.prefix.clone(),
+            delimiter: wanted.delimiter.clone(),
             start: marker.map(|key| UploadsStart { key, upload }),
-            limit: limit(size),
+            limit: wanted.limit(),
         };
         let listed = self.index.list_uploads(query).await.map_err(of_index)?;
         let next = listed
@@ -379,20 +375,20 @@ impl Face {
         let uploads = listed
             .entries
             .iter()
-            .map(|upload| told_upload(upload, encoding, &bucket.owner))
+            .map(|upload| told_upload(upload, wanted.encoding, &bucket.owner))
             .collect();
         Ok(S3Response::new(dto::ListMultipartUploadsOutput {
             bucket: Some(bucket.name),
-            prefix: Some(encoding.write(&prefix)),
-            key_marker: Some(encoding.write(&input.key_marker.unwrap_or_default())),
+            prefix: Some(wanted.write(&wanted.prefix)),
+            key_marker: Some(wanted.write(&input.key_marker.unwrap_or_default())),
             upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
-            max_uploads: Some(size),
+            max_uploads: Some(wanted.size),
             is_truncated: Some(listed.truncated),
-            next_key_marker: listed.truncated.then(|| encoding.write(&listed.last)),
+            next_key_marker: listed.truncated.then(|| wanted.write(&listed.last)),
             next_upload_id_marker: next,
             uploads: Some(uploads),
-            common_prefixes: encoding.prefixes(listed.prefixes),
-            delimiter: delimiter.map(|delimiter| encoding.write(&delimiter)),
+            common_prefixes: wanted.encoding.prefixes(listed.prefixes),
+            delimiter: wanted.told_delimiter(),
             encoding_type: input.encoding_type,
             request_charged: None,
         }))

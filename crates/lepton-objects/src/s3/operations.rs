@@ -3,7 +3,8 @@
 use s3s::dto;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use super::{Face, REGION, acl, entered, settings};
+use super::acl::{self, Granted, granted};
+use super::{Face, REGION, entered, settings};
 
 /// One operation, done by a method of [`Face`].
 macro_rules! done_by {
@@ -201,17 +202,12 @@ impl Face {
         &self,
         request: S3Request<dto::PutBucketAclInput>,
     ) -> S3Result<S3Response<dto::PutBucketAclOutput>> {
-        let owner = entered(&request).bucket()?.owner.clone();
+        let bucket = entered(&request).bucket()?;
         let input = &request.input;
-        acl::check_canned(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
-        acl::check_list(input.access_control_policy.as_ref(), &owner)?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write,
-            &input.grant_write_acp,
-        ])?;
+        let list = input.access_control_policy.as_ref();
+        let granted = granted!(input, grant_write);
+        self.check_grants(bucket, Granted { list, ..granted })
+            .await?;
         Ok(S3Response::new(dto::PutBucketAclOutput::default()))
     }
 
@@ -238,15 +234,10 @@ impl Face {
         let input = &request.input;
         let which = super::get::which(input.version_id.as_deref())?;
         self.open(&bucket, &input.key, which).await?;
-        acl::check_canned(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-        acl::check_list(input.access_control_policy.as_ref(), &bucket.owner)?;
-        acl::check_headers(&[
-            &input.grant_full_control,
-            &input.grant_read,
-            &input.grant_read_acp,
-            &input.grant_write,
-            &input.grant_write_acp,
-        ])?;
+        let list = input.access_control_policy.as_ref();
+        let granted = granted!(input, grant_write);
+        self.check_grants(&bucket, Granted { list, ..granted })
+            .await?;
         Ok(S3Response::new(dto::PutObjectAclOutput::default()))
     }
 

@@ -3,13 +3,18 @@
 //! What is not understood is refused when a policy is set, so that no condition is ever silently
 //! passed over.
 
+mod conditions;
+
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use s3s::{S3Error, S3Result, s3_error};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::gate::Holder;
-use super::patterns::{form_pairs, is_like};
+use super::patterns::is_like;
+use conditions::Condition;
 
 /// The longest policy, as in S3.
 const POLICY_BYTES_MAX: usize = 20 << 10;
@@ -25,6 +30,15 @@ pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
     /// Of the query, decoded.
     pub(super) parameters: &'a [(String, String)],
+}
+
+/// Who asks, as far as policies tell people apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    /// Nobody in particular if the request is not signed.
+    pub(super) holder: Option<&'a Holder>,
+    /// Where the connection comes from.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// What a policy says.
@@ -63,40 +77,6 @@ enum Chosen {
     NotThese(Vec<String>),
 }
 
-#[derive(Debug)]
-struct Condition {
-    operator: Operator,
-    /// Whether an absent value passes.
-    if_exists: bool,
-    key: Key,
-    values: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Equals,
-    EqualsIgnoringCase,
-    Like,
-    NotEquals,
-    NotEqualsIgnoringCase,
-    NotLike,
-    Null,
-}
-
-#[derive(Debug)]
-enum Key {
-    /// A parameter of the query: `s3:prefix`.
-    Query(&'static str),
-    /// A header of the request: `s3:x-amz-acl`.
-    Header(String),
-    /// A tag of the object that is there.
-    ExistingTag(String),
-    /// A tag that the request brings.
-    RequestTag(String),
-    /// The holder's name.
-    UserName,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Document {
@@ -126,8 +106,9 @@ struct RawStatement {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
-    One(T),
+    /// Looked for first: a list is a value, too.
     Many(Vec<T>),
+    One(T),
 }
 
 impl<T> OneOrMany<T> {
@@ -166,13 +147,13 @@ impl Policy {
 
     pub(super) fn decide(
         &self,
-        holder: Option<&Holder>,
+        asker: Asker<'_>,
         asked: &Asked<'_>,
         tags: &[(String, String)],
     ) -> Verdict {
         let mut verdict = Verdict::Silent;
         for statement in &self.statements {
-            if statement.speaks_of(holder, asked, tags) {
+            if statement.speaks_of(asker, asked, tags) {
                 match statement.allows {
                     false => return Verdict::Denied,
                     true => verdict = Verdict::Allowed,
@@ -187,14 +168,14 @@ impl Policy {
         self.statements.iter().any(|statement| {
             statement.allows
                 && !matches!(statement.principals, Principals::These(_))
-                && !statement.conditions.iter().any(Condition::names_holders)
+                && !statement.conditions.iter().any(Condition::tells_apart)
         })
     }
 
     /// Whether it must be told the tags of the object that is there.
     pub(super) fn reads_tags(&self) -> bool {
         let mut conditions = self.statements.iter().flat_map(|one| &one.conditions);
-        conditions.any(|condition| matches!(condition.key, Key::ExistingTag(_)))
+        conditions.any(Condition::reads_tags)
     }
 }
 
@@ -256,12 +237,7 @@ impl Statement {
         })
     }
 
-    fn speaks_of(
-        &self,
-        holder: Option<&Holder>,
-        asked: &Asked<'_>,
-        tags: &[(String, String)],
-    ) -> bool {
+    fn speaks_of(&self, asker: Asker<'_>, asked: &Asked<'_>, tags: &[(String, String)]) -> bool {
         let mut resource = format!("{ARN}{}", asked.bucket);
         if !asked.key.is_empty() {
             resource = format!("{resource}/{}", asked.key);
@@ -272,7 +248,7 @@ impl Statement {
                 &asked.action.to_ascii_lowercase(),
             )
         };
-        let is_principal = |name: &String| holder.is_some_and(|holder| means(name, holder));
+        let is_principal = |name: &String| asker.holder.is_some_and(|holder| means(name, holder));
         let spoken_to = match &self.principals {
             Principals::Everybody => true,
             Principals::These(names) => names.iter().any(is_principal),
@@ -284,7 +260,7 @@ impl Statement {
             && self
                 .conditions
                 .iter()
-                .all(|condition| condition.holds(holder, asked, tags))
+                .all(|condition| condition.holds(asker, asked, tags))
     }
 }
 
@@ -331,146 +307,6 @@ fn means(principal: &str, holder: &Holder) -> bool {
         && (who == "root" || who.strip_prefix("user/") == Some(holder.name.as_str()))
 }
 
-impl Condition {
-    fn of(operator: &str, keys: Value) -> S3Result<Vec<Self>> {
-        let (word, if_exists) = match operator.strip_suffix("IfExists") {
-            Some(word) => (word, true),
-            None => (operator, false),
-        };
-        let operator = match word {
-            "StringEquals" => Operator::Equals,
-            "StringEqualsIgnoreCase" => Operator::EqualsIgnoringCase,
-            "StringLike" => Operator::Like,
-            "StringNotEquals" => Operator::NotEquals,
-            "StringNotEqualsIgnoreCase" => Operator::NotEqualsIgnoringCase,
-            "StringNotLike" => Operator::NotLike,
-            "Null" => Operator::Null,
-            _ => return Err(malformed("Policy has an unsupported condition")),
-        };
-        let Value::Object(keys) = keys else {
-            return Err(malformed("Policy has an invalid condition"));
-        };
-        let mut conditions = Vec::new();
-        for (key, values) in keys {
-            let values: OneOrMany<Value> = serde_json::from_value(values)
-                .map_err(|_| malformed("Policy has an invalid condition"))?;
-            let text = |value: Value| match value {
-                Value::String(text) => Ok(text),
-                Value::Bool(truth) => Ok(truth.to_string()),
-                Value::Number(number) => Ok(number.to_string()),
-                _ => Err(malformed("Policy has an invalid condition")),
-            };
-            conditions.push(Self {
-                operator,
-                if_exists,
-                key: Key::of(&key)?,
-                values: values
-                    .into_vec()
-                    .into_iter()
-                    .map(text)
-                    .collect::<S3Result<_>>()?,
-            });
-        }
-        Ok(conditions)
-    }
-
-    /// Whether it holds for none but holders that it names.
-    fn names_holders(&self) -> bool {
-        let names = |value: &String| !value.contains(['*', '?']);
-        matches!(self.key, Key::UserName)
-            && matches!(
-                self.operator,
-                Operator::Equals | Operator::EqualsIgnoringCase | Operator::Like
-            )
-            && !self.if_exists
-            && self.values.iter().all(names)
-    }
-
-    fn holds(&self, holder: Option<&Holder>, asked: &Asked<'_>, tags: &[(String, String)]) -> bool {
-        let found = self.key.find(holder, asked, tags);
-        if self.operator == Operator::Null {
-            let absent = found.is_none().to_string();
-            return self.values.contains(&absent);
-        }
-        let Some(found) = found else {
-            // A negated condition holds for what is not there.
-            return self.if_exists || self.operator.is_negated();
-        };
-        let lower = found.to_ascii_lowercase();
-        let any = self.values.iter().any(|value| match self.operator {
-            Operator::Equals | Operator::NotEquals => *value == found,
-            Operator::EqualsIgnoringCase | Operator::NotEqualsIgnoringCase => {
-                value.to_ascii_lowercase() == lower
-            }
-            Operator::Like | Operator::NotLike => is_like(value, &found),
-            Operator::Null => false,
-        });
-        any != self.operator.is_negated()
-    }
-}
-
-impl Operator {
-    const fn is_negated(self) -> bool {
-        matches!(
-            self,
-            Self::NotEquals | Self::NotEqualsIgnoringCase | Self::NotLike
-        )
-    }
-}
-
-impl Key {
-    fn of(word: &str) -> S3Result<Self> {
-        let lower = word.to_ascii_lowercase();
-        if let Some(tag) = word.strip_prefix("s3:ExistingObjectTag/") {
-            return Ok(Self::ExistingTag(tag.to_owned()));
-        }
-        if let Some(tag) = word.strip_prefix("s3:RequestObjectTag/") {
-            return Ok(Self::RequestTag(tag.to_owned()));
-        }
-        match lower.as_str() {
-            "s3:prefix" => Ok(Self::Query("prefix")),
-            "s3:delimiter" => Ok(Self::Query("delimiter")),
-            "s3:max-keys" => Ok(Self::Query("max-keys")),
-            "s3:versionid" => Ok(Self::Query("versionId")),
-            "aws:username" => Ok(Self::UserName),
-            "aws:referer" => Ok(Self::Header("referer".to_owned())),
-            "aws:useragent" => Ok(Self::Header("user-agent".to_owned())),
-            _ => match lower.strip_prefix("s3:") {
-                Some(header) if header.starts_with("x-amz-") => Ok(Self::Header(header.to_owned())),
-                _ => Err(malformed("Policy has an unsupported condition key")),
-            },
-        }
-    }
-
-    fn find(
-        &self,
-        holder: Option<&Holder>,
-        asked: &Asked<'_>,
-        tags: &[(String, String)],
-    ) -> Option<String> {
-        let named = |pairs: &[(String, String)], name: &str| {
-            let found = pairs.iter().find(|(key, _)| key == name);
-            found.map(|(_, value)| value.clone())
-        };
-        match self {
-            Self::Query(name) => named(asked.parameters, name),
-            Self::Header(name) => {
-                let value = asked.headers.get(name.as_str())?;
-                value.to_str().ok().map(str::to_owned)
-            }
-            Self::ExistingTag(tag) => {
-                let found = tags.iter().find(|(key, _)| key == tag);
-                found.map(|(_, value)| value.clone())
-            }
-            Self::RequestTag(tag) => {
-                let header = asked.headers.get("x-amz-tagging")?.to_str().ok()?;
-                named(&form_pairs(header), tag)
-            }
-            Self::UserName => holder.map(|holder| holder.name.clone()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::gate::Rights;
@@ -486,6 +322,10 @@ mod tests {
     }
 
     fn decide(policy: &str, holder: Option<&Holder>, action: &str, key: &str) -> Verdict {
+        let asker = Asker {
+            holder,
+            address: Some(IpAddr::from([10, 1, 2, 3])),
+        };
         let headers = HeaderMap::new();
         let asked = Asked {
             action,
@@ -496,7 +336,7 @@ mod tests {
         };
         Policy::parse(policy, "data")
             .unwrap()
-            .decide(holder, &asked, &[])
+            .decide(asker, &asked, &[])
     }
 
     #[test]
@@ -549,6 +389,42 @@ mod tests {
                 Verdict::Silent
             );
         }
+    }
+
+    #[test]
+    fn addresses_are_told_apart_by_ranges() {
+        let policy = |operator: &str, range: &str| {
+            format!(
+                r#"{{"Statement": {{"Effect": "Allow", "Principal": "*",
+                    "Action": "s3:GetObject", "Resource": "arn:aws:s3:::data/*",
+                    "Condition": {{"{operator}": {{"aws:SourceIp": ["{range}"]}}}}}}}}"#
+            )
+        };
+        for (operator, range, allows, public) in [
+            ("IpAddress", "10.1.2.3", true, false),
+            ("IpAddress", "10.1.0.0/16", true, false),
+            ("IpAddress", "10.1.2.2/32", false, false),
+            ("IpAddress", "0.0.0.0/0", true, true),
+            ("IpAddress", "2001:db8::/32", false, false),
+            ("IpAddressIfExists", "10.0.0.0/8", true, true),
+            ("NotIpAddress", "10.0.0.0/8", false, true),
+            ("NotIpAddress", "11.0.0.0/8", true, true),
+        ] {
+            let policy = policy(operator, range);
+            let verdict = decide(&policy, None, "s3:GetObject", "x");
+            assert_eq!(verdict == Verdict::Allowed, allows, "{policy}");
+            let is_public = Policy::parse(&policy, "data").unwrap().is_public();
+            assert_eq!(is_public, public, "{policy}");
+        }
+        for (operator, range) in [
+            ("IpAddress", "10.0.0.0/33"),
+            ("IpAddress", "ten"),
+            ("StringLike", "10.*"),
+        ] {
+            assert!(Policy::parse(&policy(operator, range), "data").is_err());
+        }
+        let wrong = policy("IpAddress", "10.0.0.0/8").replace("aws:SourceIp", "aws:username");
+        assert!(Policy::parse(&wrong, "data").is_err());
     }
 
     #[test]

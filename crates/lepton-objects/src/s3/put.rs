@@ -9,13 +9,14 @@ use lepton_types::{DurationMs, Name, Timestamp};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::acl::granted;
 use super::actions::action_of;
-use super::attributes::{Attributes, class_of, http_date, unstamp};
+use super::attributes::{class_of, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
 use super::encryption::{said, tell_encryption};
 use super::errors::{denied, of_body, of_content, of_index, too_large};
 use super::policy::Asked;
-use super::{Face, acl, attributes, entered, settings, tags};
+use super::{Face, attributes, entered, settings, tags};
 use crate::pending::to_the_end;
 use crate::{Content, ContentKey, INLINE_BYTES_MAX, NewContent, StagedContent};
 
@@ -87,6 +88,26 @@ pub(super) async fn settle<T>(staged: StagedContent, answer: Result<T, IndexErro
         Err(error) => Err(of_index(error)),
     }
 }
+
+/// What the record of a write says of the object itself.
+macro_rules! described {
+    ($input:expr) => {
+        $crate::s3::attributes::Attributes {
+            content_type: $input.content_type.clone(),
+            content_encoding: $crate::s3::put::told_encoding($input.content_encoding.clone()),
+            content_language: $input.content_language.clone(),
+            content_disposition: $input.content_disposition.clone(),
+            cache_control: $input.cache_control.clone(),
+            expires: $input
+                .expires
+                .as_ref()
+                .and_then($crate::s3::attributes::http_date),
+            website_redirect: $input.website_redirect_location.clone(),
+            ..$crate::s3::attributes::Attributes::default()
+        }
+    };
+}
+pub(super) use described;
 
 impl Face {
     /// Refuses a body of which its length tells that it will not fit, before it is taken.
@@ -290,7 +311,7 @@ impl Face {
         }
         let bucket = entered(&request).bucket()?.clone();
         let input = request.input;
-        acl::refuse_grants!(input);
+        self.check_grants(&bucket, granted!(input)).await?;
         let encryption = self.encryption(&bucket, said!(input)).await?;
         let tags = tags::of_header(input.tagging.as_deref())?;
         let class = class_of(input.storage_class.as_ref())?;
@@ -300,16 +321,7 @@ impl Face {
             hold: input.object_lock_legal_hold_status,
         };
         let (hold, retention) = self.lock_of(&bucket, &wanted).await?;
-        let mut kept = Attributes {
-            content_type: input.content_type,
-            content_encoding: told_encoding(input.content_encoding),
-            content_language: input.content_language,
-            content_disposition: input.content_disposition,
-            cache_control: input.cache_control,
-            expires: input.expires.as_ref().and_then(http_date),
-            website_redirect: input.website_redirect_location,
-            ..Attributes::default()
-        };
+        let mut kept = described!(input);
         encryption.note(&mut kept);
         kept.set_metadata(input.metadata)?;
         let expected = Expected::of(

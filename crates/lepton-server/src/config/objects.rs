@@ -14,12 +14,20 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
+/// A pass over all lifecycles goes through buckets, so days have an end below.
+const LIFECYCLE_DAY_MIN: DurationMs = DurationMs::from_secs(1);
+
+/// What clients mean by a day.
+const LIFECYCLE_DAY_MAX: DurationMs = DurationMs::from_secs(86_400);
+
 /// Where the bytes of everything are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectsConfig {
     /// How often the replica is brought up to date.
     pub replicate_every: DurationMs,
+    /// How long a day in the rules of lifecycles is: less than 24 hours to try rules out.
+    pub lifecycle_day: DurationMs,
     /// Where they are kept; `contents/` in the data directory where absent.
     pub backend: Option<PlaceConfig>,
     /// Where they are copied to, and repaired from.
@@ -34,6 +42,7 @@ impl Default for ObjectsConfig {
     fn default() -> Self {
         Self {
             replicate_every: DurationMs::from_secs(3_600),
+            lifecycle_day: LIFECYCLE_DAY_MAX,
             backend: None,
             replica: None,
             kms: None,
@@ -183,6 +192,11 @@ impl ObjectsConfig {
             let value = self.replicate_every.to_string();
             let rule = "each pass lists both places, so a second is the least";
             return Err(refused("objects.replicate_every", &value, rule));
+        }
+        if !(LIFECYCLE_DAY_MIN..=LIFECYCLE_DAY_MAX).contains(&self.lifecycle_day) {
+            let value = self.lifecycle_day.to_string();
+            let rule = "a day is 24 hours, or at least a second where rules are tried out";
+            return Err(refused("objects.lifecycle_day", &value, rule));
         }
         self.kms.as_ref().map_or(Ok(()), KmsConfig::validate)?;
         self.prices.as_ref().map_or(Ok(()), PricesConfig::validate)
@@ -450,6 +464,10 @@ mod tests {
         assert!(told(twice).contains("lost together"));
         let prices = "[objects.prices]\ncurrency = 'EUR'\negress_gib = -1.0\n";
         assert!(told(prices).contains("objects.prices.egress_gib"));
+        for day in ["999ms", "25h"] {
+            let short = told(&format!("[objects]\nlifecycle_day = '{day}'\n"));
+            assert!(short.contains("objects.lifecycle_day"), "{short}");
+        }
     }
 
     fn place(endpoint: Option<&str>, credentials: Option<PathBuf>) -> PlaceConfig {

@@ -37,6 +37,10 @@ struct Rig {
 
 impl Rig {
     async fn open(rules: &str) -> Self {
+        Self::open_with_days_of(DurationMs::from_millis(DAY), rules).await
+    }
+
+    async fn open_with_days_of(lifecycle_day: DurationMs, rules: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let index = ObjectIndex::open(&folder.path().join("objects.db")).unwrap();
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
@@ -71,6 +75,7 @@ impl Rig {
             gate: Arc::new(Nobody),
             clock,
             ids,
+            lifecycle_day,
         });
         Self {
             face,
@@ -221,6 +226,22 @@ async fn objects_move_to_their_tier_and_old_uploads_are_given_up() {
         let done = rig.face.carry_out_lifecycles(at(day)).await.unwrap();
         assert_eq!((day, done), (day, touched));
         assert_eq!(rig.versions().await[0].2, class);
+    }
+}
+
+#[tokio::test]
+async fn shorter_days_make_rules_come_sooner_and_dates_as_ever() {
+    let rules = r#"[{"id": "days", "status": "Enabled", "prefix": "a/", "expiration": {"days": 2}},
+                    {"id": "date", "status": "Enabled", "prefix": "b/",
+                     "expiration": {"date": "1970-01-03T00:00:00Z"}}]"#;
+    let rig = Rig::open_with_days_of(DurationMs::from_secs(10), rules).await;
+    for key in ["a/1", "b/1"] {
+        rig.put(key, 0, "[]").await;
+    }
+    let moment = |millis| Timestamp::from_millis(millis);
+    for (millis, touched) in [(29_999, 0), (30_000, 1), (172_799_999, 0), (172_800_000, 1)] {
+        let done = rig.face.carry_out_lifecycles(moment(millis)).await.unwrap();
+        assert_eq!(done, touched, "at {millis}");
     }
 }
 
