@@ -13,9 +13,12 @@ The table shows the median of the rounds; the last two columns compare within ea
 - with the least of these, of the socket (what the server that does nothing reached with the same client), and of the cores:
   what all of it together takes of processor time a byte — MD5 (of sixteen streams together, where there are many connections), cipher,
   file, and socket — divided among them.
+
+Then GET of objects that the page cache was made to forget, each once, beside `dd` of plain files that it was made to forget.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -24,6 +27,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import time
 
 from compare import free_port, keys, lepton, load, until
 
@@ -75,6 +79,45 @@ def limits_of(what, most, idle, cores, connections):
     return single, min(single, idle["mb_s"], cores / cost)
 
 
+def forget(folder):
+    """Has the page cache drop what is in the files of `folder`."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_plain(files, cores, connections):
+    """MB a second of so many readers of files, each file once."""
+    read = lambda path: subprocess.run(["taskset", "-c", cores, "dd", f"if={path}", "of=/dev/null", "bs=1M"],
+                                       check=True, stderr=subprocess.DEVNULL)
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+        list(pool.map(read, files))
+    return len(files) * SIZE / 1e6 / (time.monotonic() - start)
+
+
+def from_disk(client, server, folder, options):
+    plain = folder / "cold"
+    plain.mkdir()
+    files = [plain / str(number) for number in range(OBJECTS)]
+    for path in files:
+        path.write_bytes(os.urandom(SIZE))
+    print("\n| from the disk | plain files | Lepton | of plain files |\n|---|---|---|---|")
+    for connections in (1, 4):
+        rounds = []
+        for _ in range(options.rounds):
+            forget(plain)
+            bare = read_plain(files, options.cores, connections)
+            forget(folder / "lepton")
+            rounds.append((bare, load(client, server, options.client_cores, "get", SIZE, connections, OBJECTS, 0)["mb_s"]))
+        shares = sorted(done / bare for bare, done in rounds)
+        bare, done = (statistics.median(column) for column in zip(*rounds))
+        print(f"| GET 64 MiB, {connections} | {bare:,.0f} | {done:,.0f} | {statistics.median(shares):.0%} "
+              f"({shares[0]:.0%} to {shares[-1]:.0%}) |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("release", type=pathlib.Path, help="folder with `lepton`, `examples/s3_load` and `examples/limits`")
@@ -119,6 +162,7 @@ def main():
                 print(f"| {what.upper()} 64 MiB, {connections} | " + " | ".join(f"{middle[key]:,.0f}" for key in middle)
                       + f" | {statistics.median(wires):,.0f} | {statistics.median(rates):,.0f} | {share(singles)} | {share(togethers)} |",
                       flush=True)
+        from_disk(client, server, folder, options)
         print(f"most memory of the server: {server.peak_mib()} MiB; load average at the end: {os.getloadavg()[0]:.1f}")
     finally:
         for running in filter(None, (server, idle)):
