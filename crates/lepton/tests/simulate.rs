@@ -68,8 +68,8 @@ fn files_that_are_none_are_named() {
         for (file, status, words) in [
             ("garbage", 8, "`garbage`, line 3: not text in UTF-8"),
             ("empty", 8, "`empty`, line 1: "),
-            ("folder", 1, "cannot read `folder`: "),
-            ("missing", 1, "cannot read `missing`: "),
+            ("folder", 8, "cannot read `folder`: "),
+            ("missing", 8, "cannot read `missing`: "),
         ] {
             let (found, out, err) = simulate(folder.path(), &command.replace("bad", file));
             assert_eq!(

@@ -27,10 +27,10 @@ const SPAN_MOST: DurationMs = DurationMs::from_secs(1_000 * 3_600);
 /// Nobody waits longer for an answer.
 const SERVICE_MOST: DurationMs = DurationMs::from_secs(86_400);
 
-const PLOT: Plot = Plot {
-    bar: "replica_seconds",
-    bound: Some("clairvoyant_replica_seconds"),
-};
+const PLOTS: [Plot; 2] = [
+    Plot::beside("replica_seconds", "clairvoyant_replica_seconds"),
+    Plot::of("late_pct"),
+];
 
 /// Replays requests against a fleet that a policy scales.
 #[derive(Debug, clap::Args)]
@@ -108,7 +108,7 @@ pub(crate) fn run(
         bar.finish_and_clear();
         table.push(name, &figures);
     }
-    Ok(table.print(format, &PLOT, out)?)
+    Ok(table.print(format, &PLOTS, out)?)
 }
 
 /// Limits between which a replay ends and its figures mean something.

@@ -16,14 +16,8 @@ use super::figures::{Plot, Table};
 use super::{SimulateError, in_file, policies, progress, read};
 use crate::output::Format;
 
-const JOB_PLOT: Plot = Plot {
-    bar: "cost_vs_on_demand",
-    bound: Some("optimum_vs_on_demand"),
-};
-const SERVICE_PLOT: Plot = Plot {
-    bar: "cost_vs_on_demand",
-    bound: None,
-};
+const JOB_PLOTS: [Plot; 1] = [Plot::beside("cost_vs_on_demand", "optimum_vs_on_demand")];
+const SERVICE_PLOTS: [Plot; 2] = [Plot::of("cost_vs_on_demand"), Plot::of("availability")];
 
 /// Replays a job with a deadline over the availability of spot machines, zone by zone; or, with
 /// `--service`, machines that are bought once and kept.
@@ -107,7 +101,7 @@ fn run_job(args: &BuyingArgs, format: Format, out: &mut dyn Write) -> Result<(),
         bar.finish_and_clear();
         table.push(name, &figures.map_err(|error| refused(args, &error))?);
     }
-    Ok(table.print(format, &JOB_PLOT, out)?)
+    Ok(table.print(format, &JOB_PLOTS, out)?)
 }
 
 fn run_service(
@@ -144,7 +138,7 @@ fn run_service(
         })?;
         table.push(name, &figures);
     }
-    Ok(table.print(format, &SERVICE_PLOT, out)?)
+    Ok(table.print(format, &SERVICE_PLOTS, out)?)
 }
 
 fn zones(args: &BuyingArgs) -> Result<Vec<Availability>, SimulateError> {

@@ -1,4 +1,4 @@
-//! How figures are printed: as JSON under their names, or as a table with bars.
+//! How figures are printed: as JSON under their names, or as a table with bars below it.
 //!
 //! Owns: columns and bars. Must not know: what the figures mean.
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::output::{self, Format};
 
 /// Width of a bar of the greatest value.
-const BAR: f64 = 30.0;
+const BAR: f64 = 40.0;
 
 /// Figures of several policies, printed together.
 #[derive(Debug, Default)]
@@ -25,9 +25,9 @@ pub(super) struct Table {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plot {
     /// The field whose value is a bar.
-    pub(super) bar: &'static str,
+    bar: &'static str,
     /// The field that no policy can pass, a line through the bars.
-    pub(super) bound: Option<&'static str>,
+    bound: Option<&'static str>,
 }
 
 /// A policy's figures, in the order in which they were declared: the most important first.
@@ -38,6 +38,11 @@ impl Row {
     fn number(&self, name: &str) -> f64 {
         let found = self.0.iter().find(|(other, _)| other == name);
         found.and_then(|(_, value)| value.as_f64()).unwrap_or(0.0)
+    }
+
+    fn policy(&self) -> &str {
+        let first = self.0.first().and_then(|(_, value)| value.as_str());
+        first.unwrap_or_default()
     }
 }
 
@@ -78,12 +83,20 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Prints all; in a table the field of `plot` is drawn.
-    pub(super) fn print(&self, format: Format, plot: &Plot, out: &mut dyn Write) -> io::Result<()> {
+    /// Prints all; below a table the fields of `plots` are drawn.
+    pub(super) fn print(
+        &self,
+        format: Format,
+        plots: &[Plot],
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         match format {
             Format::Json => writeln!(out, "{}", self.json()),
             Format::Yaml => write!(out, "{}", output::json_as_yaml(&self.json())),
-            Format::Table | Format::Wide => self.text(plot, out),
+            Format::Table | Format::Wide => {
+                self.text(out)?;
+                plots.iter().try_for_each(|plot| self.draw(plot, out))
+            }
         }
     }
 
@@ -95,15 +108,12 @@ impl Table {
         }
     }
 
-    fn text(&self, plot: &Plot, out: &mut dyn Write) -> io::Result<()> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let Some(first) = self.rows.first() else {
             return Ok(());
         };
-        let drawn = [Some(plot.bar), plot.bound].into_iter().flatten();
-        let drawn = drawn.flat_map(|name| self.rows.iter().map(move |row| row.number(name)));
-        let most = drawn.fold(f64::MIN_POSITIVE, f64::max);
-        let mut lines: Vec<Vec<String>> =
-            vec![first.0.iter().map(|(name, _)| name.clone()).collect()];
+        let names = first.0.iter().map(|(name, _)| name.clone());
+        let mut lines: Vec<Vec<String>> = vec![names.collect()];
         for row in &self.rows {
             lines.push(row.0.iter().map(|(_, value)| shown(value)).collect());
         }
@@ -113,32 +123,46 @@ impl Table {
                 cells.map(|text| text.chars().count()).max().unwrap_or(0)
             })
             .collect();
-        let is_number: Vec<bool> = first
-            .0
-            .iter()
-            .map(|(_, value)| !value.is_string())
-            .collect();
-        for (index, line) in lines.iter().enumerate() {
-            for ((text, width), is_number) in line.iter().zip(&widths).zip(&is_number) {
-                if *is_number {
-                    write!(out, "{text:>width$}  ")?;
-                } else {
-                    write!(out, "{text:<width$}  ")?;
-                }
-            }
-            let Some(row) = index.checked_sub(1) else {
-                writeln!(out, "{}", plot.legend())?;
-                continue;
-            };
-            let row = &self.rows[row];
+        for line in &lines {
+            let cells = line.iter().zip(&widths).zip(&first.0);
+            let cells = cells.map(|((text, width), (_, value))| match value.is_string() {
+                true => format!("{text:<width$}"),
+                false => format!("{text:>width$}"),
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn draw(&self, plot: &Plot, out: &mut dyn Write) -> io::Result<()> {
+        let drawn = [Some(plot.bar), plot.bound].into_iter().flatten();
+        let drawn = drawn.flat_map(|name| self.rows.iter().map(move |row| row.number(name)));
+        let most = drawn.fold(f64::MIN_POSITIVE, f64::max);
+        let names = self.rows.iter().map(Row::policy);
+        let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
+        writeln!(out, "\n{}", plot.legend())?;
+        for row in &self.rows {
             let bound = plot.bound.map(|bound| row.number(bound) / most);
-            writeln!(out, "{}", drawn_bar(row.number(plot.bar) / most, bound))?;
+            let bar = drawn_bar(row.number(plot.bar) / most, bound);
+            writeln!(out, "{:width$}  {bar}", row.policy())?;
         }
         Ok(())
     }
 }
 
 impl Plot {
+    /// A bar for each policy.
+    pub(super) const fn of(bar: &'static str) -> Self {
+        Self { bar, bound: None }
+    }
+
+    /// A bar for each policy, with a line at the bound.
+    pub(super) const fn beside(bar: &'static str, bound: &'static str) -> Self {
+        let bound = Some(bound);
+        Self { bar, bound }
+    }
+
     fn legend(&self) -> String {
         match self.bound {
             None => self.bar.to_owned(),
@@ -214,15 +238,19 @@ mod tests {
         let print = |format, bound| {
             let mut out = Vec::new();
             let plot = Plot { bar: "zulu", bound };
-            table.print(format, &plot, &mut out).unwrap();
+            table.print(format, &[plot], &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        // A half of thirty characters, and a line at five twelfths.
-        let bar = |rest: usize| format!("{}│{}", "█".repeat(12), "█".repeat(rest));
+        // A half of forty characters, and a line at five twelfths.
+        let bar = |rest: usize| format!("{}│{}", "█".repeat(17), "█".repeat(rest));
         let lines = [
-            "policy   zulu  alpha  least  zulu (│ least)".to_owned(),
-            format!("ours    12346      7  10288  {}", bar(2)),
-            format!("other   24691      7  10288  {}", bar(17)),
+            "policy   zulu  alpha  least".to_owned(),
+            "ours    12346      7  10288".to_owned(),
+            "other   24691      7  10288".to_owned(),
+            String::new(),
+            "zulu (│ least)".to_owned(),
+            format!("ours   {}", bar(2)),
+            format!("other  {}", bar(22)),
         ];
         assert_eq!(print(Format::Table, Some("least")), lines.join("\n") + "\n");
         let json = print(Format::Json, None);

@@ -17,10 +17,7 @@ use super::figures::{Plot, Table};
 use super::{SimulateError, in_file, policies, progress, read};
 use crate::output::Format;
 
-const PLOT: Plot = Plot {
-    bar: "allocated_pct_at_100",
-    bound: Some("bound_pct_at_100"),
-};
+const PLOTS: [Plot; 1] = [Plot::beside("allocated_pct_at_100", "bound_pct_at_100")];
 
 /// Replays tasks that arrive one by one on machines with shared GPUs.
 #[derive(Debug, clap::Args)]
@@ -95,7 +92,7 @@ pub(crate) fn run(
         };
         table.push(name, &figures);
     }
-    Ok(table.print(format, &PLOT, out)?)
+    Ok(table.print(format, &PLOTS, out)?)
 }
 
 fn trace(args: &PackingArgs) -> Result<Trace, SimulateError> {

@@ -15,10 +15,12 @@ use super::figures::{Plot, Table};
 use super::{SimulateError, in_file, policies, progress, read};
 use crate::output::Format;
 
-const PLOT: Plot = Plot {
-    bar: "jct_mean_s",
-    bound: None,
-};
+const PLOTS: [Plot; 4] = [
+    Plot::of("jct_mean_s"),
+    Plot::of("wait_mean_s"),
+    Plot::of("utilisation"),
+    Plot::of("fairness"),
+];
 
 /// Replays a log of jobs through an order of service.
 #[derive(Debug, clap::Args)]
@@ -99,7 +101,7 @@ pub(crate) fn run(
         };
         table.push(name, &figures);
     }
-    Ok(table.print(format, &PLOT, out)?)
+    Ok(table.print(format, &PLOTS, out)?)
 }
 
 fn refused(path: &Path, error: &SettingError) -> SimulateError {

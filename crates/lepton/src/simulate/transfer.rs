@@ -78,25 +78,16 @@ pub(crate) fn run(
         }
         bar.finish_and_clear();
     }
-    let plot = match (args.budget, args.count) {
-        (Some(_), 1) => Plot {
-            bar: "seconds",
-            bound: Some("bound_seconds"),
-        },
-        (Some(_), _) => Plot {
-            bar: "seconds",
-            bound: None,
-        },
-        (None, 1) => Plot {
-            bar: "cost_usd",
-            bound: Some("bound_usd"),
-        },
-        (None, _) => Plot {
-            bar: "cost_usd",
-            bound: None,
-        },
+    let plots = match (args.budget, args.count) {
+        (Some(_), 1) => [
+            Plot::beside("seconds", "bound_seconds"),
+            Plot::of("cost_usd"),
+        ],
+        (None, 1) => [Plot::beside("cost_usd", "bound_usd"), Plot::of("seconds")],
+        // Sums over the transfers that a policy planned cannot be compared.
+        (_, _) => [Plot::of("gap_pct"), Plot::of("milliseconds_each")],
     };
-    Ok(table.print(format, &plot, out)?)
+    Ok(table.print(format, &plots, out)?)
 }
 
 fn one(
