@@ -261,6 +261,10 @@ impl Outlook {
     /// The age at which the rank next changes.
     #[must_use]
     pub fn next_change(&self, age: f64) -> f64 {
+        if age >= step_end(STEPS - 1) {
+            // Ages beyond grow as steps do: by the second, the replay of a job of years never ends.
+            return age * step_end(1);
+        }
         step_end((step_of(age) + 1).min(STEPS - 1)).max(age + 1.0)
     }
 
@@ -269,8 +273,9 @@ impl Outlook {
     #[must_use]
     pub fn gittins(&self, age: f64) -> f64 {
         let (first, alive) = self.alive_at(age);
-        if alive <= 1e-9 {
-            // Older than all that were seen: as likely to take as long again (Lindy).
+        if alive <= 1e-9 || age > step_end(STEPS - 1) {
+            // Older than all that were seen or are told apart: as likely to take as long again
+            // (Lindy).
             return 1.0 / age.max(1.0);
         }
         let (mut best, mut ended, mut spent, mut from) = (0.0_f64, 0.0, 0.0, age.max(0.0));
@@ -314,6 +319,21 @@ mod tests {
             likeness: Likeness::Kind,
         };
         names.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn a_job_of_years_is_looked_at_ever_less_often_and_is_not_about_to_end() {
+        let mut history = History::default();
+        for _ in 0..10 {
+            history.observe(&features(&["all"]), 0, 1e9);
+        }
+        let outlook = history.outlook(&features(&["all"]));
+        let mut age = 1.0;
+        for _ in 0..160 {
+            age = outlook.next_change(age);
+        }
+        assert!(age > 1e10, "{age}");
+        assert!(outlook.gittins(1e9) <= 1e-9, "{}", outlook.gittins(1e9));
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub struct KnownJob<'a> {
 }
 
 /// States that one call may visit: some seconds of work.
-const STATES_MOST: u128 = 4_000_000_000;
+const STATES_MOST: u128 = 1_000_000_000;
+/// States that it may hold at once: a gigabyte.
+const HELD_MOST: u128 = 100_000_000;
 
 const MODES: usize = 3;
 const IDLE: usize = 0;
@@ -48,6 +50,9 @@ pub fn optimum_usd(job: &KnownJob<'_>) -> Option<f64> {
         return None;
     }
     let first = changeover.div_ceil(tick).max(1);
+    if (first as u128 + 1) * (work as u128 + 1) * 3 > HELD_MOST {
+        return None;
+    }
     let gained = first * tick - changeover;
     let unit_hours = lossy(unit) / 3_600_000.0;
     let usd = [

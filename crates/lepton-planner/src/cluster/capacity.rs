@@ -15,8 +15,9 @@ use crate::packing::{GPUS_MAX, Machine, State};
 /// What is free on one node; below nothing when a view claims more use than there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Free {
-    cpu: i64,
-    memory: i64,
+    // A view may claim that several workers use 2^64 bytes each: wide enough for all that fit into one.
+    cpu: i128,
+    memory: i128,
     gpu_count: u16,
     gpus: [i32; GPUS_PER_NODE_MAX],
 }
@@ -40,13 +41,6 @@ pub(super) struct Shortfall {
     pub(super) nearest: Option<(usize, Resources)>,
 }
 
-/// The most that a signed count can hold without overflow when two are added.
-const MOST: i64 = i64::MAX / 4;
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(MOST).min(MOST)
-}
-
 impl Free {
     /// The whole node.
     pub(super) fn whole(node: &Node) -> Self {
@@ -54,8 +48,8 @@ impl Free {
         let mut gpus = [0; GPUS_PER_NODE_MAX];
         gpus[..count].fill(i32::from(GPU_MILLI));
         Self {
-            cpu: signed(node.capacity.cpu.as_millis()),
-            memory: signed(node.capacity.memory.as_bytes()),
+            cpu: node.capacity.cpu.as_millis().into(),
+            memory: node.capacity.memory.as_bytes().into(),
             gpu_count: u16::try_from(count).unwrap_or(0),
             gpus,
         }
@@ -72,8 +66,8 @@ impl Free {
 
     /// Whether one worker fits.
     pub(super) fn fits(&self, ask: &Ask) -> bool {
-        signed(ask.resources.cpu.as_millis()) <= self.cpu
-            && signed(ask.resources.memory.as_bytes()) <= self.memory
+        i128::from(ask.resources.cpu.as_millis()) <= self.cpu
+            && i128::from(ask.resources.memory.as_bytes()) <= self.memory
             && (!ask.wants_gpu() || self.fits_gpu(ask))
     }
 
@@ -81,7 +75,7 @@ impl Free {
     /// may be on any of them.
     fn fits_gpu(&self, ask: &Ask) -> bool {
         let left: i64 = self.devices().iter().map(|free| i64::from(*free)).sum();
-        if left < signed(ask.gpu_milli_total()) {
+        if i128::from(left) < i128::from(ask.gpu_milli_total()) {
             return false;
         }
         if ask.resources.gpus > 0 {
@@ -187,9 +181,9 @@ impl Free {
         self.cpu < 0 || self.memory < 0 || self.devices().iter().any(|free| *free < 0)
     }
 
-    fn add(&mut self, ask: &Ask, gpus: &[u16], sign: i64) {
-        self.cpu += sign * signed(ask.resources.cpu.as_millis());
-        self.memory += sign * signed(ask.resources.memory.as_bytes());
+    fn add(&mut self, ask: &Ask, gpus: &[u16], sign: i128) {
+        self.cpu += sign * i128::from(ask.resources.cpu.as_millis());
+        self.memory += sign * i128::from(ask.resources.memory.as_bytes());
         let each = if ask.resources.gpus > 0 {
             i32::from(GPU_MILLI)
         } else {
@@ -205,7 +199,10 @@ impl Free {
 
     /// What one worker lacks here.
     fn lacks(&self, ask: &Ask) -> Resources {
-        let over = |asked: u64, free: i64| u64::try_from(signed(asked) - free).unwrap_or(0);
+        let over = |asked: u64, free: i128| {
+            let lacks = (i128::from(asked) - free).clamp(0, u64::MAX.into());
+            u64::try_from(lacks).expect("invariant: clamped to what it holds")
+        };
         let idle = u32::try_from(self.idle_gpus()).unwrap_or(0);
         let gpus = if self.fits_gpu(ask) || !ask.wants_gpu() {
             0
@@ -223,7 +220,7 @@ impl Free {
     /// smallest rest.
     fn rest_after(&self, ask: &Ask) -> (bool, u64) {
         let wasted = !ask.wants_gpu() && self.gpu_count > 0;
-        let rest = |free: i64, asked: u64| u64::try_from(free - signed(asked)).unwrap_or(0);
+        let rest = |free: i128, asked: u64| u64::try_from(free - i128::from(asked)).unwrap_or(0);
         // A processor weighs as much as 4 GiB, an idle GPU as much as 8 processors: the
         // proportions in which machines are sold.
         let cpu = rest(self.cpu, ask.resources.cpu.as_millis()).min(1 << 40);

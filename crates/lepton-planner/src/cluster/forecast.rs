@@ -1,17 +1,18 @@
 //! When each waiting gang should start.
 //!
-//! Owns: a walk through the predicted ends, with the queue served in its order. Must not know:
-//! why a gang waits.
+//! Owns: a walk through the predicted ends and the closing windows, with the queue served in its
+//! order. Must not know: why a gang waits.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use lepton_types::Timestamp;
 
 use super::GangId;
-use super::capacity::{Taken, give_back};
+use super::capacity::{Free, Taken, give_back};
 use super::pass::seat_in_groups;
-use super::queue::Queue;
+use super::promises::leave_alone;
+use super::queue::{Item, Queue};
 use super::world::World;
 
 /// How many nodes may be looked at before the rest of the queue goes without a forecast:
@@ -25,49 +26,114 @@ pub(super) struct Forecast {
     pub(super) after: Vec<GangId>,
 }
 
-/// Forecasts for the items numbered in `order`, as far as the budget reaches.
+/// Something after which there may be more room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// A gang ends, by its number among the seats.
+    End(usize),
+    /// The window of a promise closes.
+    Closes,
+}
+
+/// The walk through time.
+struct Walk<'w, 'a> {
+    world: &'w World<'a>,
+    at: Timestamp,
+    free: Vec<Free>,
+    turns: BinaryHeap<Reverse<(Timestamp, Turn)>>,
+    seats: Vec<(GangId, Vec<Taken>)>,
+    /// Those that have ended.
+    ended: BTreeSet<GangId>,
+    /// Nodes that may still be looked at.
+    budget: usize,
+}
+
+/// Forecasts for the items numbered in `order`, as far as the budget reaches. Who must leave promised
+/// room alone is forecast to start when that is so, or when its window has closed.
 pub(super) fn forecast(world: &World<'_>, queue: &Queue<'_>, order: &[usize]) -> Vec<Forecast> {
-    let mut free = world.free.clone();
-    let mut at = world.now;
-    let mut budget = NODES_LOOKED_AT_MAX;
-    let mut seats: Vec<(GangId, Vec<Taken>)> = Vec::new();
-    let mut ends: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
+    let mut walk = Walk {
+        world,
+        at: world.now,
+        free: world.free.clone(),
+        turns: BinaryHeap::new(),
+        seats: Vec::new(),
+        ended: BTreeSet::new(),
+        budget: NODES_LOOKED_AT_MAX,
+    };
     for (id, active) in &world.active {
-        if let Some(end) = active.expected_end(world.now) {
-            ends.push(Reverse((end, seats.len())));
-            seats.push((*id, active.seats.clone()));
+        let limit = active.ends_by.filter(|end| *end > world.now);
+        let end = active.expected_end(world.now);
+        let end = end.map_or(limit, |end| Some(limit.map_or(end, |limit| end.min(limit))));
+        if let Some(end) = end {
+            let turn = Turn::End(walk.seats.len());
+            walk.turns.push(Reverse((end, turn)));
+            walk.seats.push((*id, active.seats.clone()));
         }
     }
-    let mut forecasts = Vec::with_capacity(order.len());
-    for number in order {
-        let item = &queue.items[*number];
-        let groups = &queue.selectors[item.selector];
+    let closing = world.view.reservations.values().map(|it| it.until);
+    for until in closing.filter(|until| *until > world.now) {
+        walk.turns.push(Reverse((until, Turn::Closes)));
+    }
+    order
+        .iter()
+        .map(|number| {
+            let item = &queue.items[*number];
+            walk.until_seated(item, &queue.selectors[item.selector])
+        })
+        .collect()
+}
+
+impl Walk<'_, '_> {
+    /// Goes on until there is room for `item`, which takes it.
+    fn until_seated(&mut self, item: &Item<'_>, groups: &[Vec<usize>]) -> Forecast {
         let looks: usize = groups.iter().map(Vec::len).sum::<usize>() * item.gang.members.len();
         let mut ended: Vec<usize> = Vec::new();
-        let mut forecast = Forecast::default();
-        while let Some(rest) = budget.checked_sub(looks.max(1)) {
-            budget = rest;
-            if let Ok(taken) = seat_in_groups(&mut free, None, item, groups, &world.market, 0) {
-                forecast = Forecast {
-                    start: Some(at.max(world.now)),
-                    after: last_on_same_nodes(&ended, &seats, &taken),
+        while let Some(rest) = self.budget.checked_sub(looks.max(1)) {
+            self.budget = rest;
+            if let Some(taken) = self.seat(item, groups) {
+                let forecast = Forecast {
+                    start: Some(self.at.max(self.world.now)),
+                    after: last_on_same_nodes(&ended, &self.seats, &taken),
                 };
                 if let Some(duration) = item.gang.predicted_duration {
-                    ends.push(Reverse((at + duration, seats.len())));
+                    let turn = Turn::End(self.seats.len());
+                    self.turns.push(Reverse((self.at + duration, turn)));
                 }
-                seats.push((item.id, taken));
-                break;
+                self.seats.push((item.id, taken));
+                return forecast;
             }
-            let Some(Reverse((end, gang))) = ends.pop() else {
+            let Some(Reverse((at, turn))) = self.turns.pop() else {
                 break;
             };
-            at = at.max(end);
-            give_back(&mut free, &seats[gang].1);
-            ended.push(gang);
+            self.at = self.at.max(at);
+            if let Turn::End(gang) = turn {
+                let (id, seats) = &self.seats[gang];
+                give_back(&mut self.free, seats);
+                self.ended.insert(*id);
+                ended.push(gang);
+            }
         }
-        forecasts.push(forecast);
+        Forecast::default()
     }
-    forecasts
+
+    fn seat(&mut self, item: &Item<'_>, groups: &[Vec<usize>]) -> Option<Vec<Taken>> {
+        let Self {
+            world,
+            at,
+            free,
+            ended,
+            ..
+        } = self;
+        let mut beside = Vec::new();
+        if !world.view.reservations.is_empty() {
+            beside.clone_from(free);
+            if !leave_alone(world, item, *at, ended, &mut beside) {
+                beside.clear();
+            }
+        }
+        let later = (!beside.is_empty()).then_some(&mut beside[..]);
+        seat_in_groups(free, later, item, groups, &world.market, 0).ok()
+    }
 }
 
 /// Of the gangs that had to end, the last three on the nodes taken, in the order of ending.

@@ -81,25 +81,22 @@ pub fn plan(view: &ClusterView, now: Timestamp, rng: &PlanRng) -> (Plan, Report)
 }
 
 fn report(world: World<'_>, queue: &Queue<'_>, outcome: Outcome) -> Report {
-    let hopeful: Vec<usize> = outcome
-        .iter()
-        .filter(|(_, reason)| {
-            matches!(
-                reason,
-                Reason::Capacity { .. } | Reason::Reserved { .. } | Reason::Stopping { .. }
-            )
-        })
-        .map(|(number, _)| *number)
-        .collect();
+    let is_hopeful = |reason: &Reason| {
+        matches!(
+            reason,
+            Reason::Capacity { .. }
+                | Reason::Reserved { .. }
+                | Reason::Promised { .. }
+                | Reason::Stopping { .. }
+        )
+    };
+    let hopeful = outcome.iter().filter(|(_, reason)| is_hopeful(reason));
+    let hopeful: Vec<usize> = hopeful.map(|(number, _)| *number).collect();
     let mut forecasts = forecast(&world, queue, &hopeful).into_iter();
     let mut report = Report::default();
     for ((number, reason), position) in outcome.into_iter().zip(1..) {
         let item = &queue.items[number];
-        let hopeful = matches!(
-            reason,
-            Reason::Capacity { .. } | Reason::Reserved { .. } | Reason::Stopping { .. }
-        );
-        let forecast = hopeful
+        let forecast = is_hopeful(&reason)
             .then(|| forecasts.next())
             .flatten()
             .unwrap_or_default();

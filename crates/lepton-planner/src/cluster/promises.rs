@@ -90,11 +90,19 @@ pub(super) fn breaks(world: &World<'_>, item: &Item<'_>, seats: &[Taken]) -> boo
     })
 }
 
-/// Takes from `free` what is promised to others than `item` and would be needed.
-pub(super) fn leave_alone(world: &World<'_>, item: &Item<'_>, free: &mut [Free]) {
-    let binding = binding(world, item);
-    let before = moments(world, &binding).into_iter().map(|at| {
-        let unused = unused(world, at, Some(item));
+/// Takes from `free`, which is what should be free at `at`, what is promised to others than `item` and
+/// would be needed if it started then; those who will have `ended` use nothing of what they were promised.
+/// Says whether anything was taken.
+pub(super) fn leave_alone(
+    world: &World<'_>,
+    item: &Item<'_>,
+    at: Timestamp,
+    ended: &BTreeSet<GangId>,
+    free: &mut [Free],
+) -> bool {
+    let binding = binding_from(world, item, at);
+    let before = moments_from(world, &binding, at).into_iter().map(|at| {
+        let unused = unused_once(world, at, Some(item), ended);
         unused.into_iter().map(|(node, promised)| {
             let mut then = free[node];
             promised.take_from(&mut then);
@@ -103,9 +111,10 @@ pub(super) fn leave_alone(world: &World<'_>, item: &Item<'_>, free: &mut [Free])
         })
     });
     let all: Vec<(usize, Free)> = before.flatten().collect();
-    for (node, then) in all {
-        free[node] = free[node].least(&then);
+    for (node, then) in &all {
+        free[*node] = free[*node].least(then);
     }
+    !all.is_empty()
 }
 
 /// Whether `active` stands on room that is open now and was promised to `item`.
@@ -144,29 +153,48 @@ pub(super) fn stands_in(
 
 /// The reservations that bind `item`, by name. A limit of no time at all is none.
 fn binding<'a>(world: &World<'a>, item: &Item<'_>) -> Vec<&'a Name> {
+    binding_from(world, item, world.now)
+}
+
+/// Those that bind `item` if it starts at `start`.
+fn binding_from<'a>(world: &World<'a>, item: &Item<'_>, start: Timestamp) -> Vec<&'a Name> {
     let view: &'a ClusterView = world.view;
-    let end = item.gang.runs_at_most.map(|most| world.now + most);
-    let end = end.filter(|end| *end > world.now);
+    let end = item.gang.runs_at_most.map(|most| start + most);
+    let end = end.filter(|end| *end > start);
     let bound = view.reservations.iter().filter(|(_, reservation)| {
-        reservation.until > world.now
+        reservation.until > start
             && reservation.from < reservation.until
-            && end.is_none_or(|end| reservation.from < end || reservation.from <= world.now)
+            && end.is_none_or(|end| reservation.from < end || reservation.from <= start)
             && !reservation.is_for(world.view, item.id, &item.gang.project)
     });
     bound.map(|(name, _)| name).collect()
 }
 
 fn moments(world: &World<'_>, names: &[&Name]) -> BTreeSet<Timestamp> {
+    moments_from(world, names, world.now)
+}
+
+fn moments_from(world: &World<'_>, names: &[&Name], start: Timestamp) -> BTreeSet<Timestamp> {
     let reservations = names
         .iter()
         .filter_map(|name| world.view.reservations.get(*name));
     reservations
-        .map(|reservation| reservation.from.max(world.now))
+        .map(|reservation| reservation.from.max(start))
         .collect()
 }
 
 /// What of the promises open at `at` their owners do not use then, by node; those to `item` left out.
 fn unused(world: &World<'_>, at: Timestamp, item: Option<&Item<'_>>) -> BTreeMap<usize, Amount> {
+    unused_once(world, at, item, &BTreeSet::new())
+}
+
+/// The same once those who run and are named have `ended`.
+fn unused_once(
+    world: &World<'_>,
+    at: Timestamp,
+    item: Option<&Item<'_>>,
+    ended: &BTreeSet<GangId>,
+) -> BTreeMap<usize, Amount> {
     let view = world.view;
     let mut promised: BTreeMap<(usize, Owner<'_>), Amount> = BTreeMap::new();
     let open = view.reservations.values().filter(|reservation| {
@@ -185,6 +213,7 @@ fn unused(world: &World<'_>, at: Timestamp, item: Option<&Item<'_>>) -> BTreeMap
     for ((node, (project, gang)), amount) in promised {
         let used = world.active.iter().filter(|(id, active)| {
             active.project == project
+                && !ended.contains(id)
                 && !active.surely_over_by(world.now, at)
                 && match gang {
                     Some(gang) => gang == **id,

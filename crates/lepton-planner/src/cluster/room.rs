@@ -4,7 +4,7 @@
 //! turns.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lepton_types::{DurationMs, Name};
 
@@ -52,7 +52,7 @@ fn search<'a>(pass: &mut Pass<'_, 'a>, item: &Item<'a>) -> Option<Vec<GangId>> {
     // What is promised to others is no room, whoever stops.
     let fits = |free: &[Free], world: &World<'_>| {
         let mut free = free.to_vec();
-        promises::leave_alone(world, item, &mut free);
+        promises::leave_alone(world, item, world.now, &BTreeSet::new(), &mut free);
         seat_in_groups(&mut free, None, item, groups, &world.market, first)
     };
     let project = &item.gang.project;

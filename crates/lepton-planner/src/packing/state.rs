@@ -7,7 +7,7 @@ pub const GPUS_MAX: usize = 16;
 pub const WHOLE: u16 = 1_000;
 
 /// What a machine has when it is empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Machine {
     /// Thousandths of a processor.
     pub cpu_milli: u32,

@@ -7,16 +7,22 @@ use std::collections::BTreeMap;
 use rand::Rng as _;
 use serde::Serialize;
 
-use super::trace::{TraceError, amount, field};
+use super::trace::{TraceError, amount_up_to, field, shown};
 use crate::PlanRng;
 use crate::transfer::{
-    Link, Method, Network, Report, TransferError, TransferPlan, TransferView, check, plan,
+    Link, Method, Network, Report, TransferError, TransferPlan, TransferView, check, fastest, plan,
 };
 
 /// What a machine that relays costs an hour: m5.8xlarge, n2-standard-32 and D32 v5 are within 2 %.
 pub const MACHINE_USD_PER_HOUR: f64 = 1.54;
 /// Machines a region, as in Skyplane's evaluation.
 pub const MACHINES_MOST: u32 = 8;
+/// A link carries nothing or at least a kilobit; no machine sends faster than the most, nor costs a gigabyte more; beyond are slips of a pen.
+const GBPS_LEAST: f64 = 1e-6;
+const GBPS_MOST: f64 = 1e5;
+const USD_PER_GB_MOST: f64 = 1e5;
+/// With a budget and no other limit, a transfer may take a month.
+const BUDGET_SECONDS_MOST: f64 = 30.0 * 86_400.0;
 
 /// Reads `src_region,src_tier,dst_region,dst_tier,gbps` and `src,dest,src_tier,dest_tier,cost`; of what was
 /// measured more than once the least counts, and only the premium tier, which has prices.
@@ -33,8 +39,12 @@ type Prices = BTreeMap<(String, String), f64>;
 fn read_prices(egress: &str) -> Result<Prices, TraceError> {
     let mut prices = Prices::new();
     for (line, fields) in rows(egress, "src,dest,src_tier,dest_tier,cost")? {
-        let usd = amount(field(&fields, 4, "cost", line)?, "cost", line)?;
-        let ends = (fields[0].trim().to_owned(), fields[1].trim().to_owned());
+        let text = field(&fields, 4, "cost", line)?;
+        let usd = amount_up_to(USD_PER_GB_MOST, text, "cost", line)?;
+        let ends = (
+            region(&fields, 0, "src", line)?,
+            region(&fields, 1, "dest", line)?,
+        );
         prices.insert(ends, usd);
     }
     Ok(prices)
@@ -43,11 +53,19 @@ fn read_prices(egress: &str) -> Result<Prices, TraceError> {
 fn read_links(throughput: &str, prices: &Prices) -> Result<Network, TraceError> {
     let mut links: BTreeMap<(String, String), Link> = BTreeMap::new();
     for (line, fields) in rows(throughput, "src_region,src_tier,dst_region,dst_tier,gbps")? {
-        let gbps = amount(field(&fields, 4, "gbps", line)?, "gbps", line)?;
+        let text = field(&fields, 4, "gbps", line)?;
+        let gbps = amount_up_to(GBPS_MOST, text, "gbps", line)?;
+        if gbps > 0.0 && gbps < GBPS_LEAST {
+            let problem = format!("`gbps` is less than {GBPS_LEAST}: `{}`", shown(text));
+            return Err(TraceError::at(line, problem));
+        }
+        let ends = (
+            region(&fields, 0, "src_region", line)?,
+            region(&fields, 2, "dst_region", line)?,
+        );
         if fields[1].trim() != "PREMIUM" || fields[3].trim() != "PREMIUM" {
             continue;
         }
-        let ends = (fields[0].trim().to_owned(), fields[2].trim().to_owned());
         if let Some(usd_per_gb) = prices.get(&ends).copied() {
             let link = links.entry(ends).or_insert(Link { gbps, usd_per_gb });
             link.gbps = link.gbps.min(gbps);
@@ -63,6 +81,13 @@ fn read_links(throughput: &str, prices: &Prices) -> Result<Network, TraceError> 
     Ok(network)
 }
 
+fn region(fields: &[&str], index: usize, name: &str, line: usize) -> Result<String, TraceError> {
+    match field(fields, index, name, line)? {
+        "" => Err(TraceError::at(line, format!("`{name}` is empty"))),
+        region => Ok(region.to_owned()),
+    }
+}
+
 type Row<'a> = (usize, Vec<&'a str>);
 
 fn rows<'a>(text: &'a str, header: &str) -> Result<Vec<Row<'a>>, TraceError> {
@@ -70,11 +95,10 @@ fn rows<'a>(text: &'a str, header: &str) -> Result<Vec<Row<'a>>, TraceError> {
     let (_, first) = lines
         .next()
         .ok_or_else(|| TraceError::at(1, "the file is empty"))?;
-    if first.trim() != header {
-        let shown: String = first.chars().take(64).collect();
+    if first.trim_start_matches('\u{feff}').trim() != header {
         return Err(TraceError::at(
             1,
-            format!("the header is not `{header}`: `{shown}`"),
+            format!("the header is not `{header}`: `{}`", shown(first)),
         ));
     }
     lines
@@ -155,6 +179,46 @@ pub fn simulate(network: &Network, seed: u64, method: Method) -> Result<Figures,
     })
 }
 
+/// What a budget buys, by one method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BudgetFigures {
+    /// How long it takes.
+    pub seconds: f64,
+    /// What it costs.
+    pub cost_usd: f64,
+    /// No plan within the budget takes less.
+    pub bound_seconds: f64,
+    /// How far above that it may be, in percent.
+    pub gap_pct: f64,
+}
+
+/// Plans the transfer of `seed` with `method`, as fast as `usd_most` allows; its own time limit does
+/// not count.
+///
+/// # Errors
+/// A budget that is not a number above zero, or that nothing keeps.
+pub fn simulate_budget(
+    network: &Network,
+    seed: u64,
+    method: Method,
+    usd_most: f64,
+) -> Result<BudgetFigures, TransferError> {
+    let view = TransferView {
+        seconds_most: BUDGET_SECONDS_MOST,
+        usd_most: Some(usd_most),
+        ..draw(network, seed)
+    };
+    let found = fastest(&view, method, &PlanRng::from_seed(seed))?;
+    debug_assert_eq!(check(&view, &found.plan), Vec::new());
+    let (seconds, bound_seconds) = (found.plan.seconds, found.bound_seconds);
+    Ok(BudgetFigures {
+        seconds,
+        cost_usd: found.plan.usd,
+        bound_seconds,
+        gap_pct: 100.0 * (seconds - bound_seconds).max(0.0) / bound_seconds.max(1e-9),
+    })
+}
+
 /// What a method came to on many transfers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
@@ -174,16 +238,44 @@ pub struct Summary {
     pub transfers: u32,
 }
 
+/// What counts of one transfer in a summary.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Came {
+    cost_usd: f64,
+    seconds: f64,
+    gap_pct: f64,
+}
+
+impl From<Figures> for Came {
+    fn from(figures: Figures) -> Self {
+        Self {
+            cost_usd: figures.cost_usd,
+            seconds: figures.seconds,
+            gap_pct: figures.gap_pct,
+        }
+    }
+}
+
+impl From<BudgetFigures> for Came {
+    fn from(figures: BudgetFigures) -> Self {
+        Self {
+            cost_usd: figures.cost_usd,
+            seconds: figures.seconds,
+            gap_pct: figures.gap_pct,
+        }
+    }
+}
+
 /// Adds up the figures of many transfers; `None` stands for one without a plan.
 #[must_use]
-pub fn summarise(figures: &[Option<Figures>]) -> Summary {
-    let found: Vec<&Figures> = figures.iter().flatten().collect();
-    let mut gaps: Vec<f64> = found.iter().map(|figures| figures.gap_pct).collect();
+pub fn summarise(figures: &[Option<Came>]) -> Summary {
+    let found: Vec<&Came> = figures.iter().flatten().collect();
+    let mut gaps: Vec<f64> = found.iter().map(|came| came.gap_pct).collect();
     gaps.sort_by(f64::total_cmp);
     let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
     Summary {
-        cost_usd: found.iter().map(|figures| figures.cost_usd).sum(),
-        seconds: found.iter().map(|figures| figures.seconds).sum(),
+        cost_usd: found.iter().map(|came| came.cost_usd).sum(),
+        seconds: found.iter().map(|came| came.seconds).sum(),
         gap_pct: gaps.iter().sum::<f64>() / f64::from(count(gaps.len()).max(1)),
         gap_pct_p90: gaps.get(gaps.len() * 9 / 10).copied().unwrap_or(0.0),
         gap_pct_max: gaps.last().copied().unwrap_or(0.0),
@@ -230,5 +322,45 @@ mod tests {
         assert_eq!(draw(&network, 7), draw(&network, 7));
         let figures = simulate(&network, 7, Method::Lepton).unwrap();
         assert!(figures.gap_pct < 1e-3 && figures.cost_usd > 0.0);
+    }
+
+    #[test]
+    fn a_budget_buys_time_and_one_too_small_says_how_much_it_takes() {
+        let network = read_network(THROUGHPUT, EGRESS).unwrap();
+        let cheapest = simulate(&network, 7, Method::Milp).unwrap().cost_usd;
+        let at = |usd| simulate_budget(&network, 7, Method::Milp, usd);
+        let found = at(2.0 * cheapest).unwrap();
+        assert!(
+            found.cost_usd <= 2.0 * cheapest && found.gap_pct < 0.2,
+            "{found:?}"
+        );
+        assert!(found.bound_seconds <= found.seconds);
+        let refused = at(0.1 * cheapest).unwrap_err().to_string();
+        assert!(refused.contains("none costs less than"), "{refused}");
+        for senseless in [-1.0, f64::NAN] {
+            let refused = at(senseless).unwrap_err();
+            assert!(matches!(refused, TransferError::Amount { .. }), "{refused}");
+        }
+    }
+
+    #[test]
+    fn slips_of_a_pen_are_named() {
+        let words = |throughput: &str, egress: &str| {
+            let (file, error) = read_network(throughput, egress).unwrap_err();
+            format!("{file}: {error}")
+        };
+        assert_eq!(
+            words(&format!("{THROUGHPUT}a,PREMIUM,b,PREMIUM,1e300\n"), EGRESS),
+            "0: line 5: `gbps` is more than 100000: `1e300`"
+        );
+        assert_eq!(
+            words(THROUGHPUT, &format!("{EGRESS},b,PREMIUM,PREMIUM,0.1\n")),
+            "1: line 4: `src` is empty"
+        );
+        assert_eq!(
+            words(&format!("{THROUGHPUT}a,PREMIUM,b,PREMIUM,1e-300\n"), EGRESS),
+            "0: line 5: `gbps` is less than 0.000001: `1e-300`"
+        );
+        assert_eq!(words("", EGRESS), "0: line 1: the file is empty");
     }
 }

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// A link slower or faster than this, in gigabits a second, or a price beyond it, in dollars, is a
+/// slip of a pen: rounding would leave nothing of the others.
+const MAGNITUDE_MOST: f64 = 1e6;
+
 /// A link from one region to another.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,7 +43,7 @@ pub enum NetworkFault {
         /// Place in the list of links.
         index: usize,
     },
-    /// A throughput or price that is no number, or below zero.
+    /// A throughput or price that is no number, below zero, or of no magnitude that exists.
     #[error("link {index} has a throughput of {gbps} Gbit/s at ${usd_per_gb} a GB")]
     Senseless {
         /// Place in the list of links.
@@ -49,7 +53,7 @@ pub enum NetworkFault {
         /// Price.
         usd_per_gb: f64,
     },
-    /// A machine's price that is no number, below zero, or missing.
+    /// A machine's price that is no number, below zero, beyond all that exist, or missing.
     #[error("`{region}` has no price of a machine that can be paid")]
     Price {
         /// The region.
@@ -94,10 +98,8 @@ impl Network {
             if from == to || *from >= self.regions.len() || *to >= self.regions.len() {
                 return Err(NetworkFault::Dangling { index });
             }
-            let sound = link.gbps.is_finite()
-                && link.gbps > 0.0
-                && link.usd_per_gb.is_finite()
-                && link.usd_per_gb >= 0.0;
+            let sound = (1.0 / MAGNITUDE_MOST..=MAGNITUDE_MOST).contains(&link.gbps)
+                && (0.0..=MAGNITUDE_MOST).contains(&link.usd_per_gb);
             if !sound {
                 return Err(NetworkFault::Senseless {
                     index,
@@ -108,7 +110,7 @@ impl Network {
         }
         for (index, region) in self.regions.iter().enumerate() {
             let price = self.machine_usd_per_hour.get(index);
-            if !price.is_some_and(|usd| usd.is_finite() && *usd >= 0.0) {
+            if !price.is_some_and(|usd| (0.0..=MAGNITUDE_MOST).contains(usd)) {
                 return Err(NetworkFault::Price {
                     region: region.clone(),
                 });

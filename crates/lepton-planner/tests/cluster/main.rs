@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod any;
+mod extremes;
 mod months;
 mod properties;
 mod reservations;

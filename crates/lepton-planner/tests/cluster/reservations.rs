@@ -117,3 +117,60 @@ fn a_promise_is_only_made_of_what_is_sure() {
     );
     assert!(book(&view, NOW, &booking(3, 40, 45)).is_err());
 }
+
+/// Two processors of four are held for half a minute, and two are promised from a minute on for an hour.
+#[test]
+fn who_waits_is_told_a_start_that_promises_allow() {
+    let mut view = promised();
+    let mut holds = pending("other", 0, vec![Ask::from(cpus(2))]);
+    holds.predicted_duration = Some(DurationMs::from_secs(30));
+    holds.runs_at_most = Some(DurationMs::from_secs(40));
+    view.queue.insert(gang(1), holds);
+    let held = apply(&view, &decide(&view).0);
+    let told = |project: &str, most: Option<u64>| {
+        let mut view = held.clone();
+        let mut waits = pending(project, 0, vec![Ask::from(cpus(4))]);
+        waits.runs_at_most = most.map(DurationMs::from_secs);
+        view.queue.insert(gang(2), waits);
+        decide(&view).1.waiting[&gang(2)].expected_start
+    };
+    assert_eq!(
+        told("other", None),
+        Some(after(3_660)),
+        "once the window closes"
+    );
+    assert_eq!(
+        told("other", Some(31)),
+        Some(after(3_660)),
+        "a second too long"
+    );
+    assert_eq!(
+        told("other", Some(30)),
+        Some(after(30)),
+        "over when the window opens"
+    );
+    assert_eq!(told("team", None), Some(after(30)), "it is its own");
+    // Promised room alone keeps it, and it is told until when.
+    let mut view = promised();
+    view.queue
+        .insert(gang(2), pending("other", 0, vec![Ask::from(cpus(4))]));
+    let waiting = &decide(&view).1.waiting[&gang(2)];
+    assert!(matches!(waiting.reason, Reason::Promised { .. }));
+    assert_eq!(waiting.expected_start, Some(after(3_660)));
+}
+
+#[test]
+fn a_promise_that_its_owner_stops_using_is_still_no_room_for_others() {
+    let mut view = promised();
+    let mut owner = pending("team", 0, vec![Ask::from(cpus(2))]);
+    owner.predicted_duration = Some(DurationMs::from_secs(100));
+    view.queue.insert(gang(1), owner);
+    let mut view = apply(&view, &decide(&view).0);
+    let mut rest = pending("other", 0, vec![Ask::from(cpus(2))]);
+    rest.predicted_duration = Some(DurationMs::from_secs(50_000));
+    view.queue.insert(gang(2), rest.clone());
+    let mut view = apply(&view, &decide(&view).0);
+    view.queue.insert(gang(3), rest);
+    let waiting = &decide(&view).1.waiting[&gang(3)];
+    assert_eq!(waiting.expected_start, Some(after(3_660)), "{waiting:?}");
+}

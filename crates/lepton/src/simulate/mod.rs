@@ -10,14 +10,15 @@ pub(crate) mod packing;
 pub(crate) mod queueing;
 pub(crate) mod transfer;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lepton_planner::simulate::TraceError;
 
 use crate::failure::{Failure, with_causes};
-use crate::output::Format;
+use crate::output::{self, Format};
 
 /// A replay to run.
 #[derive(Debug, clap::Subcommand)]
@@ -27,9 +28,9 @@ pub(crate) enum Simulate {
         after_help = "Examples:\n  lepton simulate autoscaling --requests requests.csv --cold-start 10s --policy all\n  lepton simulate autoscaling --policy list"
     )]
     Autoscaling(autoscaling::AutoscalingArgs),
-    /// Spot and on-demand machines for a job with a deadline.
+    /// Spot and on-demand machines for a job with a deadline, or for a service that must stay up.
     #[command(
-        after_help = "Examples:\n  lepton simulate buying --availability zone-*.json --work 48h --deadline 52h --policy all\n  lepton simulate buying --policy list"
+        after_help = "Examples:\n  lepton simulate buying --availability zone-*.json --work 48h --deadline 52h --policy all\n  lepton simulate buying --availability zone-*.json --service 4 --available 0.99 --policy all\n  lepton simulate buying --policy list"
     )]
     Buying(buying::BuyingArgs),
     /// Tasks on machines with shared GPUs.
@@ -44,7 +45,7 @@ pub(crate) enum Simulate {
     Queueing(queueing::QueueingArgs),
     /// Data from one region to another.
     #[command(
-        after_help = "Examples:\n  lepton simulate transfer --throughput grid.csv --egress prices.csv --seed 1 --policy all\n  lepton simulate transfer --policy list"
+        after_help = "Examples:\n  lepton simulate transfer --throughput grid.csv --egress prices.csv --seed 1 --policy all\n  lepton simulate transfer --throughput grid.csv --egress prices.csv --seed 1 --budget 120\n  lepton simulate transfer --policy list"
     )]
     Transfer(transfer::TransferArgs),
 }
@@ -69,8 +70,22 @@ pub(crate) enum SimulateError {
         /// Where and why.
         source: TraceError,
     },
+    /// A file that is too large to be read.
+    #[error("`{path}` is larger than {FILE_MOST} bytes, the most that is read")]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file that holds what cannot be replayed.
+    #[error("`{path}`, {problem}")]
+    Unplayable {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        problem: String,
+    },
     /// A policy that does not exist.
-    #[error("no policy is called `{name}`; there are {known}")]
+    #[error("no policy is called `{name}`: `--policy` takes `all`, `list` or some of {known}")]
     Policy {
         /// What was given.
         name: String,
@@ -100,7 +115,9 @@ impl From<SimulateError> for Failure {
                 path,
                 source,
             },
-            SimulateError::Trace { .. } => Self::invalid(with_causes(&error)),
+            SimulateError::Trace { .. }
+            | SimulateError::TooLarge { .. }
+            | SimulateError::Unplayable { .. } => Self::invalid(with_causes(&error)),
             SimulateError::Policy { .. }
             | SimulateError::Missing { .. }
             | SimulateError::Senseless(_) => Self::usage(with_causes(&error)),
@@ -126,12 +143,17 @@ impl Simulate {
 fn policies<P: Copy>(
     text: &str,
     known: &[(&'static str, P)],
+    format: Format,
     out: &mut dyn Write,
 ) -> Result<Vec<(&'static str, P)>, SimulateError> {
+    let all: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     match text {
         "list" => {
-            for (name, _) in known {
-                writeln!(out, "{name}")?;
+            let names = output::json(&all);
+            match format {
+                Format::Json => writeln!(out, "{names}")?,
+                Format::Yaml => write!(out, "{}", output::json_as_yaml(&names))?,
+                Format::Table | Format::Wide => writeln!(out, "{}", all.join("\n"))?,
             }
             Ok(Vec::new())
         }
@@ -139,26 +161,39 @@ fn policies<P: Copy>(
         names => names
             .split(',')
             .map(|name| {
-                known
-                    .iter()
-                    .find(|(other, _)| *other == name)
-                    .copied()
-                    .ok_or_else(|| {
-                        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                        SimulateError::Policy {
-                            name: name.to_owned(),
-                            known: names.join(", "),
-                        }
-                    })
+                let found = known.iter().find(|(other, _)| *other == name).copied();
+                found.ok_or_else(|| SimulateError::Policy {
+                    name: name.chars().take(64).collect(),
+                    known: all.join(", "),
+                })
             })
             .collect(),
     }
 }
 
+/// A trace is read as a whole: some hundred million lines.
+const FILE_MOST: u64 = 4 << 30;
+
+/// The text of a trace; bytes that are none are named by their line.
 fn read(path: &Path) -> Result<String, SimulateError> {
-    std::fs::read_to_string(path).map_err(|source| SimulateError::Read {
+    let failed = |source| SimulateError::Read {
         path: path.to_owned(),
         source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(FILE_MOST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > FILE_MOST {
+        let path = path.to_owned();
+        return Err(SimulateError::TooLarge { path });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let problem = "not text in UTF-8".to_owned();
+        in_file(path)(TraceError { line, problem })
     })
 }
 

@@ -9,13 +9,15 @@ use std::time::Instant;
 use lepton_planner::PlanRng;
 use lepton_planner::packing::Policy;
 use lepton_planner::simulate::packing::{
-    Models, Trace, parse_arrivals, parse_machines, parse_tasks,
+    Models, Trace, TraceFault, parse_arrivals, parse_machines, parse_tasks,
 };
 use serde::Serialize;
 
-use super::figures::Table;
+use super::figures::{Plot, Table};
 use super::{SimulateError, in_file, policies, progress, read};
 use crate::output::Format;
+
+const PLOTS: [Plot; 1] = [Plot::beside("allocated_pct_at_100", "bound_pct_at_100")];
 
 /// Replays tasks that arrive one by one on machines with shared GPUs.
 #[derive(Debug, clap::Args)]
@@ -30,10 +32,10 @@ pub(crate) struct PackingArgs {
     #[arg(long, value_name = "FILE")]
     arrivals: Option<PathBuf>,
     /// As many copies of every machine and of every arrival
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     replicate: u32,
     /// Seed of the random policy
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     seed: u64,
     /// A policy, several with commas, `all`, or `list`
     #[arg(long, default_value = "lepton")]
@@ -48,6 +50,9 @@ struct Figures {
     decisions_per_s: f64,
     decisions: usize,
     placed: usize,
+    /// Of those not placed, those that no empty node has room for.
+    never_fit: usize,
+    seconds: f64,
 }
 
 pub(crate) fn run(
@@ -56,12 +61,13 @@ pub(crate) fn run(
     out: &mut dyn Write,
 ) -> Result<(), SimulateError> {
     let known = Policy::ALL.map(|policy| (policy.name(), policy));
-    let chosen = policies(&args.policy, &known, out)?;
+    let chosen = policies(&args.policy, &known, format, out)?;
     if chosen.is_empty() {
         return Ok(());
     }
     let trace = trace(args)?;
     let bound = trace.bound_at_100().map(|(percent, _)| percent);
+    let never_fit = trace.never_fit();
     let rng = PlanRng::from_seed(args.seed);
     let mut table = Table::default();
     for (name, policy) in chosen {
@@ -81,10 +87,12 @@ pub(crate) fn run(
             decisions_per_s,
             decisions: outcome.decisions,
             placed: outcome.placed,
+            never_fit,
+            seconds,
         };
         table.push(name, &figures);
     }
-    Ok(table.print(format, "allocated_pct_at_100", out)?)
+    Ok(table.print(format, &PLOTS, out)?)
 }
 
 fn trace(args: &PackingArgs) -> Result<Trace, SimulateError> {
@@ -93,10 +101,6 @@ fn trace(args: &PackingArgs) -> Result<Trace, SimulateError> {
     let nodes = needed(&args.nodes, "--nodes")?;
     let pods = needed(&args.pods, "--pods")?;
     let order = needed(&args.arrivals, "--arrivals")?;
-    if args.replicate == 0 {
-        let words = "`--replicate 0` leaves no machines".to_owned();
-        return Err(SimulateError::Senseless(words));
-    }
     let mut models = Models::default();
     let machines = parse_machines(&read(&nodes)?, &mut models).map_err(in_file(&nodes))?;
     let tasks = parse_tasks(&read(&pods)?, &mut models).map_err(in_file(&pods))?;
@@ -109,9 +113,17 @@ fn trace(args: &PackingArgs) -> Result<Trace, SimulateError> {
         tasks,
         arrivals,
     };
-    Ok(if args.replicate > 1 {
-        trace.replicated(args.replicate as usize)
-    } else {
-        trace
-    })
+    trace
+        .validate()
+        .map_err(|fault| SimulateError::Unplayable {
+            path: if fault == TraceFault::NoGpus {
+                nodes
+            } else {
+                order
+            },
+            problem: fault.to_string(),
+        })?;
+    trace
+        .replicated(args.replicate)
+        .map_err(|fault| SimulateError::Senseless(format!("`--replicate`: {fault}")))
 }

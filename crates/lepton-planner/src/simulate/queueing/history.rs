@@ -19,7 +19,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Job>, TraceError> {
     let listed: Listed = serde_json::from_str(text)
         .map_err(|error| TraceError::at(error.line().max(1), error.to_string()))?;
     let first = listed.items.iter().map(|job| job.metadata.created_at).min();
-    let ended = listed.items.iter().filter_map(|job| {
+    let ended = listed.items.iter().zip(1..).filter_map(|(job, line)| {
         let (status, spec) = (&job.status, &job.spec);
         let ran = status.finished_at?.since(status.started_at?);
         let asked_for = job.metadata.created_at.since(first?);
@@ -28,6 +28,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Job>, TraceError> {
             duration_s: ran.as_secs_f64(),
             gpus: spec.workers.saturating_mul(spec.resources.gpus.max(1)),
             virtual_cluster: job.metadata.project.to_string(),
+            line,
         })
     });
     Ok(ended.filter(|job| job.gpus > 0).collect())

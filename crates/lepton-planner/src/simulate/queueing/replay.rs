@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::bursts::Bursts;
 use super::machines::{Machines, Taken};
-use super::{Job, Outcome, Setting, SettingError, jain};
+use super::{Job, NODES_MOST, Outcome, Setting, SettingError, jain};
 use crate::prediction::{Feature, History, Outlook};
 use crate::queueing::{Facts, Policy, Rank};
 
@@ -31,13 +31,15 @@ pub fn replay(
             gpus_per_node,
         });
     }
-    if let Some((job, number)) = jobs.iter().zip(1..).find(|(job, _)| job.gpus > gpus) {
-        let asked = job.gpus;
-        return Err(SettingError::TooLarge {
-            number,
-            asked,
+    if gpus / gpus_per_node > NODES_MOST {
+        return Err(SettingError::TooMany {
             gpus,
+            gpus_per_node,
         });
+    }
+    if let Some(job) = jobs.iter().find(|job| job.gpus > gpus) {
+        let (line, asked) = (job.line, job.gpus);
+        return Err(SettingError::TooLarge { line, asked, gpus });
     }
     Ok(Replay::new(jobs, setting, policy).run(progress))
 }
@@ -254,7 +256,7 @@ impl<'a> Replay<'a> {
         if let Some(at) = self.policy.next_change(&facts) {
             let owed = (live.owed - (self.now - live.since)).max(0.0);
             // At least a millisecond, or rounding could bring the clock to a stand.
-            let when = self.now + owed + (at - age).max(0.001);
+            let when = (self.now + owed + (at - age).max(0.001)).max(self.now.next_up());
             self.events.push(Reverse((
                 when.to_bits(),
                 What::RankChanges,

@@ -3,6 +3,8 @@
 //! Owns: the format, the job's progress, the figures. Must not know: files, or how figures
 //! are printed.
 
+mod service;
+
 use lepton_types::{DurationMs, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,12 @@ use super::trace::TraceError;
 use crate::buying::{
     JobView, KnownJob, Mode, Offer, Purchase, Rule, Solved, SpotHistory, optimum_usd, plan_with,
 };
+pub use service::{
+    Service, ServiceFault, ServiceFigures, ServicePolicy, simulate as simulate_service,
+};
+
+/// Samples of an availability file are at most a day apart: no machine is rented for less often.
+const GAP_MOST_S: f64 = 86_400.0;
 
 /// What is seen of a zone: one sample a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +43,16 @@ pub fn read_availability(text: &str) -> Result<Availability, TraceError> {
         gap_seconds: f64,
     }
     let file: File = serde_json::from_str(text)
-        .map_err(|error| TraceError::at(error.line(), error.to_string()))?;
+        .map_err(|error| TraceError::at(error.line().max(1), error.to_string()))?;
     let gap = file.metadata.gap_seconds;
-    if !gap.is_finite() || gap < 1.0 {
+    if !gap.is_finite() || !(1.0..=GAP_MOST_S).contains(&gap) {
         return Err(TraceError::at(
             1,
-            format!("`gap_seconds` is not a second or more: `{gap}`"),
+            format!("`gap_seconds` is not between a second and a day: `{gap}`"),
         ));
+    }
+    if file.data.is_empty() {
+        return Err(TraceError::at(1, "`data` holds no sample"));
     }
     let up = file
         .data
@@ -120,13 +131,29 @@ pub struct Figures {
 }
 
 /// A scenario that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ScenarioError {
     /// A price below zero, or none.
-    #[error("a price is not a number of zero or more: `{usd}`")]
+    #[error("the {what} price is not a number {least}: `{usd}`")]
     Price {
+        /// Which.
+        what: &'static str,
+        /// In words: what it must be.
+        least: &'static str,
         /// What was given.
-        usd: String,
+        usd: f64,
+    },
+    /// Nothing to be done.
+    #[error("there is no work: `{work}`")]
+    NoWork {
+        /// What was given.
+        work: DurationMs,
+    },
+    /// No start time, or more than are of use.
+    #[error("start times are between 1 and {STARTS_MOST}, not {starts}")]
+    Starts {
+        /// What was given.
+        starts: usize,
     },
     /// Not even an on-demand machine keeps the deadline.
     #[error(
@@ -143,10 +170,27 @@ pub enum ScenarioError {
     /// A trace shorter than the job.
     #[error("a trace of {samples} samples is shorter than the deadline, {needed} samples")]
     Short {
+        /// The number of the trace among those given.
+        zone: usize,
         /// In the trace.
         samples: usize,
         /// Up to the deadline.
         needed: usize,
+    },
+    /// More states than the exact optimum can be worked out over.
+    #[error(
+        "the optimum counts work in the greatest unit that divides the work ({work}), the changeover ({changeover}) and \
+         the {tick} between samples, and these are too many: a deadline nearer or times that are rounded have fewer"
+    )]
+    TooFine {
+        /// The number of the trace among those given.
+        zone: usize,
+        /// Work.
+        work: DurationMs,
+        /// Changeover.
+        changeover: DurationMs,
+        /// Time between two samples.
+        tick: DurationMs,
     },
 }
 
@@ -160,6 +204,9 @@ pub struct JobRun {
     /// Machines taken up.
     pub changeovers: u32,
 }
+
+/// More start times than this say nothing new: the traces have some thousands of samples.
+const STARTS_MOST: usize = 10_000;
 
 /// Ours solves anew after so many decisions: what is learnt in less changes little.
 const SOLVE_EVERY: usize = 74;
@@ -175,8 +222,7 @@ pub fn simulate(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Figures, ScenarioError> {
     validate(scenario, zones)?;
-    let base = scenario.on_demand_usd_per_hour
-        * hours(scenario.work.as_millis() + scenario.changeover.as_millis());
+    let base = scenario.on_demand_usd_per_hour * hours(scenario.least_ms());
     let (mut usd, mut least, mut missed, mut runs) = (0.0, 0.0, 0, 0);
     let all = zones.len() * scenario.starts;
     for (index, zone) in zones.iter().enumerate() {
@@ -187,9 +233,15 @@ pub fn simulate(
             .collect();
         for start in 0..scenario.starts {
             let from = start_of(scenario, zone, start);
+            let optimum = optimum(scenario, zone, from).ok_or(ScenarioError::TooFine {
+                zone: index,
+                work: scenario.work,
+                changeover: scenario.changeover,
+                tick: zone.tick,
+            })?;
             let run = run_job(scenario, zone, &others, from, policy);
             usd += run.usd / base;
-            least += optimum(scenario, zone, from).unwrap_or(f64::NAN) / base;
+            least += optimum / base;
             missed += u32::from(run.missed);
             runs += 1;
             progress(u64::from(runs), all as u64);
@@ -203,19 +255,37 @@ pub fn simulate(
     })
 }
 
-fn validate(scenario: &Scenario, zones: &[Availability]) -> Result<(), ScenarioError> {
-    for usd in [scenario.on_demand_usd_per_hour, scenario.spot_usd_per_hour] {
-        if !usd.is_finite() || usd < 0.0 {
-            return Err(ScenarioError::Price {
-                usd: usd.to_string(),
-            });
-        }
+impl Scenario {
+    /// Milliseconds that the job takes on demand.
+    fn least_ms(&self) -> u64 {
+        let (work, changeover) = (self.work.as_millis(), self.changeover.as_millis());
+        work.saturating_add(changeover)
     }
-    for zone in zones {
+}
+
+/// Prices that can be paid and compared: costs are told beside those on demand.
+fn validate_prices(on_demand: f64, spot: f64) -> Result<(), ScenarioError> {
+    let sound = |what, least, usd: f64, ok: bool| match ok && usd.is_finite() {
+        true => Ok(()),
+        false => Err(ScenarioError::Price { what, least, usd }),
+    };
+    sound("on-demand", "above zero", on_demand, on_demand > 0.0)?;
+    sound("spot", "of zero or more", spot, spot >= 0.0)
+}
+
+fn validate(scenario: &Scenario, zones: &[Availability]) -> Result<(), ScenarioError> {
+    validate_prices(scenario.on_demand_usd_per_hour, scenario.spot_usd_per_hour)?;
+    if scenario.work == DurationMs::ZERO {
+        let work = scenario.work;
+        return Err(ScenarioError::NoWork { work });
+    }
+    if !(1..=STARTS_MOST).contains(&scenario.starts) {
+        let starts = scenario.starts;
+        return Err(ScenarioError::Starts { starts });
+    }
+    for (index, zone) in zones.iter().enumerate() {
         let needed = samples(scenario, zone);
-        if needed as u64 * zone.tick.as_millis()
-            < scenario.work.as_millis() + scenario.changeover.as_millis()
-        {
+        if (needed as u64).saturating_mul(zone.tick.as_millis()) < scenario.least_ms() {
             return Err(ScenarioError::Impossible {
                 work: scenario.work,
                 changeover: scenario.changeover,
@@ -224,6 +294,7 @@ fn validate(scenario: &Scenario, zones: &[Availability]) -> Result<(), ScenarioE
         }
         if zone.up.len() < needed {
             return Err(ScenarioError::Short {
+                zone: index,
                 samples: zone.up.len(),
                 needed,
             });
@@ -384,67 +455,4 @@ fn hours(ms: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bad_availability_is_named() {
-        let error = |text: &str| read_availability(text).unwrap_err().to_string();
-        assert_eq!(
-            error(r#"{"metadata": {"gap_seconds": 195}, "data": [0, 1, 2]}"#),
-            "line 1: sample 3 is neither 0 nor 1: `2`"
-        );
-        assert_eq!(
-            error(r#"{"metadata": {"gap_seconds": -5}, "data": []}"#),
-            "line 1: `gap_seconds` is not a second or more: `-5`"
-        );
-        assert!(error("{\n\"metadata\": 3}").starts_with("line 2: "));
-    }
-
-    #[test]
-    fn scenarios_that_make_no_sense_are_refused() {
-        let zone = Availability {
-            tick: DurationMs::from_secs(195),
-            up: vec![true; 2_000],
-        };
-        let good = Scenario {
-            work: DurationMs::from_secs(48 * 3_600),
-            deadline: DurationMs::from_secs(52 * 3_600),
-            changeover: DurationMs::from_secs(720),
-            on_demand_usd_per_hour: 3.06,
-            spot_usd_per_hour: 0.918,
-            starts: 2,
-        };
-        let error = |scenario: Scenario| {
-            simulate(
-                &scenario,
-                std::slice::from_ref(&zone),
-                Policy::Lepton,
-                &mut |_, _| {},
-            )
-            .unwrap_err()
-            .to_string()
-        };
-        assert_eq!(
-            error(Scenario {
-                spot_usd_per_hour: -0.1,
-                ..good
-            }),
-            "a price is not a number of zero or more: `-0.1`"
-        );
-        assert_eq!(
-            error(Scenario {
-                deadline: good.work,
-                ..good
-            }),
-            "work of 2d and a changeover of 12m do not fit before a deadline of 2d"
-        );
-        assert_eq!(
-            error(Scenario {
-                deadline: DurationMs::from_secs(800 * 3_600),
-                ..good
-            }),
-            "a trace of 2000 samples is shorter than the deadline, 14769 samples"
-        );
-    }
-}
+mod tests;
