@@ -311,6 +311,7 @@ fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Sc
         curve: &view.service.curve(),
         slots: fleet.slots,
         cold_start_s: DurationMs::from_millis(fleet.cold_start_ms).as_secs_f64(),
+        late_after_s: view.spec.late_after.as_secs_f64(),
     })
 }
 
@@ -387,9 +388,9 @@ fn describe(scaler: &Scaler) -> String {
         Scaler::Knative(it) => format!("observed concurrency, {} % a replica", it.target_pct),
         Scaler::Hpa(it) => format!("observed usage, {} % a replica", it.target_pct),
         Scaler::Forecast(it) => format!(
-            "forecast by {} plus {} deviations, held {} s, at least {}",
+            "forecast by {}, {} replica-seconds for a late request, held {} s, at least {}",
             it.judgement().estimate,
-            f64::from(it.setting.z_tenths) / 10.0,
+            it.setting.price,
             it.setting.hold_s,
             it.setting.floor
         ),
