@@ -23,6 +23,9 @@ const REVIEW_AFTER_S: usize = 600;
 /// minutes there is none: of a load as large, chance is a small part, and what the forecast begins
 /// with serves it.
 const REVIEWED_MAX: u64 = 60_000;
+/// A review aims at so much of the target at least, and at most: the cheapest on the past is partly luck.
+const LATE_LEAST: f64 = 0.5;
+const LATE_MOST: f64 = 0.75;
 /// For so long after the first plan no replica is stopped: what is short ends first, so the first
 /// service times seen are too short, and the first rates are of a few requests.
 const LEARNING: DurationMs = DurationMs::from_secs(90);
@@ -283,7 +286,7 @@ fn late_share_left(view: &AutoscaleView, seconds: &[Second]) -> f64 {
         .sum();
     let late: u64 = seconds.iter().map(|second| u64::from(second.late)).sum();
     let seen = late as f64 / all.max(1) as f64;
-    (2.0 * target - seen).clamp(0.5 * target, target)
+    (2.0 * target - seen).clamp(LATE_LEAST * target, LATE_MOST * target)
 }
 
 fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Scaler) -> u32 {

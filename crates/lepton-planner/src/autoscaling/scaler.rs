@@ -111,7 +111,7 @@ const KEEP: f64 = 2.0;
 /// Over so long the late requests are counted against the target.
 const BUDGET_WINDOW_S: usize = 3_600;
 /// Of the target so much is aimed at.
-const BUDGET_AIM: f64 = 0.7;
+const BUDGET_AIM: f64 = 0.6;
 /// The logarithm by which a whole hour's target, unspent or overspent, lowers or raises the price.
 const BUDGET_DEVIATIONS: f64 = 0.9;
 /// And by at most so much: what is missed is not always the forecast's to mend.
@@ -289,13 +289,13 @@ pub struct ForecastSetting {
 }
 
 impl ForecastSetting {
-    /// The setting that all begin with: a hold of half a cold start.
+    /// The setting that all begin with: a hold of a quarter of a cold start.
     #[must_use]
     pub fn first(cold_start_ms: u64) -> Self {
         let cold_s = u32::try_from(cold_start_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
         Self {
             price: FIRST_PRICE,
-            hold_s: cold_s.min(3_600).div_ceil(2),
+            hold_s: cold_s.min(3_600).div_ceil(4),
             floor: 0,
         }
     }
