@@ -8,35 +8,33 @@ use rand::Rng as _;
 use super::fleet::FleetSpec;
 use super::offered::Judgement;
 use super::replay::{Request, Series, replay};
-use super::scaler::{Forecast, ForecastSetting, Knative, Scaler};
+use super::scaler::{FIRST_PRICE, Forecast, ForecastSetting, Knative, Scaler};
 use super::service::{ServiceCurve, ServiceTimes};
 use super::view::Second;
 use crate::Stream;
 
-/// Deviations above the mean that are tried, in tenths.
-const SAFETIES: [i32; 13] = [-20, -10, -5, 0, 5, 10, 13, 16, 20, 30, 40, 60, 90];
-/// Of these, where every review looks without a standing reserve.
-const PLAIN_SAFETIES: [i32; 4] = [20, 30, 40, 60];
-/// And with one.
-const RESERVE_SAFETIES: [i32; 3] = [-20, 10, 20];
-/// Deviations more that must fit after a replica is stopped, in tenths.
-const BANDS: [u32; 5] = [0, 5, 10, 15, 20];
-/// Holds that are tried: multiples of the cold start in halves, because a replica that comes
-/// back within one cold start was cheaper kept; then minutes.
-const HOLD_HALVES: [u32; 6] = [0, 1, 2, 4, 8, 20];
-const LONG_HOLDS: [u32; 2] = [300, 900];
+/// What may follow the load above a standing reserve: the price of a late request, and whether a replica that
+/// was needed stays for long.
+const WAYS: [(u32, bool); 6] = [
+    (0, false),
+    (FIRST_PRICE, false),
+    (FIRST_PRICE, true),
+    (4 * FIRST_PRICE, false),
+    (4 * FIRST_PRICE, true),
+    (64 * FIRST_PRICE, false),
+];
+/// For so long, in seconds.
+const LONG_HOLD_S: u32 = 900;
 /// A dearer way is left only for one that is this much cheaper, so that the choice does not
 /// swing on noise.
 const WORTH_CHANGING: f64 = 0.97;
-/// Steps of the search from the best of the ways that every review looks at.
-const ROUNDS: usize = 2;
 /// Late requests come in clusters: what the past says of their number is uncertain by the root of the
 /// squares of the clusters. So many seconds make one.
 const CLUSTER_S: usize = 120;
 /// Points at which the service times are tabulated: finer than their buckets.
 const DRAWS: usize = 512;
-/// Quantiles of the load, in thousandths, at which a floor is tried.
-const ANCHORS: [usize; 7] = [500, 800, 900, 950, 980, 995, 1_000];
+/// The past is replayed as if one request more of so many had come: the next hour may be as much busier.
+const ONE_MORE_OF: u64 = 20;
 /// A replay decides nothing before its fleet has filled.
 const SETTLE_S: u64 = 30;
 /// The mean service time of a second is taken over so many seconds after it.
@@ -81,24 +79,8 @@ impl Score {
     }
 }
 
-fn holds(cold_start_ms: u64) -> Vec<u32> {
-    let cold_s = u32::try_from(cold_start_ms.div_ceil(1_000))
-        .unwrap_or(3_600)
-        .min(3_600);
-    let mut holds: Vec<u32> = HOLD_HALVES
-        .iter()
-        .map(|halves| (cold_s * halves).div_ceil(2))
-        .chain(LONG_HOLDS)
-        .collect();
-    holds.sort_unstable();
-    holds.dedup();
-    // A cold start of nothing still has three holds to choose from.
-    holds.resize(holds.len().max(3), 900);
-    holds
-}
-
-/// The best way found on the past: of some that every review looks at, the one in use, and what
-/// lies near the best of them, with the published ones beside.
+/// The cheapest way that would have kept the target on the past: the forecast that all begin with where
+/// that does, else one with a standing reserve, or the published way.
 pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Scaler, Score) {
     let judgement = match current {
         Scaler::Forecast(forecast) => forecast.judgement(),
@@ -120,41 +102,27 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     if keeps {
         return (plain, found);
     }
-    let mut here = match current {
-        Scaler::Forecast(forecast) => forecast.setting,
-        _ => first,
-    };
-    let mut tried = std::collections::BTreeMap::new();
-    let mut rate = |setting: ForecastSetting| {
-        *tried
-            .entry(key(setting))
-            .or_insert_with(|| replays.score_forecast(setting))
-    };
-    let mut bar = rate(here);
-    bar.replica_s *= WORTH_CHANGING;
-    for round in 0..=ROUNDS {
-        let candidates = if round == 0 {
-            replays.landmarks()
-        } else {
-            neighbours(past.fleet.cold_start_ms, here)
+    let mut chosen = plain;
+    let mut bar = found;
+    if let Scaler::Forecast(forecast) = current {
+        bar = replays.score_forecast(forecast.setting);
+        bar.replica_s *= WORTH_CHANGING;
+        chosen = current.clone();
+    }
+    for (price, long) in WAYS {
+        let hold_s = if long { LONG_HOLD_S } else { first.hold_s };
+        let way = ForecastSetting {
+            price,
+            hold_s,
+            ..first
         };
-        let mut best = None;
-        for candidate in candidates {
-            let found = rate(candidate);
-            if found.beats(bar, past.late_share) {
-                bar = found;
-                best = Some(candidate);
-            }
-        }
-        match best {
-            Some(found) => here = found,
-            None if round > 0 => break,
-            None => {}
+        if let Some((setting, found)) = replays.least_reserve(way, bar) {
+            chosen = Scaler::Forecast(Forecast::new(setting).remembering(current));
+            bar = found;
         }
     }
-    let mut chosen = Scaler::Forecast(Forecast::new(here).remembering(current));
     let knative = Scaler::Knative(Knative::tuned(70, 60, 0));
-    let found = replays.score(knative.clone());
+    let found = replays.score_carefully(knative.clone());
     if found.beats(bar, past.late_share) {
         chosen = match current {
             Scaler::Knative(_) => current.clone(),
@@ -165,73 +133,15 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
     (chosen, bar)
 }
 
-fn key(setting: ForecastSetting) -> (i32, u32, u32, u32) {
-    (
-        setting.z_tenths,
-        setting.band_tenths,
-        setting.hold_s,
-        setting.floor,
-    )
-}
-
-/// Every setting one move away.
-fn neighbours(cold_start_ms: u64, here: ForecastSetting) -> Vec<ForecastSetting> {
-    let holds = holds(cold_start_ms);
-    MOVES
-        .iter()
-        .filter_map(|[z, band, hold, floor]| {
-            Some(ForecastSetting {
-                z_tenths: step(&SAFETIES, here.z_tenths, *z)?,
-                band_tenths: step(&BANDS, here.band_tenths, *band)?,
-                hold_s: step(&holds, here.hold_s, *hold)?,
-                floor: here.floor.checked_add_signed(*floor)?,
-            })
-        })
-        .collect()
-}
-
-/// Steps on the grid (safety, band, hold, floor): each alone, and trades of safety.
-const MOVES: [[i32; 4]; 16] = [
-    [-1, 0, 0, 0],
-    [1, 0, 0, 0],
-    [2, 0, 0, 0],
-    [0, -1, 0, 0],
-    [0, 1, 0, 0],
-    [0, 0, -1, 0],
-    [0, 0, 1, 0],
-    [0, 0, 2, 0],
-    [-1, 1, 0, 0],
-    [1, -1, 0, 0],
-    [-1, 0, 1, 0],
-    [1, 0, -1, 0],
-    [0, 0, 0, -1],
-    [0, 0, 0, 1],
-    [-2, 0, 0, 1],
-    [2, 0, 0, -1],
-];
-
-/// The value `by` places from where `value` belongs on `grid`; as it is, for no step.
-fn step<T: PartialOrd + Copy>(grid: &[T], value: T, by: i32) -> Option<T> {
-    if by == 0 {
-        return Some(value);
-    }
-    let at = grid
-        .iter()
-        .position(|at| *at >= value)
-        .unwrap_or(grid.len() - 1);
-    let to = at.checked_add_signed(isize::try_from(by).ok()?)?;
-    grid.get(to).copied()
-}
-
 /// The past made ready to be replayed many times.
 struct Replays<'a> {
     past: &'a Past<'a>,
     curve: ServiceCurve,
     judgement: Judgement,
     requests: Vec<Request>,
-    /// Requests in service if none waited, at each quantile of `ANCHORS`.
-    load: [u64; ANCHORS.len()],
+    /// Replicas that the middle second needs, and the busiest.
     warm: u32,
+    peak: u32,
 }
 
 impl<'a> Replays<'a> {
@@ -244,10 +154,14 @@ impl<'a> Replays<'a> {
             .map(|index| curve.quantile_ms((index as f64 + 0.5) / DRAWS as f64))
             .collect();
         let mut requests = Vec::new();
+        let mut seen = 0;
         let means = local_means(past.seconds, curve.mean_s());
         for (second, (facts, mean_s)) in past.seconds.iter().zip(&means).enumerate() {
             let scale = mean_s / curve.mean_s();
-            for index in 0..u64::from(facts.arrivals) {
+            seen += u64::from(facts.arrivals);
+            let count = u64::from(facts.arrivals) + seen / ONE_MORE_OF;
+            seen %= ONE_MORE_OF;
+            for index in 0..count {
                 let drawn = services[rng.random_range(0..services.len())];
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -257,62 +171,63 @@ impl<'a> Replays<'a> {
                 )]
                 let service_ms = (drawn as f64 * scale).round() as u64;
                 requests.push(Request {
-                    at_ms: second as u64 * 1_000 + index * 1_000 / u64::from(facts.arrivals),
+                    at_ms: second as u64 * 1_000 + index * 1_000 / count,
                     service_ms: service_ms.max(1),
                 });
             }
         }
-        let load = load_quantiles(&requests, past.seconds.len());
+        let loads = sorted_loads(&requests, past.seconds.len());
+        let replicas = |at: usize| past.fleet.replicas_for(loads.get(at).copied().unwrap_or(0));
         // No more than an ordinary moment needs: what a long hold keeps must have been wanted first.
-        let warm = past.fleet.replicas_for(load[0]);
+        let warm = replicas(loads.len() / 2);
+        let peak = replicas(loads.len().saturating_sub(1));
         Self {
             past,
             curve,
             judgement,
             requests,
-            load,
             warm,
+            peak,
         }
     }
 
-    /// Ways that every review looks at: forecasts alone, and standing reserves at quantiles of the
-    /// load with forecasts that add to them, for a short while or a long one.
-    fn landmarks(&self) -> Vec<ForecastSetting> {
-        let first = ForecastSetting::first(self.past.fleet.cold_start_ms);
-        let mut found = Vec::new();
-        for z_tenths in PLAIN_SAFETIES {
-            found.push(ForecastSetting { z_tenths, ..first });
-        }
-        for load in &self.load {
-            let seen = self.past.fleet.replicas_for(*load);
-            for floor in [seen, seen.saturating_add(margin(seen, self.past.fleet))] {
-                for z_tenths in RESERVE_SAFETIES {
-                    for hold_s in [first.hold_s, LONG_HOLDS[1]] {
-                        found.push(ForecastSetting {
-                            z_tenths,
-                            hold_s,
-                            floor,
-                            ..first
-                        });
-                    }
-                }
+    /// The smallest standing reserve with which `way` beats `bar`, by halving: more of it is dearer, and
+    /// makes fewer requests late.
+    fn least_reserve(&self, way: ForecastSetting, bar: Score) -> Option<(ForecastSetting, Score)> {
+        let target = self.past.late_share;
+        let (mut least, mut most) = (0, self.peak);
+        let mut best = None;
+        let mut bar = bar;
+        while least <= most {
+            let floor = least + (most - least) / 2;
+            let setting = ForecastSetting { floor, ..way };
+            let found = self.score_forecast(setting);
+            if found.beats(bar, target) {
+                bar = found;
+                best = Some((setting, found));
+            }
+            if found.late_share <= target {
+                let Some(fewer) = floor.checked_sub(1) else {
+                    break;
+                };
+                most = fewer;
+            } else {
+                least = floor + 1;
             }
         }
-        found
+        best
     }
 
-    /// What a forecast would have cost. A standing reserve must have kept the target with one
-    /// deviation of its load less: the next peak is not the highest that was seen.
+    /// What a forecast would have cost.
     fn score_forecast(&self, setting: ForecastSetting) -> Score {
-        let spare = margin(setting.floor, self.past.fleet);
-        let floor = setting.floor - spare;
-        let mut score = self.score(Scaler::Forecast(Forecast::new(ForecastSetting {
-            floor,
-            ..setting
-        })));
-        #[expect(clippy::cast_precision_loss, reason = "an hour of seconds")]
-        let seconds = self.past.seconds.len() as f64;
-        score.replica_s += f64::from(spare) * seconds;
+        self.score_carefully(Scaler::Forecast(Forecast::new(setting)))
+    }
+
+    /// What a way would have cost, as many requests more being late as may be chance: of several ways the
+    /// cheapest is partly the luckiest.
+    fn score_carefully(&self, scaler: Scaler) -> Score {
+        let mut score = self.score(scaler);
+        score.late_share += score.uncertain;
         score
     }
 
@@ -346,8 +261,8 @@ impl<'a> Replays<'a> {
     }
 }
 
-/// Requests in service if none waited, second by second, at each quantile of `ANCHORS`.
-fn load_quantiles(requests: &[Request], seconds: usize) -> [u64; ANCHORS.len()] {
+/// Requests in service if none waited, of every second, in order of size.
+fn sorted_loads(requests: &[Request], seconds: usize) -> Vec<u64> {
     let mut change = vec![0_i64; seconds + 1];
     for request in requests {
         let at = |ms: u64| usize::try_from(ms / 1_000).unwrap_or(seconds).min(seconds);
@@ -363,13 +278,7 @@ fn load_quantiles(requests: &[Request], seconds: usize) -> [u64; ANCHORS.len()] 
         })
         .collect();
     loads.sort_unstable();
-    ANCHORS.map(|per_mille| {
-        let index = loads.len() * per_mille / 1_000;
-        loads
-            .get(index.min(loads.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0)
-    })
+    loads
 }
 
 /// The mean service time around each second, in seconds; where little ended, that of all.
@@ -389,19 +298,6 @@ fn local_means(seconds: &[Second], mean_s: f64) -> Vec<f64> {
             (spent_s + 5.0 * mean_s) / (ended + 5.0)
         })
         .collect()
-}
-
-/// Replicas that a standing reserve has beyond what its load needs: one deviation of that load,
-/// were it Poisson, rounded.
-fn margin(floor: u32, fleet: FleetSpec) -> u32 {
-    let slots = f64::from(fleet.slots.max(1));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "at most the root of a u32"
-    )]
-    let spare = ((slots * f64::from(floor)).sqrt() / slots).round() as u32;
-    spare.min(floor)
 }
 
 /// Cost and lateness after the fleet that the replay began with has settled.

@@ -1,7 +1,7 @@
 //! How many replicas an endpoint needs: from what was observed, before it is needed.
 //!
-//! Owns: the published ways (Knative's, Kubernetes' HPA), a forecast with square-root
-//! staffing, and the choice between them by replay of the recent past; scaling to zero; the
+//! Owns: the published ways (Knative's, Kubernetes' HPA), a forecast with staffing by the
+//! price of a late request, and the choice between them by replay of the recent past; scaling to zero; the
 //! clairvoyant bound. Must not know: how replicas are started, or how requests get there.
 //!
 //! [`plan`] is what the endpoint reconciler and the simulator both call. It wants the least
@@ -18,6 +18,7 @@ mod record;
 mod replay;
 mod scaler;
 mod service;
+mod staffing;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -32,17 +32,23 @@ pub enum Estimate {
     Trend,
     /// The line through two halves of ten minutes, to the end of the cold start.
     LongTrend,
+    /// Half of that of five minutes and half that of a quarter of an hour.
+    Long,
+    /// Half of the trend of five minutes and half of that of a quarter of an hour.
+    HalfTrend,
 }
 
 impl Estimate {
     /// Every estimate.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Mixed,
         Self::Minute,
         Self::Minutes,
         Self::Quarter,
         Self::Trend,
         Self::LongTrend,
+        Self::Long,
+        Self::HalfTrend,
     ];
 
     /// Requests that arrivals will hold in service, were their rate to stay for long.
@@ -54,6 +60,8 @@ impl Estimate {
             Self::Quarter => past.offered(0, 900),
             Self::Trend => past.line(150),
             Self::LongTrend => past.line(300),
+            Self::Long => 0.5 * (past.offered(0, 300) + past.offered(0, 900)),
+            Self::HalfTrend => 0.5 * (past.line(150) + past.offered(0, 900)),
         }
     }
 
@@ -61,7 +69,7 @@ impl Estimate {
     fn needs_s(self) -> usize {
         match self {
             Self::Mixed | Self::Minute | Self::Minutes => 60,
-            Self::Quarter | Self::Trend => 300,
+            Self::Quarter | Self::Trend | Self::Long | Self::HalfTrend => 300,
             Self::LongTrend => 600,
         }
     }
@@ -76,6 +84,8 @@ impl fmt::Display for Estimate {
             Self::Quarter => "a quarter of an hour",
             Self::Trend => "the trend of five minutes",
             Self::LongTrend => "the trend of ten minutes",
+            Self::Long => "five minutes and a quarter of an hour",
+            Self::HalfTrend => "half the trend of five minutes and half a quarter of an hour",
         })
     }
 }
@@ -286,6 +296,7 @@ mod tests {
             curve: &times.curve(),
             slots: 8,
             cold_start_s: 60.0,
+            late_after_s: 1.0,
         })
     }
 

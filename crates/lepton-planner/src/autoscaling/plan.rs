@@ -23,6 +23,9 @@ const REVIEW_AFTER_S: usize = 600;
 /// minutes there is none: of a load as large, chance is a small part, and what the forecast begins
 /// with serves it.
 const REVIEWED_MAX: u64 = 60_000;
+/// A review aims at so much of the target at least, and at most: the cheapest on the past is partly luck.
+const LATE_LEAST: f64 = 0.5;
+const LATE_MOST: f64 = 0.75;
 /// For so long after the first plan no replica is stopped: what is short ends first, so the first
 /// service times seen are too short, and the first rates are of a few requests.
 const LEARNING: DurationMs = DurationMs::from_secs(90);
@@ -283,7 +286,7 @@ fn late_share_left(view: &AutoscaleView, seconds: &[Second]) -> f64 {
         .sum();
     let late: u64 = seconds.iter().map(|second| u64::from(second.late)).sum();
     let seen = late as f64 / all.max(1) as f64;
-    (2.0 * target - seen).clamp(0.5 * target, target)
+    (2.0 * target - seen).clamp(LATE_LEAST * target, LATE_MOST * target)
 }
 
 fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Scaler) -> u32 {
@@ -311,6 +314,7 @@ fn ask(view: &AutoscaleView, seconds: &[Second], now: Timestamp, scaler: &mut Sc
         curve: &view.service.curve(),
         slots: fleet.slots,
         cold_start_s: DurationMs::from_millis(fleet.cold_start_ms).as_secs_f64(),
+        late_after_s: view.spec.late_after.as_secs_f64(),
     })
 }
 
@@ -387,9 +391,9 @@ fn describe(scaler: &Scaler) -> String {
         Scaler::Knative(it) => format!("observed concurrency, {} % a replica", it.target_pct),
         Scaler::Hpa(it) => format!("observed usage, {} % a replica", it.target_pct),
         Scaler::Forecast(it) => format!(
-            "forecast by {} plus {} deviations, held {} s, at least {}",
+            "forecast by {}, {} replica-seconds for a late request, held {} s, at least {}",
             it.judgement().estimate,
-            f64::from(it.setting.z_tenths) / 10.0,
+            it.setting.price,
             it.setting.hold_s,
             it.setting.floor
         ),

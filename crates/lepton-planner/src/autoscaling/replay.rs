@@ -84,6 +84,7 @@ impl Series {
             curve,
             slots: spec.slots,
             cold_start_s: std::time::Duration::from_millis(spec.cold_start_ms).as_secs_f64(),
+            late_after_s: std::time::Duration::from_millis(spec.late_after_ms).as_secs_f64(),
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::offered::{Judgement, count, judge, offered, size};
 use super::service::ServiceCurve;
+use super::staffing::{Staffing, ceil};
 
 /// What every way may look at. Series hold one sum a second since the history began, so the
 /// mean over any window costs two reads; index `i` is the sum over the first `i` seconds.
@@ -40,6 +41,8 @@ pub struct Signals<'a> {
     pub slots: u32,
     /// Seconds from an order to a ready replica.
     pub cold_start_s: f64,
+    /// A request that waits longer is late, in seconds.
+    pub late_after_s: f64,
 }
 
 impl Signals<'_> {
@@ -73,7 +76,8 @@ impl Signals<'_> {
         ((spent_s + 10.0 * self.curve.mean_s()) / (ended + 10.0)).max(1e-3)
     }
 
-    /// Deviations to add to the safety: what was overspent of an hour's target, or, below zero, left.
+    /// The logarithm of what the price is multiplied by: up for what was overspent of an hour's target, down
+    /// for what is left.
     fn correction(&self) -> f64 {
         let seconds = self.arrivals.len().saturating_sub(1).min(BUDGET_WINDOW_S);
         let over = |sums: &[u64]| window_mean(sums, BUDGET_WINDOW_S).unwrap_or(0.0) * size(seconds);
@@ -98,13 +102,19 @@ impl Signals<'_> {
 const SERVICE_WINDOW_S: usize = 300;
 /// The estimates of the load are judged this often.
 const JUDGE_EVERY_S: u64 = 60;
+/// What one late request less is worth to the forecast that all begin with, in replica-seconds.
+pub(super) const FIRST_PRICE: u32 = 20;
+/// And as much again for each so many seconds of a cold start: for so long a shortage lasts.
+const DEARER_BY_S: f64 = 240.0;
+/// A replica that is there is kept as long as it would pay at so many times the price.
+const KEEP: f64 = 2.0;
 /// Over so long the late requests are counted against the target.
 const BUDGET_WINDOW_S: usize = 3_600;
 /// Of the target so much is aimed at.
-const BUDGET_AIM: f64 = 0.7;
-/// Deviations that a whole hour's target, unspent or overspent, takes off or adds.
+const BUDGET_AIM: f64 = 0.6;
+/// The logarithm by which a whole hour's target, unspent or overspent, lowers or raises the price.
 const BUDGET_DEVIATIONS: f64 = 0.9;
-/// And at most so many either way: what is missed is not always the forecast's to mend.
+/// And by at most so much: what is missed is not always the forecast's to mend.
 const CORRECTION_MAX: f64 = 1.0;
 /// Windows in which a burst is looked for.
 const BURST_WINDOWS_S: [usize; 4] = [2, 5, 10, 20];
@@ -116,16 +126,6 @@ fn window_mean(sums: &[u64], window: usize) -> Option<f64> {
     let window = window.min(last);
     let sum = sums[last].saturating_sub(sums[last - window]);
     (window > 0).then(|| count(sum) / size(window))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the conversion saturates, which is what is meant"
-)]
-fn ceil(value: f64) -> u32 {
-    // A hair below the whole number it stands for is that number.
-    (value - 1e-9).ceil().max(0.0) as u32
 }
 
 /// One way to set the number of replicas.
@@ -260,12 +260,12 @@ impl Hpa {
     }
 }
 
-/// The load when a replica ordered now is ready, at a quantile, with a floor and a hold downwards.
+/// The load when a replica ordered now is ready, as many replicas as pay for it, a floor and a hold downwards.
 ///
 /// What is in service now and still is so after the cold start is binomial with the residual
 /// life of the service time; what arrives until then is Poisson: the transient M/G/∞ queue
-/// (Eick, Massey, Whitt 1993). Staffing is the mean and
-/// `z` deviations (square-root staffing, Halfin and Whitt 1981). A short window so full that
+/// (Eick, Massey, Whitt 1993). A replica is ordered
+/// if the late requests that it is expected to save are worth more than it costs. A short window so full that
 /// chance does not explain it raises the rate at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
@@ -278,12 +278,10 @@ pub struct Forecast {
 }
 
 /// The setting of a forecast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ForecastSetting {
-    /// Deviations above the mean, in tenths.
-    pub z_tenths: i32,
-    /// Deviations more, in tenths, that must still fit after a replica is stopped.
-    pub band_tenths: u32,
+    /// Replica-seconds that one request less that is late is worth.
+    pub price: u32,
     /// Seconds a lower number must have been wanted before it is taken.
     pub hold_s: u32,
     /// The fewest replicas: a standing reserve for bursts that no forecast sees.
@@ -291,15 +289,13 @@ pub struct ForecastSetting {
 }
 
 impl ForecastSetting {
-    /// The setting that all begin with: six fifths of a deviation, half a one more before a replica
-    /// is stopped, a hold of half a cold start.
+    /// The setting that all begin with: a hold of a quarter of a cold start.
     #[must_use]
     pub fn first(cold_start_ms: u64) -> Self {
         let cold_s = u32::try_from(cold_start_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
         Self {
-            z_tenths: 12,
-            band_tenths: 5,
-            hold_s: cold_s.min(3_600).div_ceil(2),
+            price: FIRST_PRICE,
+            hold_s: cold_s.min(3_600).div_ceil(4),
             floor: 0,
         }
     }
@@ -350,16 +346,17 @@ impl Forecast {
             self.judgement = judge(signals);
         }
         let (mean, deviation) = self.load(signals);
-        let slots = f64::from(signals.slots.max(1));
-        // What a standing reserve missed, no deviation more would have met: its size is reviewed.
+        // What a standing reserve missed, no higher price would have met: its size is reviewed.
         let correction = match self.setting.floor {
             0 => signals.correction(),
             _ => 0.0,
         };
-        let safety = f64::from(self.setting.z_tenths) / 10.0 + correction;
-        let band = f64::from(self.setting.band_tenths) / 10.0;
-        let replicas = |deviations: f64| ceil((mean + deviations * deviation) / slots);
-        let (up, down) = (replicas(safety), replicas(safety + band));
+        let price = f64::from(self.setting.price)
+            * correction.exp()
+            * (1.0 + signals.cold_start_s / DEARER_BY_S);
+        let load = Staffing::of(signals, mean, deviation);
+        let up = load.replicas(price);
+        let down = load.replicas(price * KEEP).max(up);
         let have = signals.ready.saturating_add(signals.starting);
         // The reserve is remembered too: another setting with a hold does not drop it at once.
         let wanted = have.clamp(up, down).max(self.setting.floor);

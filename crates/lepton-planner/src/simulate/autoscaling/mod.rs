@@ -263,10 +263,8 @@ fn setting(scaler: &Scaler) -> String {
         ),
         Scaler::Hpa(it) => format!("{} %, {} s", it.target_pct, it.stabilise_s),
         Scaler::Forecast(it) => format!(
-            "z {}, hold {} s, floor {}",
-            f64::from(it.setting.z_tenths) / 10.0,
-            it.setting.hold_s,
-            it.setting.floor
+            "price {}, hold {} s, floor {}",
+            it.setting.price, it.setting.hold_s, it.setting.floor
         ),
     }
 }
