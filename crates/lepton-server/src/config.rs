@@ -304,6 +304,10 @@ impl Config {
                 rule: rule.to_owned(),
             })
         };
+        if self.s3.listen == Some(self.listen) && self.listen.port() != 0 {
+            let rule = "`listen` has this address: S3 needs a port of its own";
+            return refuse("s3.listen", self.listen.to_string(), rule);
+        }
         if self.executor.first_uid < 1_000 {
             let rule = "users below 1000 belong to the system";
             return refuse(
@@ -466,5 +470,9 @@ mod tests {
             ..Config::default()
         };
         assert!(matches!(open.validate(), Err(ConfigError::Exposed { .. })));
+        let mut twice = Config::default();
+        twice.s3.listen = Some(twice.listen);
+        let message = twice.validate().unwrap_err().to_string();
+        assert!(message.contains("s3.listen"), "{message}");
     }
 }

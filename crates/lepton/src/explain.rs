@@ -148,11 +148,8 @@ fn explain_scaling(
             "at {}, seed {}: {ready} ready, {starting} starting, {draining} draining, {} requests in flight",
             record.now, record.seed, record.view.in_flight
         )?;
-        writeln!(
-            out,
-            "{} replicas: {}",
-            replay.plan.replicas, replay.plan.report
-        )?;
+        let wanted = output::count(replay.plan.replicas.into(), "replica");
+        writeln!(out, "{wanted}: {}", replay.plan.report)?;
         for finding in &replay.findings {
             writeln!(out, "refused: {finding}")?;
         }

@@ -3,7 +3,7 @@
 mod keys;
 mod upkeep;
 
-use lepton_api::{StorageUsage, UpdateProject, UpdateQuota};
+use lepton_api::{StorageUsage, UpdateProject, UpdateQuota, UpkeepPhase};
 use lepton_client::Pages;
 use lepton_types::{MemoryBytes, Name};
 
@@ -94,8 +94,14 @@ impl Objects {
                 quota(ctx, &name, change)
             }
             Self::Scrub { stop: true, .. } => {
-                ctx.client()?.stop_upkeep()?;
-                ctx.note("the pass ends now");
+                let client = ctx.client()?;
+                let newest = client.upkeep();
+                client.stop_upkeep()?;
+                let was_running = newest.is_ok_and(|pass| pass.phase == UpkeepPhase::Running);
+                ctx.note(match was_running {
+                    true => "the pass ends now",
+                    false => "no pass was under way",
+                });
                 Ok(())
             }
             Self::Scrub {
