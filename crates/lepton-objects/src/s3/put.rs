@@ -15,6 +15,7 @@ use super::attributes::{class_of, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
 use super::encryption::{said, tell_encryption};
 use super::errors::{denied, of_body, of_content, of_index, too_large};
+use super::forms::Fields;
 use super::policy::Asked;
 use super::{Face, attributes, entered, settings, tags};
 use crate::pending::to_the_end;
@@ -257,35 +258,8 @@ impl Face {
     /// which were not known when the request came in.
     async fn check_form(&self, request: &S3Request<dto::PutObjectInput>) -> S3Result<()> {
         let input = &request.input;
-        let acl = input.acl.as_ref().map(dto::ObjectCannedACL::as_str);
-        let class = input.storage_class.as_ref();
-        let encryption = input.server_side_encryption.as_ref();
-        let fields = [
-            ("x-amz-acl", acl),
-            ("x-amz-tagging", input.tagging.as_deref()),
-            ("x-amz-storage-class", class.map(dto::StorageClass::as_str)),
-            (
-                "x-amz-server-side-encryption",
-                encryption.map(dto::ServerSideEncryption::as_str),
-            ),
-            (
-                "x-amz-server-side-encryption-aws-kms-key-id",
-                input.ssekms_key_id.as_deref(),
-            ),
-        ];
-        let mut headers = request.headers.clone();
-        for (name, value) in fields {
-            headers.remove(name);
-            if let Some(value) = value {
-                let value = http::HeaderValue::from_str(value).map_err(|_| {
-                    s3_error!(
-                        InvalidArgument,
-                        "The field {name} has characters that it cannot have"
-                    )
-                })?;
-                headers.insert(name, value);
-            }
-        }
+        let fields = request.extensions.get::<Fields>().ok_or_else(denied)?;
+        let headers = fields.headers(&request.headers);
         let entered = entered(request);
         let (action, right) = action_of("PostObject", false);
         let asked = Asked {

@@ -1,0 +1,133 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use lepton_store::index::{NewBucket, ObjectIndex};
+use lepton_types::{DurationMs, IdSource, ManualClock, Name, SystemIds};
+
+use super::super::Parts;
+use super::super::gate::{Gate, GateError, Holder};
+use super::*;
+use crate::{BackendConfig, Contents, ContentsConfig, MasterWrapper};
+
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Gate for Nobody {
+    async fn holder(&self, _access_key: &str) -> Result<Option<Holder>, GateError> {
+        Ok(None)
+    }
+
+    fn keeps(&self, _: &str, _: &str) -> bool {
+        false
+    }
+}
+
+struct Rig {
+    face: Face,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
+        let contents = Contents::open(ContentsConfig {
+            backend: BackendConfig::Local {
+                root: folder.path().join("contents"),
+            },
+            replica: None,
+            wrapper: Arc::new(MasterWrapper::new([1; 32])),
+            retired_wrappers: Vec::new(),
+            owner: None,
+            ids: Arc::clone(&ids),
+            inline_bytes_max: 100,
+        });
+        let face = Face::new(Parts {
+            index: ObjectIndex::open(&folder.path().join("objects.db")).unwrap(),
+            contents: contents.await.unwrap(),
+            gate: Arc::new(Nobody),
+            clock: Arc::new(ManualClock::starting_at(Timestamp::from_millis(1))),
+            ids,
+            lifecycle_day: DurationMs::from_secs(86_400),
+        });
+        Self {
+            face,
+            _folder: folder,
+        }
+    }
+
+    /// A bucket named `data` of a project, with a policy.
+    async fn bucket(&self, project: &Name, policy: &str) -> Bucket {
+        let new = NewBucket {
+            project: project.clone(),
+            name: "data".to_owned(),
+            owner: "ann".to_owned(),
+            at: self.face.now(),
+            object_lock: true,
+        };
+        let bucket = self.face.index.create_bucket(new).await.unwrap();
+        let policy = Some(policy.to_owned());
+        let set = self.face.index.set(bucket.id, settings::POLICY, policy);
+        set.await.unwrap();
+        bucket
+    }
+
+    async fn answer(&self, request: http::request::Builder, body: String) -> StatusCode {
+        let request = request.header(http::header::CONTENT_LENGTH, body.len());
+        let request = request.body(Body::from(Bytes::from(body))).unwrap();
+        let answer = self.face.front().call(request).await.unwrap();
+        answer.status()
+    }
+
+    /// Nobody's form of these fields, with a header more.
+    async fn form(&self, fields: &[(&str, &str)], header: (&str, &str)) -> StatusCode {
+        let part = |(name, value): &(&str, &str)| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let file = [("key", "k"), ("file", "bytes")];
+        let parts = fields.iter().chain(&file).map(part);
+        let body = parts.collect::<String>() + "--b--\r\n";
+        let request = Request::post("/data")
+            .header(CONTENT_TYPE, "multipart/form-data; boundary=b")
+            .header(header.0, header.1);
+        self.answer(request, body).await
+    }
+}
+
+fn allows(action: &str, condition: &str) -> String {
+    format!(
+        r#"{{"Statement": {{"Effect": "Allow", "Principal": "*", "Action": "{action}",
+            "Resource": "arn:aws:s3:::data/*", "Condition": {condition}}}}}"#
+    )
+}
+
+#[test]
+fn a_form_is_one_whatever_else_the_request_says_it_is() {
+    let of = |kinds: &[&[u8]]| {
+        let mut request = Request::post("/").body(()).unwrap();
+        for kind in kinds {
+            let kind = HeaderValue::from_bytes(kind).unwrap();
+            let headers = request.headers_mut();
+            headers.append(CONTENT_TYPE, kind);
+        }
+        is_form(&request)
+    };
+    let form = &b"Multipart/form-data; boundary=b"[..];
+    assert!(of(&[form]));
+    assert!(of(&[b"text/\xff", form]));
+    assert!(!of(&[b"text/plain"]));
+    assert!(!of(&[]));
+}
+
+#[tokio::test]
+async fn policies_hold_on_the_fields_of_forms_and_not_on_their_headers() {
+    let rig = Rig::open().await;
+    let condition = r#"{"StringEquals": {"s3:x-amz-meta-from": "here"}}"#;
+    let policy = allows("s3:PutObject", condition);
+    rig.bucket(&Name::default_project(), &policy).await;
+    let (here, there) = (("x-amz-meta-from", "here"), ("x-amz-meta-from", "there"));
+    assert_eq!(rig.form(&[here], there).await, 204);
+    assert_eq!(rig.form(&[there], here).await, 403);
+    assert_eq!(rig.form(&[], here).await, 403);
+}
