@@ -131,3 +131,39 @@ async fn policies_hold_on_the_fields_of_forms_and_not_on_their_headers() {
     assert_eq!(rig.form(&[there], here).await, 403);
     assert_eq!(rig.form(&[], here).await, 403);
 }
+
+#[tokio::test]
+async fn who_may_only_write_keeps_nothing_from_being_deleted() {
+    let rig = Rig::open().await;
+    let writes = allows("s3:PutObject", "{}");
+    let bucket = rig.bucket(&Name::default_project(), &writes).await;
+    let retain = [
+        ("x-amz-object-lock-mode", "COMPLIANCE"),
+        (
+            "x-amz-object-lock-retain-until-date",
+            "2100-01-01T00:00:00Z",
+        ),
+    ];
+    let hold = [("x-amz-object-lock-legal-hold", "ON"); 1];
+    let put = async |method: Method, path, headers: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        rig.answer(request, String::new()).await
+    };
+    assert_eq!(put(Method::PUT, "/data/k", &[]).await, 200);
+    for headers in [&retain[..], &hold] {
+        assert_eq!(put(Method::PUT, "/data/k", headers).await, 403);
+        let begun = put(Method::POST, "/data/k?uploads", headers).await;
+        assert_eq!(begun, 403);
+        assert_eq!(rig.form(headers, ("x-amz-meta-a", "b")).await, 403);
+    }
+    let keeps = allows("s3:PutObject*", "{}");
+    let set = rig.face.index.set(bucket.id, settings::POLICY, Some(keeps));
+    set.await.unwrap();
+    for headers in [&retain[..], &hold] {
+        assert_eq!(put(Method::PUT, "/data/k", headers).await, 200);
+        assert_eq!(rig.form(headers, ("x-amz-meta-a", "b")).await, 204);
+    }
+}
