@@ -114,6 +114,15 @@ fn enter_root(context: &mut S3AccessContext<'_>, caller: Caller, right: Right) -
     Ok(())
 }
 
+/// Whether an action is about the policy itself.
+fn changes_policy(action: &str) -> bool {
+    action.ends_with("BucketPolicy")
+}
+
+fn is_malformed(error: &s3s::S3Error) -> bool {
+    matches!(error.code(), s3s::S3ErrorCode::MalformedPolicy)
+}
+
 /// Refuses if the bucket is not of the project that the request takes it for. Who writes to a
 /// bucket that may not be there says so, lest one of the same name and of another project takes it.
 fn check_owner(headers: &http::HeaderMap, bucket: &Bucket) -> S3Result<()> {
@@ -180,20 +189,34 @@ impl Face {
                 .await
                 .map_err(of_index)?
         {
-            let policy = self.policy(&bucket).await?;
-            return Ok(Entered {
+            let policy = self.policy(&bucket).await;
+            let entered = |policy| Entered {
                 caller: caller.clone(),
                 bucket: Some(bucket),
                 policy,
-            });
+            };
+            return match policy {
+                // It was understood when it was set: whoever administers the bucket can set another.
+                Err(error)
+                    if is_malformed(&error)
+                        && changes_policy(asked.action)
+                        && holder.rights.allow(Right::Administer) =>
+                {
+                    Ok(entered(None))
+                }
+                policy => policy.map(entered),
+            };
         }
         let others = self.index.buckets_named(name, NAMESAKES_MAX).await;
         let mut first = None;
         for bucket in others.map_err(of_index)? {
-            let policy = self.policy(&bucket).await?;
-            if policy.is_none() {
-                continue;
-            }
+            let policy = match self.policy(&bucket).await {
+                Ok(Some(policy)) => Some(policy),
+                Ok(None) => continue,
+                // It opens nothing, and is not in the way of others of the name.
+                Err(error) if is_malformed(&error) => continue,
+                Err(error) => return Err(error),
+            };
             let entered = Entered {
                 caller: caller.clone(),
                 bucket: Some(bucket),
@@ -250,7 +273,7 @@ impl Face {
         match policy.decide(asker, asked, &tags) {
             // Who administers a bucket cannot lock themselves out of its policy.
             Verdict::Denied => {
-                Ok(own && right == Right::Administer && asked.action.ends_with("BucketPolicy"))
+                Ok(own && right == Right::Administer && changes_policy(asked.action))
             }
             Verdict::Silent => Ok(own),
             Verdict::Allowed if own => Ok(true),

@@ -5,8 +5,10 @@ use http::header::CONTENT_TYPE;
 use lepton_store::index::{NewBucket, ObjectIndex};
 use lepton_types::{DurationMs, IdSource, ManualClock, Name, SystemIds};
 
-use super::super::Parts;
-use super::super::gate::{Gate, GateError, Holder};
+use super::super::actions::Right;
+use super::super::gate::{Gate, GateError, Holder, Rights};
+use super::super::policy::Asked;
+use super::super::{Caller, Parts};
 use super::*;
 use crate::{BackendConfig, Contents, ContentsConfig, MasterWrapper};
 
@@ -166,4 +168,45 @@ async fn who_may_only_write_keeps_nothing_from_being_deleted() {
         assert_eq!(put(Method::PUT, "/data/k", headers).await, 200);
         assert_eq!(rig.form(headers, ("x-amz-meta-a", "b")).await, 204);
     }
+}
+
+#[tokio::test]
+async fn a_policy_that_is_not_understood_opens_nothing_and_can_be_replaced() {
+    let rig = Rig::open().await;
+    let (mine, other) = (Name::default_project(), "other".parse().unwrap());
+    let bucket = rig.bucket(&mine, "{}").await;
+    assert_eq!(rig.form(&[], ("x-amz-meta-a", "b")).await, 403);
+    rig.bucket(&other, &allows("s3:PutObject", "{}")).await;
+    assert_eq!(rig.form(&[], ("x-amz-meta-a", "b")).await, 204);
+    let enter = async |action, right| {
+        let rights = Rights {
+            read: true,
+            administer: right == Right::Administer,
+            ..Rights::default()
+        };
+        let holder = Holder {
+            name: "ann".to_owned(),
+            project: mine.clone(),
+            secret: String::new().into(),
+            rights,
+        };
+        let caller = Caller {
+            holder: Some(Arc::new(holder)),
+            address: None,
+        };
+        let asked = Asked {
+            action,
+            bucket: "data",
+            key: "",
+            headers: &http::HeaderMap::new(),
+            parameters: &[],
+        };
+        let entered = rig.face.enter(&caller, &asked, right).await;
+        entered.map(|entered| entered.bucket.unwrap().id).ok()
+    };
+    let administer = Right::Administer;
+    let changed = enter("s3:DeleteBucketPolicy", administer).await;
+    assert_eq!(changed, Some(bucket.id));
+    assert_eq!(enter("s3:ListBucket", administer).await, None);
+    assert_eq!(enter("s3:GetBucketPolicy", Right::Read).await, None);
 }
