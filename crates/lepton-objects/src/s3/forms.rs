@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use s3s::{Body, HttpRequest, StdError};
+use serde_json::Value;
 
 use super::FORM_FIELDS_BYTES_MAX;
 use super::checksums::Algorithm;
@@ -22,6 +23,9 @@ const HEAD_BYTES_MAX: usize = 2 * FORM_FIELDS_BYTES_MAX;
 
 /// What stands for the name of the file in a field.
 const FILE_NAME: &str = "${filename}";
+
+/// How fields begin that say under which key the file is to be.
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
 
 /// Why a form is refused before its policy is asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,11 @@ pub(super) enum FormError {
     /// It can be no header's.
     #[error("the field `{0}` has characters that it cannot have")]
     Characters(String),
+    /// The library would let it pass.
+    #[error(
+        "Each form field that you specify in a form must appear in the list of policy conditions. `{0}` does not."
+    )]
+    Unspoken(String),
     /// Two readers might read different fields.
     #[error("The body of your POST request is not well-formed multipart/form-data.")]
     Malformed,
@@ -220,6 +229,16 @@ impl<'a> Head<'a> {
             return Err(FormError::Unsigned);
         }
         check_end(&policy)?;
+        let mut encrypts = self
+            .fields
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase());
+        if let Some(policy) = read(&policy)
+            && let Some(name) =
+                encrypts.find(|name| name.starts_with(ENCRYPTION) && !speaks_of(&policy, name))
+        {
+            return Err(FormError::Unspoken(name));
+        }
         let policy = policy.to_ascii_lowercase();
         let file = file_name(self.file.unwrap_or_default());
         let mut text = String::new();
@@ -279,11 +298,29 @@ fn decoded(policy: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(policy).ok()?).ok()
 }
 
+fn read(policy: &str) -> Option<Value> {
+    serde_json::from_str(policy).ok()
+}
+
+/// Whether a condition of a policy is about a field.
+fn speaks_of(policy: &Value, field: &str) -> bool {
+    let is = |told: &str| {
+        let told = told.strip_prefix('$').unwrap_or(told);
+        told.eq_ignore_ascii_case(field)
+    };
+    let conditions = policy.get("conditions").and_then(Value::as_array);
+    conditions.is_some_and(|all| {
+        all.iter().any(|condition| match condition {
+            Value::Object(one) => one.keys().any(|told| is(told)),
+            Value::Array(one) => one.get(1).and_then(Value::as_str).is_some_and(is),
+            _ => false,
+        })
+    })
+}
+
 /// Refuses an end that is not told as S3 has it. What is no policy at all is the library's to refuse.
 fn check_end(policy: &str) -> Result<(), FormError> {
-    let Ok(policy) = serde_json::from_str::<serde_json::Value>(policy) else {
-        return Ok(());
-    };
+    let policy = read(policy).unwrap_or_default();
     match policy.get("expiration").and_then(|end| end.as_str()) {
         Some(end) if end.as_bytes().get(10) != Some(&b'T') || !end.ends_with('Z') => {
             Err(FormError::Expiration)
@@ -429,6 +466,23 @@ mod tests {
             written(&bad, Some("s")),
             Err(FormError::Expiration)
         ));
+        let encrypted = |policy: &str| {
+            let policy = STANDARD.encode(policy);
+            let name = "X-Amz-Server-Side-Encryption-Customer-Key";
+            let head = Head {
+                fields: vec![("policy", &policy), ("signature", "s"), (name, "k")],
+                file: None,
+                length: 0,
+            };
+            head.written("b", &mut HeaderMap::new(), &mut Fields::default())
+        };
+        assert!(matches!(encrypted(good), Err(FormError::Unspoken(_))));
+        for condition in [
+            r#"["starts-with", "$x-amz-server-side-encryption-customer-key", ""]"#,
+            r#"{"x-amz-Server-side-encryption-customer-key": "k"}"#,
+        ] {
+            encrypted(&good.replace("[]", &format!("[{condition}]"))).unwrap();
+        }
         let asks = good.replace("[]", r#"[["eq", "$X-Amz-Checksum-SHA1", "x"]]"#);
         assert!(written(&asks, Some("s")).unwrap().contains("sha1"));
     }

@@ -260,6 +260,9 @@ fn is_form<B>(request: &Request<B>) -> bool {
 
 fn refuse_form(why: &FormError) -> HttpResponse {
     let code = match why {
+        FormError::Unspoken(_) => {
+            return error(StatusCode::FORBIDDEN, "AccessDenied", &why.to_string());
+        }
         FormError::Unsigned => "InvalidArgument",
         FormError::Expiration => "InvalidPolicyDocument",
         FormError::Characters(_) => "InvalidRequest",
@@ -347,6 +350,8 @@ fn refusal<B>(request: &Request<B>, now: Timestamp) -> Option<HttpResponse> {
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
+    let message = message.replace('&', "&amp;");
+    let message = message.replace('<', "&lt;").replace('>', "&gt;");
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );

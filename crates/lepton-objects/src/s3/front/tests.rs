@@ -210,3 +210,11 @@ async fn a_policy_that_is_not_understood_opens_nothing_and_can_be_replaced() {
     assert_eq!(enter("s3:ListBucket", administer).await, None);
     assert_eq!(enter("s3:GetBucketPolicy", Right::Read).await, None);
 }
+
+#[test]
+fn what_an_answer_repeats_of_a_form_is_text() {
+    let refused = refuse_form(&FormError::Characters("x-amz-<script>&".to_owned()));
+    let text = refused.body().bytes().unwrap();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(text.contains("`x-amz-&lt;script&gt;&amp;`"), "{text}");
+}
