@@ -218,3 +218,27 @@ fn what_an_answer_repeats_of_a_form_is_text() {
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(text.contains("`x-amz-&lt;script&gt;&amp;`"), "{text}");
 }
+
+#[tokio::test]
+async fn policies_hold_on_the_tags_of_a_body_and_not_on_a_header_beside_it() {
+    let rig = Rig::open().await;
+    let public = r#"{"StringEquals": {"s3:RequestObjectTag/a b": "1&"}}"#;
+    let tags = allows("s3:PutObjectTagging", public);
+    let bucket = rig.bucket(&Name::default_project(), &tags).await;
+    let set = |policy| {
+        let index = &rig.face.index;
+        index.set(bucket.id, settings::POLICY, Some(policy))
+    };
+    set(allows("s3:PutObject", "{}")).await.unwrap();
+    assert_eq!(rig.form(&[], ("x-amz-meta-a", "b")).await, 204);
+    set(tags).await.unwrap();
+    let tag = async |value: &str, header: &str| {
+        let body = format!(
+            "<Tagging><TagSet><Tag><Key>a b</Key><Value>{value}</Value></Tag></TagSet></Tagging>"
+        );
+        let request = Request::put("/data/k?tagging").header("x-amz-tagging", header);
+        rig.answer(request, body).await
+    };
+    assert_eq!(tag("1&amp;", "").await, 200);
+    assert_eq!(tag("2", "a+b=1%26").await, 403);
+}
