@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use lepton_store::index::Bucket;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -50,19 +51,26 @@ impl S3Access for Face {
         let Some((name, key)) = path else {
             return enter_root(context, caller, right);
         };
+        let headers = match operation {
+            "CopyObject" => &counting_in_copy(context.headers()),
+            _ => context.headers(),
+        };
         let asked = Asked {
             action: &action,
             bucket: &name,
             key: &key,
-            headers: context.headers(),
+            headers,
             parameters: &parameters,
         };
         let entered = self.enter(&caller, &asked, right).await?;
         if let Some(bucket) = &entered.bucket {
             check_owner(context.headers(), bucket)?;
         }
-        // Each object of a multi-delete is asked for by itself, and a form tells its key later.
-        let later = matches!(operation, "DeleteObjects" | "PostObject");
+        // Each object of a multi-delete is asked for by itself; a form tells its key later, and others their tags.
+        let later = matches!(
+            operation,
+            "DeleteObjects" | "PostObject" | "PutObjectTagging"
+        );
         let allowed = match (&entered.bucket, operation) {
             // Names are of projects: what another has of this name is not in the way.
             (_, "CreateBucket") => {
@@ -100,6 +108,20 @@ impl S3Access for Face {
     }
 }
 
+/// The headers of a copy but for those that it passes over, as it takes from its source what they would say.
+fn counting_in_copy(headers: &HeaderMap) -> HeaderMap {
+    let replaces = |directive| headers.get(directive).is_some_and(|it| it == "REPLACE");
+    let tags = replaces("x-amz-tagging-directive");
+    let metadata = replaces("x-amz-metadata-directive");
+    let counts = |name: &str| match name {
+        "x-amz-tagging" => tags,
+        _ => metadata || !name.starts_with("x-amz-meta-"),
+    };
+    let counting = headers.iter().filter(|(name, _)| counts(name.as_str()));
+    let pairs = counting.map(|(name, value)| (name.clone(), value.clone()));
+    pairs.collect()
+}
+
 /// Enters what is about no bucket.
 fn enter_root(context: &mut S3AccessContext<'_>, caller: Caller, right: Right) -> S3Result<()> {
     let entered = Entered {
@@ -112,6 +134,15 @@ fn enter_root(context: &mut S3AccessContext<'_>, caller: Caller, right: Right) -
     }
     context.extensions_mut().insert(entered);
     Ok(())
+}
+
+/// Whether an action is about the policy itself.
+fn changes_policy(action: &str) -> bool {
+    action.ends_with("BucketPolicy")
+}
+
+fn is_malformed(error: &s3s::S3Error) -> bool {
+    matches!(error.code(), s3s::S3ErrorCode::MalformedPolicy)
 }
 
 /// Refuses if the bucket is not of the project that the request takes it for. Who writes to a
@@ -180,20 +211,34 @@ impl Face {
                 .await
                 .map_err(of_index)?
         {
-            let policy = self.policy(&bucket).await?;
-            return Ok(Entered {
+            let policy = self.policy(&bucket).await;
+            let entered = |policy| Entered {
                 caller: caller.clone(),
                 bucket: Some(bucket),
                 policy,
-            });
+            };
+            return match policy {
+                // It was understood when it was set: whoever administers the bucket can set another.
+                Err(error)
+                    if is_malformed(&error)
+                        && changes_policy(asked.action)
+                        && holder.rights.allow(Right::Administer) =>
+                {
+                    Ok(entered(None))
+                }
+                policy => policy.map(entered),
+            };
         }
         let others = self.index.buckets_named(name, NAMESAKES_MAX).await;
         let mut first = None;
         for bucket in others.map_err(of_index)? {
-            let policy = self.policy(&bucket).await?;
-            if policy.is_none() {
-                continue;
-            }
+            let policy = match self.policy(&bucket).await {
+                Ok(Some(policy)) => Some(policy),
+                Ok(None) => continue,
+                // It opens nothing, and is not in the way of others of the name.
+                Err(error) if is_malformed(&error) => continue,
+                Err(error) => return Err(error),
+            };
             let entered = Entered {
                 caller: caller.clone(),
                 bucket: Some(bucket),
@@ -250,7 +295,7 @@ impl Face {
         match policy.decide(asker, asked, &tags) {
             // Who administers a bucket cannot lock themselves out of its policy.
             Verdict::Denied => {
-                Ok(own && right == Right::Administer && asked.action.ends_with("BucketPolicy"))
+                Ok(own && right == Right::Administer && changes_policy(asked.action))
             }
             Verdict::Silent => Ok(own),
             Verdict::Allowed if own => Ok(true),
@@ -259,5 +304,33 @@ impl Face {
                 Ok(!closed)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_says_only_what_it_replaces() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-amz-tagging", "a=1"),
+            ("x-amz-meta-a", "1"),
+            ("x-amz-storage-class", "STANDARD"),
+            ("x-amz-metadata-directive", "COPY"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let counting = counting_in_copy(&headers);
+        assert!(!counting.contains_key("x-amz-tagging"));
+        assert!(!counting.contains_key("x-amz-meta-a"));
+        assert!(counting.contains_key("x-amz-storage-class"));
+        for directive in ["x-amz-tagging-directive", "x-amz-metadata-directive"] {
+            headers.insert(directive, HeaderValue::from_static("REPLACE"));
+        }
+        assert_eq!(counting_in_copy(&headers), headers);
     }
 }

@@ -131,7 +131,9 @@ impl Face {
             until: input.object_lock_retain_until_date.clone(),
             hold: input.object_lock_legal_hold_status.clone(),
         };
-        let (hold, retention) = self.lock_of(&bucket, &lock).await?;
+        let (hold, retention) = self
+            .lock_of(&entered, &input.key, &request.headers, &lock)
+            .await?;
         let from = &source.opened.version;
         let algorithm = input.checksum_algorithm.as_ref();
         let algorithm = algorithm

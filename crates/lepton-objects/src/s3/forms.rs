@@ -1,8 +1,8 @@
 //! Browsers' forms on their way to the library, which takes fields as they are.
 //!
 //! Owns: what S3 makes of a form before its policy is asked. `${filename}` becomes the name of the file, a
-//! checksum among the fields holds for the file, and a policy has a signature and a proper end. Must not
-//! know: whether the signature is right, what the policy allows.
+//! checksum among the fields holds for the file, a policy has a signature and a proper end, and the library reads the
+//! same fields as are read here. Must not know: whether the signature is right, what the policy allows.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use s3s::{Body, HttpRequest, StdError};
+use serde_json::Value;
 
 use super::FORM_FIELDS_BYTES_MAX;
 use super::checksums::Algorithm;
@@ -22,6 +23,9 @@ const HEAD_BYTES_MAX: usize = 2 * FORM_FIELDS_BYTES_MAX;
 
 /// What stands for the name of the file in a field.
 const FILE_NAME: &str = "${filename}";
+
+/// How fields begin that say under which key the file is to be.
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
 
 /// Why a form is refused before its policy is asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +38,40 @@ pub(super) enum FormError {
     Expiration,
     /// It can be no header's.
     #[error("the field `{0}` has characters that it cannot have")]
-    Checksum(String),
+    Characters(String),
+    /// The library would let it pass.
+    #[error(
+        "Each form field that you specify in a form must appear in the list of policy conditions. `{0}` does not."
+    )]
+    Unspoken(String),
+    /// Two readers might read different fields.
+    #[error("The body of your POST request is not well-formed multipart/form-data.")]
+    Malformed,
     /// It ended before it was whole.
     #[error("the form did not arrive")]
     Broken(#[source] StdError),
+}
+
+/// The fields of a form that would be headers of another upload, as the library reads them: what policies of
+/// buckets hold on. Among the request's extensions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fields(HeaderMap);
+
+impl Fields {
+    /// The headers of an upload by `headers` and this form. Headers say nothing of what fields would.
+    pub(super) fn headers(&self, headers: &HeaderMap) -> HeaderMap {
+        let others = headers
+            .iter()
+            .filter(|(name, _)| !is_said_by_fields(name.as_str()));
+        let others = others.map(|(name, value)| (name.clone(), value.clone()));
+        let mut all: HeaderMap = others.collect();
+        all.extend(self.0.clone());
+        all
+    }
+}
+
+fn is_said_by_fields(name: &str) -> bool {
+    name.starts_with("x-amz-")
 }
 
 /// What comes before the bytes of the file.
@@ -51,11 +85,9 @@ struct Head<'a> {
     length: usize,
 }
 
-/// The form as the library is to see it. One that is malformed goes on as it is: the library refuses it.
+/// The form as the library is to see it.
 pub(super) async fn prepared(request: HttpRequest) -> Result<HttpRequest, FormError> {
-    let Some(boundary) = boundary(request.headers()) else {
-        return Ok(request);
-    };
+    let boundary = boundary(request.headers()).ok_or(FormError::Malformed)?;
     let (mut parts, body) = request.into_parts();
     let mut body = body.into_data_stream();
     let mut begun = Vec::new();
@@ -73,11 +105,10 @@ pub(super) async fn prepared(request: HttpRequest) -> Result<HttpRequest, FormEr
         }
     }
     let begun = Bytes::from(begun);
-    let Some(head) = Head::read(&begun, &boundary) else {
-        let body = joined([begun.clone()], body);
-        return Ok(http::Request::from_parts(parts, body));
-    };
-    let text = head.written(&boundary, &mut parts.headers)?;
+    let head = Head::read(&begun, &boundary).ok_or(FormError::Malformed)?;
+    let mut fields = Fields::default();
+    let text = head.written(&boundary, &mut parts.headers, &mut fields)?;
+    parts.extensions.insert(fields);
     if let Some(length) = content_length(&parts.headers) {
         let length = (length + text.len() as u64).saturating_sub(head.length as u64);
         parts.headers.insert(CONTENT_LENGTH, length.into());
@@ -103,7 +134,9 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// What stands between the parts of a form.
 fn boundary(headers: &HeaderMap) -> Option<String> {
-    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let kind = kinds.next().filter(|_| kinds.next().is_none())?;
+    let kind = kind.to_str().ok()?;
     parameter(kind, "boundary").map(str::to_owned)
 }
 
@@ -121,6 +154,17 @@ fn parameter<'a>(value: &'a str, wanted: &str) -> Option<&'a str> {
         }
         rest = after.trim_start().strip_prefix(';')?;
     }
+}
+
+/// A name as every reader of a form reads it.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|one: char| one == '"' || one.is_control())
+}
+
+/// Whether a value would end where another reader does not see it end.
+fn has_boundary(value: &str, boundary: &str) -> bool {
+    let at = |(at, _): (usize, &str)| at == 0 || value[..at].ends_with("\r\n");
+    value.match_indices(&format!("--{boundary}")).any(at)
 }
 
 /// What is before and behind the first of `pattern`.
@@ -146,11 +190,12 @@ impl<'a> Head<'a> {
                 .filter_map(|line| line.split_once(':'));
             let (_, disposition) =
                 headers.find(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))?;
-            let name = parameter(disposition, "name")?;
+            let name = parameter(disposition, "name").filter(|name| is_plain(name))?;
             if name.eq_ignore_ascii_case("file") {
-                return Some(Self {
+                let file = parameter(disposition, "filename");
+                return file.is_none_or(is_plain).then(|| Self {
                     fields,
-                    file: parameter(disposition, "filename"),
+                    file,
                     length: begun.len() - after.len(),
                 });
             }
@@ -160,15 +205,21 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// The last of a name, as the library takes it.
     fn field(&self, wanted: &str) -> Option<&'a str> {
-        let mut fields = self.fields.iter();
+        let mut fields = self.fields.iter().rev();
         let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
         found.map(|(_, value)| *value)
     }
 
     /// The same for the library. What a checksum says is told by `headers`, too, where that of every
-    /// other upload is.
-    fn written(&self, boundary: &str, headers: &mut HeaderMap) -> Result<String, FormError> {
+    /// other upload is; what else would be a header is among `said`.
+    fn written(
+        &self,
+        boundary: &str,
+        headers: &mut HeaderMap,
+        said: &mut Fields,
+    ) -> Result<String, FormError> {
         let policy = match self.field("policy") {
             Some(policy) => decoded(policy).unwrap_or_default(),
             None => String::new(),
@@ -178,23 +229,39 @@ impl<'a> Head<'a> {
             return Err(FormError::Unsigned);
         }
         check_end(&policy)?;
+        let mut encrypts = self
+            .fields
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase());
+        if let Some(policy) = read(&policy)
+            && let Some(name) =
+                encrypts.find(|name| name.starts_with(ENCRYPTION) && !speaks_of(&policy, name))
+        {
+            return Err(FormError::Unspoken(name));
+        }
         let policy = policy.to_ascii_lowercase();
         let file = file_name(self.file.unwrap_or_default());
         let mut text = String::new();
         for (name, value) in &self.fields {
             let name = name.to_ascii_lowercase();
-            if is_checksum(&name) {
-                let refused = |_| FormError::Checksum(name.clone());
-                let value = HeaderValue::from_str(value).map_err(refused)?;
-                let header = http::HeaderName::try_from(&name);
-                let header = header.map_err(|_| FormError::Checksum(name.clone()))?;
-                headers.insert(header, value);
-                // A checksum opens nothing, so a policy need not speak of it.
-                if !policy.contains(&name) {
-                    continue;
-                }
-            }
             let value = value.replace(FILE_NAME, file);
+            if has_boundary(&value, boundary) {
+                return Err(FormError::Malformed);
+            }
+            let is_checksum = is_checksum(&name);
+            let refused = || FormError::Characters(name.clone());
+            if is_checksum || name == "content-md5" {
+                let value = HeaderValue::from_str(&value).map_err(|_| refused())?;
+                insert(headers, &name, value)?;
+            }
+            if is_said_by_fields(&name) {
+                let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| refused())?;
+                insert(&mut said.0, &name, value)?;
+            }
+            // A checksum opens nothing, so a policy need not speak of it.
+            if is_checksum && !policy.contains(&name) {
+                continue;
+            }
             text += &part(boundary, &format!("name=\"{name}\""), &value);
             text += "\r\n";
         }
@@ -204,6 +271,13 @@ impl<'a> Head<'a> {
         };
         Ok(text + &part(boundary, &about, ""))
     }
+}
+
+fn insert(headers: &mut HeaderMap, name: &str, value: HeaderValue) -> Result<(), FormError> {
+    let header = http::HeaderName::try_from(name);
+    let header = header.map_err(|_| FormError::Characters(name.to_owned()))?;
+    let inserted = headers.try_insert(header, value);
+    inserted.map(|_| ()).map_err(|_| FormError::Malformed)
 }
 
 fn part(boundary: &str, about: &str, value: &str) -> String {
@@ -224,11 +298,29 @@ fn decoded(policy: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(policy).ok()?).ok()
 }
 
+fn read(policy: &str) -> Option<Value> {
+    serde_json::from_str(policy).ok()
+}
+
+/// Whether a condition of a policy is about a field.
+fn speaks_of(policy: &Value, field: &str) -> bool {
+    let is = |told: &str| {
+        let told = told.strip_prefix('$').unwrap_or(told);
+        told.eq_ignore_ascii_case(field)
+    };
+    let conditions = policy.get("conditions").and_then(Value::as_array);
+    conditions.is_some_and(|all| {
+        all.iter().any(|condition| match condition {
+            Value::Object(one) => one.keys().any(|told| is(told)),
+            Value::Array(one) => one.get(1).and_then(Value::as_str).is_some_and(is),
+            _ => false,
+        })
+    })
+}
+
 /// Refuses an end that is not told as S3 has it. What is no policy at all is the library's to refuse.
 fn check_end(policy: &str) -> Result<(), FormError> {
-    let Ok(policy) = serde_json::from_str::<serde_json::Value>(policy) else {
-        return Ok(());
-    };
+    let policy = read(policy).unwrap_or_default();
     match policy.get("expiration").and_then(|end| end.as_str()) {
         Some(end) if end.as_bytes().get(10) != Some(&b'T') || !end.ends_with('Z') => {
             Err(FormError::Expiration)
@@ -280,20 +372,77 @@ mod tests {
         }
     }
 
+    /// What one part of a form says, with the end of the part before it.
+    fn told(about: &str, value: &str) -> String {
+        format!("--b\r\nContent-Disposition: form-data; {about}\r\n\r\n{value}\r\n")
+    }
+
+    async fn refused(form: String) -> FormError {
+        prepare(form.leak().as_bytes(), 64).await.unwrap_err()
+    }
+
     #[tokio::test]
-    async fn what_is_malformed_goes_on_as_it_is() {
+    async fn what_another_reader_might_read_otherwise_is_refused() {
+        let file = told("name=\"file\"; filename=\"--b\"", "bytes") + "--b--\r\n";
+        let hidden = "\r\nContent-Disposition: form-data; name=\"x-amz-acl\"\r\n\r\nprivate";
         for form in [
-            &b""[..],
-            b"--c\r\n\r\n",
-            b"--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--b--\r\n",
-            b"--b\r\nContent-Disposition: form-data; name=key\r\n\r\n\xff\r\n--b\r\n",
+            String::new(),
+            "--c\r\n\r\n".to_owned(),
+            told("name=\"key\"", "k") + "--b--\r\n",
+            // Headers that end as not all readers end them.
+            told("name=\"key\"", "k").replace("\"\r\n\r\n", "\"\n\n") + &file,
+            // Fields within fields, which are empty to some.
+            told("name=\"key\"", &format!("--b{hidden}")) + &file,
+            told("name=\"key\"", &format!("${{filename}}{hidden}")) + &file,
+            told("name=\"key\"", &format!("k\r\n${{filename}}{hidden}")) + &file,
+            // Names that end earlier to some.
+            told("name=key\"", "k") + &file,
+            told("name=\"key\nx\"", "k") + &file,
+            told("name=\"file\"; filename=a\"b", "") + "--b--\r\n",
         ] {
-            let request = http::Request::builder()
-                .header(CONTENT_TYPE, "multipart/form-data; boundary=b")
-                .body(Body::from(Bytes::from_static(form)));
-            let body = prepared(request.unwrap()).await.unwrap().into_body();
-            assert_eq!(BodyExt::collect(body).await.unwrap().to_bytes(), form);
+            let why = refused(form.clone()).await;
+            assert!(matches!(why, FormError::Malformed), "{form}");
         }
+        for about in ["name=\"x-amz-acl\"", "name=\"x-amz-a c l\""] {
+            let why = refused(told(about, "a\nb") + &file).await;
+            assert!(matches!(why, FormError::Characters(_)), "{about}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_of_two_kinds_is_no_form() {
+        let request = http::Request::builder()
+            .header(CONTENT_TYPE, "multipart/form-data; boundary=b")
+            .header(CONTENT_TYPE, "multipart/form-data; boundary=c")
+            .body(Body::from(Bytes::from_static(LIKE_A_BROWSER.as_bytes())));
+        let refused = prepared(request.unwrap()).await.unwrap_err();
+        assert!(matches!(refused, FormError::Malformed));
+    }
+
+    #[test]
+    fn fields_say_what_headers_say_of_other_uploads() {
+        let fields = vec![
+            ("X-Amz-Storage-Class", "STANDARD"),
+            ("Content-MD5", "rL0Y20zC+Fzt72VPzMSk2A=="),
+            ("x-amz-meta-a", "1"),
+            ("x-amz-meta-a", "ü"),
+        ];
+        let head = Head {
+            fields,
+            file: None,
+            length: 0,
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("referer", HeaderValue::from_static("here"));
+        headers.insert("x-amz-object-lock-mode", HeaderValue::from_static("x"));
+        let mut said = Fields::default();
+        head.written("b", &mut headers, &mut said).unwrap();
+        assert_eq!(headers["content-md5"], "rL0Y20zC+Fzt72VPzMSk2A==");
+        let all = said.headers(&headers);
+        assert_eq!(all["x-amz-storage-class"], "STANDARD");
+        assert_eq!(all["x-amz-meta-a"], "ü");
+        assert_eq!(all["referer"], "here");
+        assert!(!all.contains_key("x-amz-object-lock-mode"));
     }
 
     #[test]
@@ -307,7 +456,7 @@ mod tests {
                 file: None,
                 length: 0,
             };
-            head.written("b", &mut HeaderMap::new())
+            head.written("b", &mut HeaderMap::new(), &mut Fields::default())
         };
         let good = r#"{"expiration": "2030-01-01T00:00:00Z", "conditions": []}"#;
         assert!(!written(good, Some("s")).unwrap().contains("sha1"));
@@ -317,6 +466,23 @@ mod tests {
             written(&bad, Some("s")),
             Err(FormError::Expiration)
         ));
+        let encrypted = |policy: &str| {
+            let policy = STANDARD.encode(policy);
+            let name = "X-Amz-Server-Side-Encryption-Customer-Key";
+            let head = Head {
+                fields: vec![("policy", &policy), ("signature", "s"), (name, "k")],
+                file: None,
+                length: 0,
+            };
+            head.written("b", &mut HeaderMap::new(), &mut Fields::default())
+        };
+        assert!(matches!(encrypted(good), Err(FormError::Unspoken(_))));
+        for condition in [
+            r#"["starts-with", "$x-amz-server-side-encryption-customer-key", ""]"#,
+            r#"{"x-amz-Server-side-encryption-customer-key": "k"}"#,
+        ] {
+            encrypted(&good.replace("[]", &format!("[{condition}]"))).unwrap();
+        }
         let asks = good.replace("[]", r#"[["eq", "$X-Amz-Checksum-SHA1", "x"]]"#);
         assert!(written(&asks, Some("s")).unwrap().contains("sha1"));
     }

@@ -249,19 +249,24 @@ fn name_request(response: &mut HttpResponse, id: &str) {
 
 /// Whether it is a browser's form.
 fn is_form<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(http::header::CONTENT_TYPE);
-    let kind = kind.map(HeaderValue::as_bytes).unwrap_or_default();
+    // The library passes over what is no text, so it need not be the first that counts.
+    let mut kinds = request.headers().get_all(http::header::CONTENT_TYPE).iter();
     request.method() == Method::POST
-        && kind
-            .get(..19)
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/form-data"))
+        && kinds.any(|kind| {
+            let kind = kind.as_bytes().get(..19);
+            kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/form-data"))
+        })
 }
 
 fn refuse_form(why: &FormError) -> HttpResponse {
     let code = match why {
+        FormError::Unspoken(_) => {
+            return error(StatusCode::FORBIDDEN, "AccessDenied", &why.to_string());
+        }
         FormError::Unsigned => "InvalidArgument",
         FormError::Expiration => "InvalidPolicyDocument",
-        FormError::Checksum(_) => "InvalidRequest",
+        FormError::Characters(_) => "InvalidRequest",
+        FormError::Malformed => "MalformedPOSTRequest",
         FormError::Broken(_) => "IncompleteBody",
     };
     error(StatusCode::BAD_REQUEST, code, &why.to_string())
@@ -345,6 +350,8 @@ fn refusal<B>(request: &Request<B>, now: Timestamp) -> Option<HttpResponse> {
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
+    let message = message.replace('&', "&amp;");
+    let message = message.replace('<', "&lt;").replace('>', "&gt;");
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );
@@ -356,3 +363,6 @@ fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
     );
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,6 +122,12 @@ impl Face {
     /// A face over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        if parts.lifecycle_day < DurationMs::from_secs(86_400) {
+            tracing::warn!(
+                lifecycle_day = %parts.lifecycle_day,
+                "days of lifecycles are short: rules of every bucket expire data so much sooner"
+            );
+        }
         Self(Arc::new(Shared {
             parts,
             traffic: Mutex::default(),

@@ -30,7 +30,7 @@ impl Face {
         &self,
         request: S3Request<dto::CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
-        let entered = entered(&request);
+        let entered = entered(&request).clone();
         let (bucket, label) = (entered.bucket()?.clone(), entered.label());
         let input = request.input;
         self.check_grants(&bucket, granted!(input)).await?;
@@ -40,7 +40,9 @@ impl Face {
             until: input.object_lock_retain_until_date,
             hold: input.object_lock_legal_hold_status,
         };
-        let (hold, retention) = self.lock_of(&bucket, &wanted).await?;
+        let (hold, retention) = self
+            .lock_of(&entered, &input.key, &request.headers, &wanted)
+            .await?;
         let checksum = checksum_of(
             input.checksum_algorithm.as_ref(),
             input.checksum_type.as_ref(),

@@ -5,12 +5,16 @@
 
 mod conditions;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use s3s::{S3Error, S3Result, s3_error};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::gate::Holder;
 use super::patterns::is_like;
@@ -93,14 +97,58 @@ struct RawStatement {
     #[serde(default, rename = "Sid")]
     _sid: Option<String>,
     effect: String,
-    principal: Option<Value>,
-    not_principal: Option<Value>,
+    principal: Option<Names>,
+    not_principal: Option<Names>,
     action: Option<OneOrMany<String>>,
     not_action: Option<OneOrMany<String>>,
     resource: Option<OneOrMany<String>>,
     not_resource: Option<OneOrMany<String>>,
     #[serde(default)]
-    condition: Map<String, Value>,
+    condition: Unique<Unique<OneOrMany<Value>>>,
+}
+
+/// `"*"` or `{"AWS": …}`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    Everybody(String),
+    Of(Unique<OneOrMany<String>>),
+}
+
+/// A record of which no word says two things, one of which would be passed over.
+struct Unique<T>(BTreeMap<String, T>);
+
+impl<T> Default for Unique<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(UniqueVisitor(PhantomData))
+    }
+}
+
+struct UniqueVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for UniqueVisitor<T> {
+    type Value = Unique<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Unique<T>, A::Error> {
+        let mut all = BTreeMap::new();
+        while let Some((word, said)) = from.next_entry::<String, T>()? {
+            let twice = A::Error::custom(format!("`{word}` is said twice"));
+            if all.insert(word, said).is_some() {
+                return Err(twice);
+            }
+        }
+        Ok(Unique(all))
+    }
 }
 
 #[derive(Deserialize)]
@@ -225,8 +273,8 @@ impl Statement {
             return Err(malformed("Policy has invalid resource"));
         }
         let mut conditions = Vec::new();
-        for (operator, keys) in raw.condition {
-            conditions.extend(Condition::of(&operator, keys)?);
+        for (operator, keys) in raw.condition.0 {
+            conditions.extend(Condition::of(&operator, keys.0)?);
         }
         Ok(Self {
             allows,
@@ -282,15 +330,13 @@ impl Chosen {
 }
 
 /// The names in `"*"` or `{"AWS": …}`.
-fn names(value: Value) -> S3Result<Vec<String>> {
-    let list = match value {
-        Value::String(all) if all == "*" => return Ok(vec![all]),
-        Value::Object(mut map) if map.len() == 1 => map.remove("AWS"),
+fn names(told: Names) -> S3Result<Vec<String>> {
+    let list = match told {
+        Names::Everybody(all) if all == "*" => return Ok(vec![all]),
+        Names::Of(mut map) if map.0.len() == 1 => map.0.remove("AWS"),
         _ => None,
     };
     let list = list.ok_or_else(|| malformed("Invalid principal in policy"))?;
-    let list: OneOrMany<String> =
-        serde_json::from_value(list).map_err(|_| malformed("Invalid principal in policy"))?;
     Ok(list.into_vec())
 }
 
@@ -409,6 +455,11 @@ mod tests {
             ("IpAddressIfExists", "10.0.0.0/8", true, true),
             ("NotIpAddress", "10.0.0.0/8", false, true),
             ("NotIpAddress", "11.0.0.0/8", true, true),
+            ("IpAddress", "::ffff:10.1.0.0/112", true, false),
+            ("IpAddress", "::ffff:10.2.0.0/112", false, false),
+            ("IpAddress", "::ffff:0:0/96", true, true),
+            ("NotIpAddress", "::ffff:10.1.2.3", false, true),
+            ("NotIpAddress", "::/0", true, true),
         ] {
             let policy = policy(operator, range);
             let verdict = decide(&policy, None, "s3:GetObject", "x");
@@ -425,6 +476,44 @@ mod tests {
         }
         let wrong = policy("IpAddress", "10.0.0.0/8").replace("aws:SourceIp", "aws:username");
         assert!(Policy::parse(&wrong, "data").is_err());
+    }
+
+    #[test]
+    fn names_of_users_are_every_projects_own() {
+        let policy = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
+            "Resource": "arn:aws:s3:::data/*", "Condition": {"StringEquals": {"aws:username": "ann"}}}}"#;
+        let ann = holder("theirs", "ann");
+        let verdict = decide(policy, Some(&ann), "s3:GetObject", "x");
+        assert_eq!(verdict, Verdict::Allowed);
+        assert!(Policy::parse(policy, "data").unwrap().is_public());
+    }
+
+    #[test]
+    fn an_empty_header_is_none_and_an_odd_one_is_one() {
+        let policy = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject",
+            "Resource": "arn:aws:s3:::data/*", "Condition": {"Null": {"s3:x-amz-meta-a": "false"}}}}"#;
+        for (value, verdict) in [
+            (&b""[..], Verdict::Silent),
+            (b"\xff", Verdict::Allowed),
+            (b"a", Verdict::Allowed),
+        ] {
+            let mut headers = HeaderMap::new();
+            let value = http::HeaderValue::from_bytes(value).unwrap();
+            headers.insert("x-amz-meta-a", value);
+            let asked = Asked {
+                action: "s3:PutObject",
+                bucket: "data",
+                key: "x",
+                headers: &headers,
+                parameters: &[],
+            };
+            let asker = Asker {
+                holder: None,
+                address: None,
+            };
+            let policy = Policy::parse(policy, "data").unwrap();
+            assert_eq!(policy.decide(asker, &asked, &[]), verdict);
+        }
     }
 
     #[test]
@@ -446,6 +535,27 @@ mod tests {
                 "\"Action\"",
                 "\"Condition\": {\"StringLike\": {\"aws:odd\": \"5\"}}, \"Action\"",
             ),
+            (
+                "\"Action\"",
+                "\"Condition\": {\"StringLike\": {\"s3:prefix\": []}}, \"Action\"",
+            ),
+            (
+                "\"Action\"",
+                "\"Condition\": {\"Null\": {\"s3:prefix\": \"yes\"}}, \"Action\"",
+            ),
+            (
+                "\"Action\"",
+                "\"Condition\": {\"NullIfExists\": {\"s3:prefix\": \"true\"}}, \"Action\"",
+            ),
+            (
+                "\"Action\"",
+                "\"Condition\": {\"StringLike\": {\"s3:prefix\": \"a\", \"s3:prefix\": \"b\"}}, \"Action\"",
+            ),
+            (
+                "\"Action\"",
+                "\"Condition\": {\"StringLike\": {\"s3:prefix\": \"a\"}, \"StringLike\": {}}, \"Action\"",
+            ),
+            ("\"*\"", "{\"AWS\": \"lab\", \"AWS\": \"other\"}"),
         ] {
             let broken = whole.replacen(from, to, 1);
             assert_ne!(broken, whole);

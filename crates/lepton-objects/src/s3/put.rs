@@ -15,8 +15,9 @@ use super::attributes::{class_of, unstamp};
 use super::checksums::{Expected, Sum, tell_sum, told, told_type};
 use super::encryption::{said, tell_encryption};
 use super::errors::{denied, of_body, of_content, of_index, too_large};
+use super::forms::Fields;
 use super::policy::Asked;
-use super::{Face, attributes, entered, settings, tags};
+use super::{Entered, Face, attributes, entered, settings, tags};
 use crate::pending::to_the_end;
 use crate::{Content, ContentKey, INLINE_BYTES_MAX, NewContent, StagedContent};
 
@@ -187,12 +188,15 @@ impl Face {
         to_the_end(async move { settle(staged, index.put(new, body).await).await }).await
     }
 
-    /// What keeps a new version of a bucket: as the request says, or else as the bucket's default has it.
+    /// What keeps a new version of a key: as the request says, if it may, or else as the bucket's default has it.
     pub(super) async fn lock_of(
         &self,
-        bucket: &Bucket,
+        entered: &Entered,
+        key: &str,
+        headers: &http::HeaderMap,
         wanted: &WantedLock,
     ) -> S3Result<(bool, Option<Retention>)> {
+        let bucket = entered.bucket()?;
         let asks = wanted.mode.is_some() || wanted.until.is_some() || wanted.hold.is_some();
         if !bucket.object_lock {
             return match asks {
@@ -202,6 +206,23 @@ impl Face {
                 )),
                 false => Ok((false, None)),
             };
+        }
+        let retains = wanted.mode.is_some() || wanted.until.is_some();
+        for (operation, is_wanted) in [
+            ("PutObjectRetention", retains),
+            ("PutObjectLegalHold", wanted.hold.is_some()),
+        ] {
+            let (action, right) = action_of(operation, false);
+            let asked = Asked {
+                action: &action,
+                bucket: &bucket.name,
+                key,
+                headers,
+                parameters: &[],
+            };
+            if is_wanted && !self.allowed(entered, &asked, right).await? {
+                return Err(denied());
+            }
         }
         let hold = match &wanted.hold {
             Some(status) => super::locks::hold_of(status)?,
@@ -254,38 +275,14 @@ impl Face {
     }
 
     /// Refuses a browser's form that may not be: its key and what else a policy may speak of are fields,
-    /// which were not known when the request came in.
-    async fn check_form(&self, request: &S3Request<dto::PutObjectInput>) -> S3Result<()> {
+    /// which were not known when the request came in. Gives what would be the headers of another upload.
+    async fn check_form(
+        &self,
+        request: &S3Request<dto::PutObjectInput>,
+    ) -> S3Result<http::HeaderMap> {
         let input = &request.input;
-        let acl = input.acl.as_ref().map(dto::ObjectCannedACL::as_str);
-        let class = input.storage_class.as_ref();
-        let encryption = input.server_side_encryption.as_ref();
-        let fields = [
-            ("x-amz-acl", acl),
-            ("x-amz-tagging", input.tagging.as_deref()),
-            ("x-amz-storage-class", class.map(dto::StorageClass::as_str)),
-            (
-                "x-amz-server-side-encryption",
-                encryption.map(dto::ServerSideEncryption::as_str),
-            ),
-            (
-                "x-amz-server-side-encryption-aws-kms-key-id",
-                input.ssekms_key_id.as_deref(),
-            ),
-        ];
-        let mut headers = request.headers.clone();
-        for (name, value) in fields {
-            headers.remove(name);
-            if let Some(value) = value {
-                let value = http::HeaderValue::from_str(value).map_err(|_| {
-                    s3_error!(
-                        InvalidArgument,
-                        "The field {name} has characters that it cannot have"
-                    )
-                })?;
-                headers.insert(name, value);
-            }
-        }
+        let fields = request.extensions.get::<Fields>().ok_or_else(denied)?;
+        let headers = fields.headers(&request.headers);
         let entered = entered(request);
         let (action, right) = action_of("PostObject", false);
         let asked = Asked {
@@ -296,7 +293,7 @@ impl Face {
             parameters: &[],
         };
         match self.allowed(entered, &asked, right).await? {
-            true => Ok(()),
+            true => Ok(headers),
             false => Err(denied()),
         }
     }
@@ -306,10 +303,13 @@ impl Face {
         &self,
         request: S3Request<dto::PutObjectInput>,
     ) -> S3Result<S3Response<dto::PutObjectOutput>> {
-        if request.method == http::Method::POST {
-            self.check_form(&request).await?;
-        }
-        let bucket = entered(&request).bucket()?.clone();
+        let said_by_form = match request.method == http::Method::POST {
+            true => Some(self.check_form(&request).await?),
+            false => None,
+        };
+        let said = said_by_form.as_ref().unwrap_or(&request.headers);
+        let entered = entered(&request).clone();
+        let bucket = entered.bucket()?.clone();
         let input = request.input;
         self.check_grants(&bucket, granted!(input)).await?;
         let encryption = self.encryption(&bucket, said!(input)).await?;
@@ -320,7 +320,7 @@ impl Face {
             until: input.object_lock_retain_until_date,
             hold: input.object_lock_legal_hold_status,
         };
-        let (hold, retention) = self.lock_of(&bucket, &wanted).await?;
+        let (hold, retention) = self.lock_of(&entered, &input.key, said, &wanted).await?;
         let mut kept = described!(input);
         encryption.note(&mut kept);
         kept.set_metadata(input.metadata)?;

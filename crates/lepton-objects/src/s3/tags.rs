@@ -1,18 +1,23 @@
 //! Tags of objects and buckets.
 
+use http::HeaderValue;
 use lepton_store::index::{Bucket, VersionChange};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::errors::of_index;
+use super::actions::action_of;
+use super::errors::{denied, of_index};
 use super::get::which;
-use super::patterns::form_pairs;
+use super::patterns::{form_pairs, version_parameter};
 use super::policy::Asked;
 use super::{Face, entered, settings};
 
 /// Tags of one object, and of one bucket, as in S3.
 const OBJECT_TAGS_MAX: usize = 10;
 const BUCKET_TAGS_MAX: usize = 50;
+
+/// What says the tags of a new object.
+const HEADER: &str = "x-amz-tagging";
 
 const KEY_CHARACTERS_MAX: usize = 128;
 const VALUE_CHARACTERS_MAX: usize = 256;
@@ -81,6 +86,21 @@ fn of_set(set: dto::TagSet, most: usize) -> S3Result<Pairs> {
     Ok(pairs)
 }
 
+/// The header that would say the same: policies hold on tags as headers tell them.
+fn header_of(set: &dto::TagSet) -> S3Result<HeaderValue> {
+    use std::fmt::Write as _;
+    let mut header = String::new();
+    for tag in set {
+        for (text, end) in [(&tag.key, '='), (&tag.value, '&')] {
+            for byte in text.as_deref().unwrap_or_default().bytes() {
+                let _infallible = write!(header, "%{byte:02x}");
+            }
+            header.push(end);
+        }
+    }
+    HeaderValue::from_str(&header).map_err(|_| s3_error!(InvalidTag))
+}
+
 fn set_of(pairs: Pairs) -> dto::TagSet {
     let sorted: std::collections::BTreeMap<_, _> = pairs.into_iter().collect();
     sorted
@@ -130,9 +150,24 @@ impl Face {
         &self,
         request: S3Request<dto::PutObjectTaggingInput>,
     ) -> S3Result<S3Response<dto::PutObjectTaggingOutput>> {
-        let bucket = entered(&request).bucket()?.clone();
+        let entered = entered(&request).clone();
+        let bucket = entered.bucket()?.clone();
         let input = request.input;
-        let pairs = of_set(input.tagging.tag_set, OBJECT_TAGS_MAX)?;
+        let pairs = input.tagging.tag_set;
+        let mut headers = request.headers;
+        headers.insert(HEADER, header_of(&pairs)?);
+        let (action, right) = action_of("PutObjectTagging", input.version_id.is_some());
+        let asked = Asked {
+            action: &action,
+            bucket: &bucket.name,
+            key: &input.key,
+            headers: &headers,
+            parameters: &version_parameter(input.version_id.as_deref()),
+        };
+        if !self.allowed(&entered, &asked, right).await? {
+            return Err(denied());
+        }
+        let pairs = of_set(pairs, OBJECT_TAGS_MAX)?;
         let version = self
             .change_tags(&bucket, &input.key, input.version_id.as_deref(), &pairs)
             .await?;

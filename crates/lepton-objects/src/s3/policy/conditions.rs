@@ -1,5 +1,6 @@
 //! Conditions of policies: operators, keys, and when they hold.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use s3s::S3Result;
@@ -48,7 +49,10 @@ enum Key {
 }
 
 impl Condition {
-    pub(super) fn of(operator: &str, keys: Value) -> S3Result<Vec<Self>> {
+    pub(super) fn of(
+        operator: &str,
+        keys: BTreeMap<String, OneOrMany<Value>>,
+    ) -> S3Result<Vec<Self>> {
         let (word, if_exists) = match operator.strip_suffix("IfExists") {
             Some(word) => (word, true),
             None => (operator, false),
@@ -65,13 +69,8 @@ impl Condition {
             "Null" => Operator::Null,
             _ => return Err(malformed("Policy has an unsupported condition")),
         };
-        let Value::Object(keys) = keys else {
-            return Err(malformed("Policy has an invalid condition"));
-        };
         let mut conditions = Vec::new();
         for (key, values) in keys {
-            let values: OneOrMany<Value> = serde_json::from_value(values)
-                .map_err(|_| malformed("Policy has an invalid condition"))?;
             let text = |value: Value| match value {
                 Value::String(text) => Ok(text),
                 Value::Bool(truth) => Ok(truth.to_string()),
@@ -98,26 +97,23 @@ impl Condition {
         matches!(self.key, Key::ExistingTag(_))
     }
 
-    /// Whether it holds for none but holders or places that it names.
+    /// Whether it holds for none but places that it names. A user's name does not tell people apart: every project
+    /// names its own.
     pub(super) fn tells_apart(&self) -> bool {
-        let is_name = |value: &String| !value.contains(['*', '?']);
         let is_narrow = |value: &String| Range::parse(value).is_some_and(Range::is_narrow);
         !self.if_exists
-            && match (&self.key, self.operator) {
-                (
-                    Key::UserName,
-                    Operator::Equals | Operator::EqualsIgnoringCase | Operator::Like,
-                ) => self.values.iter().all(is_name),
-                (Key::SourceAddress, Operator::InRange) => self.values.iter().all(is_narrow),
-                _ => false,
-            }
+            && matches!(self.key, Key::SourceAddress)
+            && self.operator == Operator::InRange
+            && self.values.iter().all(is_narrow)
     }
 
-    /// Whether addresses, and nothing else, are held against ranges.
+    /// Whether there is something that it can be held against: addresses, and nothing else, against ranges.
     fn makes_sense(&self) -> bool {
         let is_address = matches!(self.key, Key::SourceAddress);
+        let is_truth = |value: &String| value == "true" || value == "false";
         match self.operator {
-            Operator::Null => true,
+            _ if self.values.is_empty() => false,
+            Operator::Null => !self.if_exists && self.values.iter().all(is_truth),
             Operator::InRange | Operator::NotInRange => {
                 let mut values = self.values.iter();
                 is_address && values.all(|value| Range::parse(value).is_some())
@@ -207,16 +203,21 @@ impl Key {
         match self {
             Self::Query(name) => named(asked.parameters, name),
             Self::Header(name) => {
-                let value = asked.headers.get(name.as_str())?;
-                value.to_str().ok().map(str::to_owned)
+                // An empty one is none to the library, either.
+                let value = asked.headers.get(name.as_str());
+                let value = value.filter(|value| !value.is_empty())?;
+                Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
             }
             Self::ExistingTag(tag) => {
                 let found = tags.iter().find(|(key, _)| key == tag);
                 found.map(|(_, value)| value.clone())
             }
             Self::RequestTag(tag) => {
-                let header = asked.headers.get("x-amz-tagging")?.to_str().ok()?;
-                named(&form_pairs(header), tag)
+                let header = asked.headers.get("x-amz-tagging")?;
+                named(
+                    &form_pairs(&String::from_utf8_lossy(header.as_bytes())),
+                    tag,
+                )
             }
             Self::UserName => asker.holder.map(|holder| holder.name.clone()),
             Self::SourceAddress => asker.address.map(|address| address.to_string()),
@@ -242,7 +243,14 @@ impl Range {
         let first: IpAddr = first.parse().ok()?;
         let most = if first.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
-        (bits <= most).then_some(Self { first, bits })
+        // Addresses of version 4 may be written as those of version 6 that stand for them.
+        match (first, first.to_canonical()) {
+            (IpAddr::V6(_), first @ IpAddr::V4(_)) if (96..=most).contains(&bits) => Some(Self {
+                first,
+                bits: bits - 96,
+            }),
+            _ => (bits <= most).then_some(Self { first, bits }),
+        }
     }
 
     fn has(self, address: IpAddr) -> bool {
