@@ -286,14 +286,14 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
 /// anywhere.
 pub(crate) async fn keep_house(app: App, face: Face) {
     let collect = async {
-        let mut ticks = tokio::time::interval(COLLECT_EVERY.to_std());
+        let mut ticks = pauses(COLLECT_EVERY.to_std());
         loop {
             ticks.tick().await;
             report(face.collect_garbage().await.map(drop), "garbage");
         }
     };
     let traffic = async {
-        let mut ticks = tokio::time::interval(TRAFFIC_EVERY.to_std());
+        let mut ticks = pauses(TRAFFIC_EVERY.to_std());
         loop {
             ticks.tick().await;
             report(face.write_traffic().await, "traffic");
@@ -301,7 +301,7 @@ pub(crate) async fn keep_house(app: App, face: Face) {
     };
     let lifecycle = async {
         let day = app.config.objects.lifecycle_day;
-        let mut ticks = tokio::time::interval(day.to_std() / LIFECYCLE_PASSES_A_DAY);
+        let mut ticks = pauses(day.to_std() / LIFECYCLE_PASSES_A_DAY);
         loop {
             ticks.tick().await;
             let done = face.carry_out_lifecycles(app.now()).await;
@@ -309,7 +309,7 @@ pub(crate) async fn keep_house(app: App, face: Face) {
         }
     };
     let sweep = async {
-        let mut ticks = tokio::time::interval(SWEEP_EVERY.to_std());
+        let mut ticks = pauses(SWEEP_EVERY.to_std());
         loop {
             ticks.tick().await;
             sweep_contents(&app.objects).await;
@@ -323,6 +323,13 @@ pub(crate) async fn keep_house(app: App, face: Face) {
         () = sweep => {}
     }
     report(face.write_traffic().await, "traffic");
+}
+
+/// Ticks of which the next comes a whole pause after one that was late, so that a chore that takes long leaves room to others.
+fn pauses(pause: std::time::Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(pause);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }
 
 fn report(done: s3s::S3Result<()>, what: &'static str) {

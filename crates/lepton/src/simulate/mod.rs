@@ -161,7 +161,10 @@ fn policies<P: Copy>(
         names => names
             .split(',')
             .map(|name| {
-                let found = known.iter().find(|(other, _)| *other == name).copied();
+                let found = known
+                    .iter()
+                    .find(|(other, _)| other.eq_ignore_ascii_case(name));
+                let found = found.copied();
                 found.ok_or_else(|| SimulateError::Policy {
                     name: name.chars().take(64).collect(),
                     known: all.join(", "),
