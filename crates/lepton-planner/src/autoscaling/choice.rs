@@ -40,6 +40,9 @@ const SETTLE_S: u64 = 30;
 /// The mean service time of a second is taken over so many seconds after it.
 const LOCAL_S: usize = 45;
 
+/// Replicas that a replay looks at, all its requests and seconds together: some tens of milliseconds.
+const WORK_MAX: usize = 20_000_000;
+
 /// The recent past as the choice needs it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Past<'a> {
@@ -81,12 +84,21 @@ impl Score {
 
 /// The cheapest way that would have kept the target on the past: the forecast that all begin with where
 /// that does, else one with a standing reserve, or the published way.
-pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Scaler, Score) {
+///
+/// None where the fleet is too large to be replayed: of a load as large, chance is a small part.
+pub(super) fn review(
+    past: &Past<'_>,
+    current: &Scaler,
+    rng: &mut Stream,
+) -> Option<(Scaler, Score)> {
     let judgement = match current {
         Scaler::Forecast(forecast) => forecast.judgement(),
         _ => Judgement::default(),
     };
     let replays = Replays::of(past, judgement, rng);
+    if replays.is_too_large() {
+        return None;
+    }
     let first = ForecastSetting::first(past.fleet.cold_start_ms);
     // An hour holds few bad moments: what they seem to teach is mostly chance. So the forecast that all
     // begin with, which corrects itself by what was late, is left only where it surely fails, and
@@ -100,7 +112,7 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
         found.late_share + found.uncertain <= past.target
     };
     if keeps {
-        return (plain, found);
+        return Some((plain, found));
     }
     let mut chosen = plain;
     let mut bar = found;
@@ -130,7 +142,7 @@ pub(super) fn review(past: &Past<'_>, current: &Scaler, rng: &mut Stream) -> (Sc
         };
         bar = found;
     }
-    (chosen, bar)
+    Some((chosen, bar))
 }
 
 /// The past made ready to be replayed many times.
@@ -191,6 +203,22 @@ impl<'a> Replays<'a> {
         }
     }
 
+    /// The fewest replicas and the most: no more than can be replayed.
+    fn limits(&self) -> (u32, u32) {
+        let least = self.past.min.max(1);
+        let most = WORK_MAX / (self.requests.len() + self.past.seconds.len()).max(1);
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        (least, self.past.max.min(most).max(least))
+    }
+
+    /// Whether what the busiest second needs, or the owner, is more than can be replayed.
+    fn is_too_large(&self) -> bool {
+        let (least, most) = self.limits();
+        let needed = self.peak.min(self.past.max).max(least);
+        let each = self.requests.len() + self.past.seconds.len();
+        needed > most || each.saturating_mul(needed as usize) > WORK_MAX
+    }
+
     /// The smallest standing reserve with which `way` beats `bar`, by halving: more of it is dearer, and
     /// makes fewer requests late.
     fn least_reserve(&self, way: ForecastSetting, bar: Score) -> Option<(ForecastSetting, Score)> {
@@ -232,11 +260,11 @@ impl<'a> Replays<'a> {
     }
 
     fn score(&self, mut scaler: Scaler) -> Score {
-        let (fleet, least) = (self.past.fleet, self.past.min.max(1));
+        let fleet = self.past.fleet;
+        let (least, most) = self.limits();
         if let Scaler::Forecast(forecast) = scaler {
             scaler = Scaler::Forecast(forecast.believing(self.judgement));
         }
-        let most = self.past.max.max(least);
         let warm = match &scaler {
             Scaler::Forecast(forecast) => self.warm.max(forecast.setting.floor),
             _ => self.warm,

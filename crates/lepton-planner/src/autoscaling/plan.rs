@@ -243,7 +243,7 @@ fn scaler_in_use(
         "autoscaling review",
         u128::from(now.as_millis().unsigned_abs()),
     );
-    review(&past, &current, &mut stream).0
+    review(&past, &current, &mut stream).map_or(current, |(scaler, _)| scaler)
 }
 
 /// Whether the number of requests in the system moves more than chance explains.
@@ -369,7 +369,8 @@ fn keep_warm(view: &AutoscaleView, seconds: &[Second]) -> DurationMs {
     let cost = |keep: u64| {
         let over = gaps.partition_point(|gap| *gap <= keep);
         let bridged: u64 = gaps[..over].iter().sum();
-        bridged.saturating_add((gaps.len() - over) as u64 * keep.saturating_add(restart))
+        let dearer = (gaps.len() - over) as u64;
+        bridged.saturating_add(dearer.saturating_mul(keep.saturating_add(restart)))
     };
     // Fewer gaps than this say nothing about the next.
     let least = if gaps.len() < 8 {

@@ -246,7 +246,7 @@ impl Hpa {
     }
 
     fn target(&mut self, signals: &Signals<'_>) -> u32 {
-        let have = signals.ready + signals.starting;
+        let have = signals.ready.saturating_add(signals.starting);
         let per_replica = f64::from(signals.slots) * f64::from(self.target_pct) / 100.0;
         let load = signals.concurrency(15);
         let usage = load / (per_replica * f64::from(signals.ready.max(1)));
@@ -255,7 +255,9 @@ impl Hpa {
         } else {
             ceil(load / per_replica)
         };
-        let wanted = wanted.min(have.saturating_mul(2).max(have + 4)).max(1);
+        let wanted = wanted
+            .min(have.saturating_mul(2).max(have.saturating_add(4)))
+            .max(1);
         self.recent.most(signals.now_s, wanted, self.stabilise_s)
     }
 }

@@ -267,3 +267,38 @@ fn a_check_of_its_own_refuses() {
         "no replica is left for 3 requests in flight"
     );
 }
+
+#[test]
+fn a_start_that_takes_forever_is_weighed_too() {
+    let mut view = calm();
+    view.spec.cold_start = DurationMs::from_millis(u64::MAX);
+    view.spec.min_replicas = 0;
+    let second = |number: u32| Second {
+        arrivals: u32::from(number.is_multiple_of(2)),
+        ..Second::default()
+    };
+    view.seconds = (0..2_001).map(second).collect();
+    let plan = plan(&view, view.observed_until, &PlanRng::from_seed(1));
+    assert_eq!(plan.report.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_review_of_long_requests_ends() {
+    let mut view = calm();
+    view.spec.max_replicas = u32::MAX;
+    view.spec.slots_per_replica = 1;
+    for _ in 0..1_000 {
+        view.service.record(3_600_000);
+    }
+    let second = Second {
+        arrivals: 15,
+        in_flight_ms: 5_000_000,
+        ..Second::default()
+    };
+    view.seconds = vec![second; 3_600];
+    view.in_flight = 54_000;
+    let begun = std::time::Instant::now();
+    let plan = plan(&view, view.observed_until, &PlanRng::from_seed(1));
+    assert!(plan.replicas >= 50_000, "{}", plan.replicas);
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}

@@ -14,6 +14,8 @@ use super::view::Offer;
 const SPOT_OFFERS_MOST: usize = 10;
 /// Mixes that are looked at, at each grain, before the search stops with the best found.
 const MIXES_MOST: u64 = 300_000;
+/// Capacities that are no further apart are equal.
+const HAIR: f64 = 1e-9;
 /// The coarsest grain has so many counts of an offer at most.
 const COUNTS_COARSE: u32 = 8;
 
@@ -105,10 +107,17 @@ pub fn mix(view: &ServiceView) -> Result<ServicePlan, ServiceError> {
         view.offers[at].0.spot_usd_per_hour.unwrap_or(f64::INFINITY) / view.offers[at].0.speed
     };
     spots.sort_by(|a, b| unit(*a).total_cmp(&unit(*b)));
+    // The fill is the cheapest where machines are alike; a mix of large and small ones it may miss.
+    let speed = sane.first().map_or(0.0, |at| view.offers[*at].0.speed);
+    let alike = |at: &usize| view.offers[*at].0.speed.total_cmp(&speed).is_eq();
+    let is_exact = spots.len() <= SPOT_OFFERS_MOST && sane.iter().all(alike);
     spots.truncate(SPOT_OFFERS_MOST);
+    let fixed = |at: usize| view.offers[at].0.on_demand_usd_per_hour / view.offers[at].0.speed;
+    let mut cheapest = sane;
+    cheapest.sort_by(|a, b| fixed(*a).total_cmp(&fixed(*b)));
     let mut search = Search {
         view,
-        sane,
+        cheapest,
         spots,
         spot: vec![0; view.offers.len()],
         best: None,
@@ -126,7 +135,7 @@ pub fn mix(view: &ServiceView) -> Result<ServicePlan, ServiceError> {
         search.descend(0, 0.0);
         step /= 2;
     }
-    let proven = search.seen < MIXES_MOST;
+    let proven = is_exact && search.seen <= MIXES_MOST;
     search
         .best
         .map(|best| ServicePlan { proven, ..best })
@@ -161,7 +170,8 @@ fn validate(view: &ServiceView) -> Result<(), ServiceError> {
 
 struct Search<'a> {
     view: &'a ServiceView,
-    sane: Vec<usize>,
+    /// Offers on demand, the cheapest capacity first.
+    cheapest: Vec<usize>,
     spots: Vec<usize>,
     spot: Vec<u32>,
     best: Option<ServicePlan>,
@@ -200,6 +210,12 @@ impl Search<'_> {
         let enough = self.enough(at);
         let steps = (0..enough).step_by(self.step as usize);
         for count in steps.chain(std::iter::once(enough)) {
+            let dearer = spot_usd + usd * f64::from(count);
+            let beaten = |best: &ServicePlan| dearer >= best.usd_per_hour;
+            // More of them are dearer still.
+            if self.seen > MIXES_MOST || self.best.as_ref().is_some_and(beaten) {
+                break;
+            }
             self.spot[at] = count;
             self.descend(depth + 1, spot_usd + usd * f64::from(count));
         }
@@ -209,12 +225,15 @@ impl Search<'_> {
     /// The least on-demand capacity that lifts this spot mix to the target, bought cheapest first.
     fn finish(&mut self, spot_usd: f64) {
         let states = self.states();
-        let (mut up, mut needed) = (0.0, None);
+        // What need never be up needs no machine.
+        let (mut up, mut needed) = (0.0, (self.view.availability <= 0.0).then_some(0.0));
         for (capacity, probability) in &states {
+            if needed.is_some() {
+                break;
+            }
             up += probability;
             if up >= self.view.availability - 1e-12 {
                 needed = Some((self.view.capacity - capacity).max(0.0));
-                break;
             }
         }
         let Some((on_demand, usd)) = needed.and_then(|needed| self.fill(needed)) else {
@@ -267,41 +286,54 @@ impl Search<'_> {
         states
     }
 
-    /// On-demand machines for `needed`: the cheapest capacity first, the last machine the cheapest that suffices.
+    /// On-demand machines for `needed`: the cheapest capacity first, and one last machine of any offer where that
+    /// comes to less.
     fn fill(&self, needed: f64) -> Option<(Vec<u32>, f64)> {
-        let mut order = self.sane.clone();
-        let unit = |at: usize| {
-            self.view.offers[at].0.on_demand_usd_per_hour / self.view.offers[at].0.speed
-        };
-        order.sort_by(|a, b| unit(*a).total_cmp(&unit(*b)));
-        let (mut bought, mut usd, mut left) = (vec![0; self.view.offers.len()], 0.0, needed);
-        for at in order {
-            let offer = &self.view.offers[at].0;
-            while left > 1e-9 && bought[at] + self.spot[at] < self.view.machines_most {
-                let last = self
-                    .sane
-                    .iter()
-                    .copied()
-                    .filter(|other| {
-                        self.view.offers[*other].0.speed >= left - 1e-9
-                            && bought[*other] + self.spot[*other] < self.view.machines_most
-                    })
-                    .min_by(|a, b| {
-                        let price = |at: &usize| self.view.offers[*at].0.on_demand_usd_per_hour;
-                        price(a).total_cmp(&price(b))
-                    });
-                let next = last.unwrap_or(at);
-                bought[next] += 1;
-                usd += self.view.offers[next].0.on_demand_usd_per_hour;
-                left -=
-                    self.view.offers[next]
-                        .0
-                        .speed
-                        .max(if next == at { offer.speed } else { 0.0 });
+        let mut bought = vec![0; self.view.offers.len()];
+        if needed <= HAIR {
+            return Some((bought, 0.0));
+        }
+        let offer = |at: usize| &self.view.offers[at].0;
+        let price = |at: usize| offer(at).on_demand_usd_per_hour;
+        let room = |at: usize| self.view.machines_most - self.spot[at];
+        let mut best: Option<(Vec<u32>, f64)> = None;
+        let (mut usd, mut left) = (0.0, needed);
+        for at in self.cheapest.iter().copied() {
+            for last in self.cheapest.iter().copied() {
+                let rest = (left - offer(last).speed).max(0.0);
+                let before = machines(rest / offer(at).speed);
+                let of_last = bought[last] + if last == at { before } else { 0 };
+                if before > room(at) || of_last >= room(last) {
+                    continue;
+                }
+                let total = usd + f64::from(before) * price(at) + price(last);
+                if best.as_ref().is_none_or(|(_, least)| total < *least) {
+                    let mut mix = bought.clone();
+                    mix[at] += before;
+                    mix[last] += 1;
+                    best = Some((mix, total));
+                }
+            }
+            let all = machines(left / offer(at).speed).min(room(at));
+            bought[at] = all;
+            usd += f64::from(all) * price(at);
+            left -= f64::from(all) * offer(at).speed;
+            if left <= HAIR {
+                break;
             }
         }
-        (left <= 1e-9).then_some((bought, usd))
+        best
     }
+}
+
+/// So many machines at least, a hair below the whole number being that number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and the conversion saturates"
+)]
+fn machines(exact: f64) -> u32 {
+    (exact - HAIR).ceil().max(0.0) as u32
 }
 
 #[cfg(test)]
@@ -366,6 +398,45 @@ mod tests {
             "{large:?}"
         );
         assert!(large.availability >= 0.95);
+    }
+
+    #[test]
+    fn a_thousand_machines_are_bought_as_soon_as_one_is() {
+        let zone = |name: &str, up| (offer(name, 3.0, 1.0), up);
+        let plan = mix(&ServiceView {
+            offers: vec![zone("a", 0.8), zone("b", 0.7), zone("c", 0.6)],
+            capacity: 4e9,
+            availability: 0.5,
+            machines_most: u32::MAX,
+        });
+        let plan = plan.unwrap();
+        assert!(plan.usd_per_hour < 3.0 * 4e9 && plan.availability >= 0.5);
+    }
+
+    #[test]
+    fn a_large_machine_is_bought_only_where_small_ones_come_to_more() {
+        let of = |speed: f64, usd: f64| {
+            let of_speed = Offer {
+                speed,
+                spot_usd_per_hour: None,
+                ..offer("any", usd, 0.0)
+            };
+            (of_speed, 0.0)
+        };
+        let bought = |large: (Offer, f64), capacity, availability| {
+            let plan = mix(&ServiceView {
+                offers: vec![of(1.0, 1.0), large],
+                capacity,
+                availability,
+                machines_most: 10,
+            });
+            let plan = plan.unwrap();
+            (plan.on_demand, plan.proven)
+        };
+        assert_eq!(bought(of(2.0, 100.0), 2.0, 1.0), (vec![2, 0], false));
+        assert_eq!(bought(of(1.5, 1.6), 1.5, 1.0), (vec![0, 1], false));
+        assert_eq!(bought(of(4.0, 4.5), 12.5, 1.0), (vec![9, 1], false));
+        assert_eq!(bought(of(1.0, 2.0), 2.0, 0.0), (vec![0, 0], true));
     }
 
     #[test]

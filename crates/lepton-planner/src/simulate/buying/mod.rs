@@ -263,13 +263,22 @@ impl Scenario {
     }
 }
 
+/// Between these prices every cost, and what it is beside that on demand, is a number.
+const PRICE_LEAST_USD: f64 = 1e-9;
+const PRICE_MOST_USD: f64 = 1e9;
+
 /// Prices that can be paid and compared: costs are told beside those on demand.
 fn validate_prices(on_demand: f64, spot: f64) -> Result<(), ScenarioError> {
-    let sound = |what, least, usd: f64, ok: bool| match ok && usd.is_finite() {
-        true => Ok(()),
-        false => Err(ScenarioError::Price { what, least, usd }),
+    let sound = |what, least, usd: f64, ok: bool| {
+        let least = match usd > PRICE_MOST_USD {
+            true => "of a billion or less",
+            false if ok => return Ok(()),
+            false => least,
+        };
+        Err(ScenarioError::Price { what, least, usd })
     };
-    sound("on-demand", "above zero", on_demand, on_demand > 0.0)?;
+    let is_paid = on_demand >= PRICE_LEAST_USD;
+    sound("on-demand", "above zero", on_demand, is_paid)?;
     sound("spot", "of zero or more", spot, spot >= 0.0)
 }
 

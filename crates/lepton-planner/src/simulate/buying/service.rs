@@ -259,6 +259,27 @@ mod tests {
     }
 
     #[test]
+    fn every_figure_is_a_number_and_many_machines_are_bought_as_few_are() {
+        let zones: Vec<Availability> = (2..8)
+            .map(|every| zone(move |tick| !tick.is_multiple_of(every)))
+            .collect();
+        let of = |machines, on_demand_usd_per_hour| {
+            let service = Service {
+                machines,
+                on_demand_usd_per_hour,
+                ..SERVICE
+            };
+            simulate(&service, &zones, ServicePolicy::Lepton)
+        };
+        let large = of(1_000, 3.0).unwrap();
+        assert!(large.cost_vs_on_demand <= 1.0 && large.availability_planned >= 0.95);
+        assert!(of(1_000, 1e9).unwrap().cost_vs_on_demand.is_finite());
+        for senseless in [1e-320, 1e308, f64::NAN, f64::INFINITY] {
+            assert!(matches!(of(1, senseless), Err(ServiceFault::Prices(_))));
+        }
+    }
+
+    #[test]
     fn services_that_make_no_sense_are_refused() {
         let zones = [zone(|_| true)];
         let words = |service: Service, zones: &[Availability]| {
