@@ -87,8 +87,9 @@ impl Walk<'_, '_> {
     /// Goes on until there is room for `item`, which takes it.
     fn until_seated(&mut self, item: &Item<'_>, groups: &[Vec<usize>]) -> Forecast {
         let looks: usize = groups.iter().map(Vec::len).sum::<usize>() * item.gang.members.len();
+        let looks = looks.max(1) + self.looks_aside();
         let mut ended: Vec<usize> = Vec::new();
-        while let Some(rest) = self.budget.checked_sub(looks.max(1)) {
+        while let Some(rest) = self.budget.checked_sub(looks) {
             self.budget = rest;
             if let Some(taken) = self.seat(item, groups) {
                 let forecast = Forecast {
@@ -114,6 +115,14 @@ impl Walk<'_, '_> {
             }
         }
         Forecast::default()
+    }
+
+    /// What leaving promised room alone costs each time: every moment at which a window opens, and who may use which.
+    fn looks_aside(&self) -> usize {
+        match self.world.view.reservations.len() {
+            0 => 0,
+            promises => self.free.len() + promises * (promises + self.world.active.len()),
+        }
     }
 
     fn seat(&mut self, item: &Item<'_>, groups: &[Vec<usize>]) -> Option<Vec<Taken>> {
