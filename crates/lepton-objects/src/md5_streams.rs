@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Buf as _, Bytes};
 use md5::Digest as _;
 use md5_many::{Md5Many, Md5State};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Batches of a stream that wait or are being hashed: with two that wait, a stream goes on while its next
 /// batch is still coming.
 const BATCHES_MAX: usize = 3;
+/// Batches that may wait beside those, of all streams together. As one MD5 is slower than the disk, a lone upload is
+/// so far ahead of it that its last sync is over when its MD5 is known.
+const SPARE_BATCHES: usize = 16;
 /// Streams that are hashed together at most, and the fewer that are as fast a stream.
 const LANES_MAX: usize = 16;
 const LANES_FEW: usize = 8;
@@ -29,6 +32,7 @@ pub(crate) struct Md5Streams(Arc<Pool>);
 
 struct Pool {
     ready: Mutex<Ready>,
+    spare: Arc<Semaphore>,
     workers_max: usize,
     lanes_max: usize,
     engine: Md5Many,
@@ -45,12 +49,19 @@ struct Ready {
 
 struct Stream {
     inside: Mutex<Inside>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
+}
+
+/// A batch, and the place that it takes; the last of a stream has none.
+#[derive(Default)]
+struct Waiting {
+    bytes: Bytes,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 struct Inside {
     state: Md5State,
-    waiting: VecDeque<Bytes>,
+    waiting: VecDeque<Waiting>,
     /// Whether it is among the ready ones, or being hashed.
     is_busy: bool,
     /// Who is told once nothing waits any more.
@@ -78,6 +89,7 @@ impl Md5Streams {
         }
         Self(Arc::new(Pool {
             ready: Mutex::default(),
+            spare: Arc::new(Semaphore::new(SPARE_BATCHES)),
             workers_max: cores.map_or(1, std::num::NonZero::get),
             lanes_max,
             engine,
@@ -94,7 +106,7 @@ impl Md5Streams {
                     is_busy: false,
                     ended: None,
                 }),
-                room: Semaphore::new(BATCHES_MAX),
+                room: Arc::new(Semaphore::new(BATCHES_MAX)),
             }),
         }
     }
@@ -111,16 +123,21 @@ impl Md5Streams {
 impl Md5Stream {
     /// Adds a batch; waits while too many wait already.
     pub(crate) async fn update(&self, batch: Bytes) {
-        if let Ok(place) = self.stream.room.acquire().await {
-            place.forget();
-        }
-        self.push(batch, None);
+        let own = Arc::clone(&self.stream.room).acquire_owned();
+        let spare = Arc::clone(&self.pool.0.spare).acquire_owned();
+        let place = tokio::select! {
+            biased;
+            place = own => place,
+            place = spare => place,
+        };
+        // They are never closed.
+        self.push(batch, place.ok(), None);
     }
 
     /// Adds the last batch.
     pub(crate) async fn finish(self, batch: Bytes) -> [u8; 16] {
         let (told, digest) = oneshot::channel();
-        self.push(batch, Some(told));
+        self.push(batch, None, Some(told));
         // Only a runtime that ends leaves a stream unfinished.
         match digest.await {
             Ok(digest) => digest,
@@ -128,9 +145,14 @@ impl Md5Stream {
         }
     }
 
-    fn push(&self, batch: Bytes, ended: Option<oneshot::Sender<[u8; 16]>>) {
+    fn push(
+        &self,
+        bytes: Bytes,
+        place: Option<OwnedSemaphorePermit>,
+        ended: Option<oneshot::Sender<[u8; 16]>>,
+    ) {
         let mut inside = locked(&self.stream.inside);
-        inside.waiting.push_back(batch);
+        inside.waiting.push_back(Waiting { bytes, place });
         inside.ended = ended;
         if !std::mem::replace(&mut inside.is_busy, true) {
             drop(inside);
@@ -163,8 +185,10 @@ impl Pool {
     /// Hashes as long as it is worth a thread.
     fn work(self: &Arc<Self>) {
         while let Some(streams) = self.take() {
-            let mut lanes: Vec<Lane> = streams.iter().map(|stream| stream.lane()).collect();
+            let begun = streams.iter().map(|stream| stream.lane());
+            let (mut lanes, places): (Vec<_>, Vec<_>) = begun.unzip();
             hash_together(self.engine, &mut lanes);
+            drop(places);
             let count = streams.len();
             let more = streams.into_iter().zip(lanes);
             let more: Vec<_> = more
@@ -197,12 +221,12 @@ impl Pool {
 }
 
 impl Stream {
-    fn lane(&self) -> Lane {
+    /// What is hashed next, and the place that it has until then.
+    fn lane(&self) -> (Lane, Option<OwnedSemaphorePermit>) {
         let mut inside = locked(&self.inside);
-        Lane {
-            state: inside.state,
-            bytes: inside.waiting.pop_front().unwrap_or_default(),
-        }
+        let Waiting { bytes, place } = inside.waiting.pop_front().unwrap_or_default();
+        let state = inside.state;
+        (Lane { state, bytes }, place)
     }
 
     /// Takes back what was hashed; whether more waits.
@@ -216,7 +240,6 @@ impl Stream {
             // Who does not wait any more needs no answer.
             let _ = told.send(inside.state.finalize());
         }
-        self.room.add_permits(1);
         inside.is_busy
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the bounds on what is under way. Each lane takes batches in order, from a queue of two, and keeps its
 //! thread for as long as there are any. Plain batches are shared by the lanes, so an upload holds about
-//! five batches at most, whatever its length.
+//! five batches at most, whatever its length, and all uploads together sixteen more, which wait for their MD5.
 
 use std::sync::Arc;
 

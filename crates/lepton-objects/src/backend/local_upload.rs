@@ -13,11 +13,10 @@ use super::block;
 use super::local::{Local, Staged};
 use crate::error::ContentError;
 
-/// Writing a long file, its bytes are sent to the disk as soon as that is done with those before, so that the last
-/// sync has little left to do. Less than this is not worth a sync of its own.
-const FLUSH_BYTES: u64 = 4 << 20;
-/// Who is so far ahead of the disk waits for it.
-const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+/// Writing a long file, the disk is told to begin with so much at a time, so that the last sync has little left to do.
+const WRITE_BACK_BYTES: u64 = 2 << 20;
+/// After so much a sync makes whoever writes faster than the disk wait.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// A file under way. Dropped before its end, it is removed.
 pub(crate) struct LocalUpload {
@@ -26,6 +25,8 @@ pub(crate) struct LocalUpload {
     content: ContentId,
     staged: Staged,
     written_bytes: u64,
+    /// What the disk was told to begin with.
+    begun_bytes: u64,
     /// A sync of what was written so far, beside the writing.
     flushing: Option<JoinHandle<io::Result<()>>>,
     flushed_bytes: u64,
@@ -45,6 +46,7 @@ impl LocalUpload {
             content,
             staged,
             written_bytes: 0,
+            begun_bytes: 0,
             flushing: None,
             flushed_bytes: 0,
         })
@@ -54,6 +56,11 @@ impl LocalUpload {
     pub(crate) fn write(&mut self, sealed: &[u8]) -> Result<(), ContentError> {
         self.staged.file.write_at(self.written_bytes, sealed)?;
         self.written_bytes += sealed.len() as u64;
+        if self.written_bytes - self.begun_bytes >= WRITE_BACK_BYTES {
+            let range = self.begun_bytes..self.written_bytes;
+            self.begun_bytes = range.end;
+            self.staged.file.write_back(range);
+        }
         Ok(())
     }
 
@@ -67,13 +74,7 @@ impl LocalUpload {
 
     /// Whether enough was written that [`LocalUpload::sync_beside`] should be called.
     pub(crate) fn wants_sync(&self) -> bool {
-        let is_idle = self.flushing.as_ref().is_none_or(JoinHandle::is_finished);
-        let wanted = if is_idle {
-            FLUSH_BYTES
-        } else {
-            UNSYNCED_BYTES_MAX
-        };
-        self.written_bytes - self.flushed_bytes >= wanted
+        self.written_bytes - self.flushed_bytes >= SYNC_BYTES
     }
 
     /// Begins to sync what was written, if it is enough. One at a time: whoever writes faster than the disk takes

@@ -8,11 +8,13 @@ mod simulated;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 pub use simulated::{DiskFaults, SimulatedDisk};
 
@@ -88,6 +90,9 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// If the disk fails.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
+
+    /// Has the disk begin with what was written there, so that a sync has less to do. Promises nothing.
+    fn write_back(&self, _range: Range<u64>) {}
 
     /// The file's length.
     ///
@@ -203,6 +208,14 @@ impl DiskFile for File {
             }
         }
         Ok(done)
+    }
+
+    fn write_back(&self, range: Range<u64>) {
+        if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // Linux begins to write what it is told not to need, and does not wait for it; nor does it forget it before
+            // that is done.
+            let _ = fadvise(self, range.start, Some(length), Advice::DontNeed);
+        }
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
