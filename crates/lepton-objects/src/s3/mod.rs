@@ -40,6 +40,8 @@ mod put;
 mod reading;
 mod settings;
 mod tags;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

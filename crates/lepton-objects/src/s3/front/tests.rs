@@ -2,28 +2,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use lepton_store::index::{NewBucket, ObjectIndex};
-use lepton_types::{DurationMs, IdSource, ManualClock, Name, SystemIds};
+use lepton_store::index::NewBucket;
+use lepton_types::{DurationMs, Name};
 
+use super::super::Caller;
 use super::super::actions::Right;
-use super::super::gate::{Gate, GateError, Holder, Rights};
+use super::super::gate::{Holder, Rights};
 use super::super::policy::Asked;
-use super::super::{Caller, Parts};
+use super::super::testing::face_in;
 use super::*;
-use crate::{BackendConfig, Contents, ContentsConfig, MasterWrapper};
-
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Gate for Nobody {
-    async fn holder(&self, _access_key: &str) -> Result<Option<Holder>, GateError> {
-        Ok(None)
-    }
-
-    fn keeps(&self, _: &str, _: &str) -> bool {
-        false
-    }
-}
 
 struct Rig {
     face: Face,
@@ -33,26 +20,12 @@ struct Rig {
 impl Rig {
     async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
-        let contents = Contents::open(ContentsConfig {
-            backend: BackendConfig::Local {
-                root: folder.path().join("contents"),
-            },
-            replica: None,
-            wrapper: Arc::new(MasterWrapper::new([1; 32])),
-            retired_wrappers: Vec::new(),
-            owner: None,
-            ids: Arc::clone(&ids),
-            inline_bytes_max: 100,
-        });
-        let face = Face::new(Parts {
-            index: ObjectIndex::open(&folder.path().join("objects.db")).unwrap(),
-            contents: contents.await.unwrap(),
-            gate: Arc::new(Nobody),
-            clock: Arc::new(ManualClock::starting_at(Timestamp::from_millis(1))),
-            ids,
-            lifecycle_day: DurationMs::from_secs(86_400),
-        });
+        let face = face_in(
+            folder.path(),
+            Timestamp::from_millis(1),
+            DurationMs::from_secs(86_400),
+        );
+        let face = face.await;
         Self {
             face,
             _folder: folder,

@@ -1,27 +1,9 @@
-use std::sync::Arc;
+use lepton_store::index::{NewBody, NewBucket, NewUpload, NewVersion, Piece, UploadId};
+use lepton_types::{ContentId, Name};
 
-use lepton_store::index::{
-    NewBody, NewBucket, NewUpload, NewVersion, ObjectIndex, Piece, UploadId,
-};
-use lepton_types::{Clock, ContentId, IdSource, ManualClock, Name, SystemIds};
-
-use super::super::gate::{Gate, GateError, Holder};
-use super::super::{Face, Parts};
+use super::super::Face;
+use super::super::testing::face_in;
 use super::*;
-use crate::{BackendConfig, Contents, ContentsConfig, MasterWrapper};
-
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Gate for Nobody {
-    async fn holder(&self, _access_key: &str) -> Result<Option<Holder>, GateError> {
-        Ok(None)
-    }
-
-    fn keeps(&self, _: &str, _: &str) -> bool {
-        false
-    }
-}
 
 const DAY: u64 = 86_400_000;
 
@@ -42,20 +24,7 @@ impl Rig {
 
     async fn open_with_days_of(lifecycle_day: DurationMs, rules: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let index = ObjectIndex::open(&folder.path().join("objects.db")).unwrap();
-        let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
-        let contents = Contents::open(ContentsConfig {
-            backend: BackendConfig::Local {
-                root: folder.path().join("contents"),
-            },
-            replica: None,
-            wrapper: Arc::new(MasterWrapper::new([1; 32])),
-            retired_wrappers: Vec::new(),
-            owner: None,
-            ids: Arc::clone(&ids),
-            inline_bytes_max: 100,
-        });
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::starting_at(at(0)));
+        let face = face_in(folder.path(), at(0), lifecycle_day).await;
         let new = NewBucket {
             project: Name::default_project(),
             name: "data".to_owned(),
@@ -63,20 +32,12 @@ impl Rig {
             at: at(0),
             object_lock: false,
         };
-        let bucket = index.create_bucket(new).await.unwrap();
+        let bucket = face.index.create_bucket(new).await.unwrap();
         let rules: dto::LifecycleRules = serde_json::from_str(rules).unwrap();
         let rules = checked(dto::BucketLifecycleConfiguration { rules }, 1).unwrap();
         let text = serde_json::to_string(&rules).unwrap();
         let kind = settings::LIFECYCLE;
-        index.set(bucket.id, kind, Some(text)).await.unwrap();
-        let face = Face::new(Parts {
-            index,
-            contents: contents.await.unwrap(),
-            gate: Arc::new(Nobody),
-            clock,
-            ids,
-            lifecycle_day,
-        });
+        face.index.set(bucket.id, kind, Some(text)).await.unwrap();
         Self {
             face,
             bucket,
